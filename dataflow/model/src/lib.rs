@@ -1,0 +1,19 @@
+//! The domain's words, shared by all programs. No I/O, no clock, no configuration.
+//!
+//! - [`time`]: instants ([`Nanos`], [`Micros`]) and windows ([`Minute`])
+//! - [`money`]: exact amounts ([`Cents`])
+//! - [`event`]: the kinds of events and the JSON that the generator writes
+//! - [`reason`]: why a record is rejected
+//! - [`file_log`]: the line format of the file log
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod file_log;
+pub mod money;
+pub mod reason;
+pub mod time;
+
+pub use event::Kind;
+pub use money::Cents;
+pub use reason::Reason;
+pub use time::{Micros, Minute, Nanos};

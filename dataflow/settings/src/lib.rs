@@ -1,0 +1,60 @@
+//! Settings that several of the programs share, so that one name means one thing everywhere.
+//!
+//! - [`duration`]: durations as people write them
+//! - [`log`]: where the events are: a Kafka topic or the file log
+//! - [`store`]: where the metrics are: Postgres or SQLite
+//! - [`secret`]: values that may stand in a file
+//!
+//! An environment variable that is set but empty counts as unset, as compose files make them.
+
+pub mod duration;
+pub mod log;
+pub mod secret;
+pub mod store;
+
+use std::path::PathBuf;
+
+/// A setting that cannot be used: says which, what it was, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A value that is not allowed.
+    #[error("{name}={value:?}: {allowed}")]
+    Invalid {
+        /// The environment name of the setting.
+        name: String,
+        /// What it was set to.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// Two settings that exclude each other.
+    #[error("{0}")]
+    Conflict(String),
+    /// A file named by a setting that cannot be read.
+    #[error("{name}={path}: cannot be read: {source}")]
+    Unreadable {
+        /// The environment name of the setting.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// `None` for an unset or empty value.
+pub(crate) fn non_empty(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// Removes environment variables that are set but empty, so that they count as unset and defaults apply.
+///
+/// Call it first in `main`, before any thread is started and before the command line is parsed.
+pub fn unset_empty_variables() {
+    for (name, value) in std::env::vars_os() {
+        if value.is_empty() {
+            // SAFETY: the caller promises that no other thread runs yet, so nobody reads the environment meanwhile.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Values that may stand in a file: `NAME` or `NAME_FILE`, not both.
+
+use crate::{SettingsError, non_empty};
+use std::path::PathBuf;
+
+/// The value of a setting that may be given itself or as the path of a file that holds it. A line end after it is dropped.
+pub fn resolve(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Result<Option<String>, SettingsError> {
+    let file = file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    match (non_empty(value), file) {
+        (Some(_), Some(_)) => Err(SettingsError::Conflict(format!("{name} and {name}_FILE are both set: set one of them"))),
+        (Some(value), None) => Ok(Some(value.to_owned())),
+        (None, None) => Ok(None),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+            Err(source) => Err(SettingsError::Unreadable { name: format!("{name}_FILE"), path: path.clone(), source }),
+        },
+    }
+}

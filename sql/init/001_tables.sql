@@ -1,0 +1,65 @@
+-- The tables of one pipeline. Times are UTC instants. The dataflow writes all of them, in one transaction per commit;
+-- the api only reads. The dataflow applies this file too when the tables are absent, so every statement can be repeated.
+
+-- One row per (minute, stream) in which a counted event falls. Values are absolute, never increments.
+-- No index on values or epoch and room on each page: an upsert then stays on its page (a heap-only update).
+create table if not exists stream_metrics_minute (
+    window_start   timestamptz not null,              -- inclusive, a whole minute
+    window_end     timestamptz not null,              -- exclusive, window_start + 60 s
+    stream_id      text collate "C" not null,         -- 1 to 256 bytes, compared by bytes
+    active_viewers bigint not null,                   -- viewers present at the window's last nanosecond
+    chat_messages  bigint not null,                   -- chat messages in the window
+    donations_usd  numeric(20, 2) not null,           -- dollars donated in the window, exact
+    epoch          bigint not null,                   -- the commit that last changed another column of this row
+    primary key (window_start, stream_id)
+) with (fillfactor = 70);
+-- A stream's rows, newest first.
+create index if not exists stream_metrics_minute_by_stream on stream_metrics_minute (stream_id, window_start desc);
+
+-- The newest minute row of each stream.
+create table if not exists stream_state (
+    stream_id      text collate "C" primary key,
+    active_viewers bigint not null,
+    window_start   timestamptz not null,              -- of the row that this was taken from; never goes back
+    updated_at     timestamptz not null,              -- the database's clock at the commit that changed it
+    epoch          bigint not null                    -- that commit
+) with (fillfactor = 70);
+
+-- Records that make no row, each with its raw bytes.
+create table if not exists dead_letters (
+    topic       text not null,
+    partition   integer not null,
+    "offset"    bigint not null,                      -- the record's own offset (bytes in a file log)
+    reason      text not null,                        -- empty, invalid_utf8, ..., late, closed
+    error       text not null,                        -- for people; at most 1,000 characters, no U+0000
+    key         bytea,                                -- the record's key, null if it had none
+    payload     bytea,                                -- the record's value as it was read, null if it had none
+    record_time timestamptz,                          -- the log's own time of the record
+    epoch       bigint not null,                      -- the commit that passed this record
+    replayed_at timestamptz,                          -- when `dead-letters replay` published it again
+    primary key (topic, partition, "offset")
+);
+
+-- How far the pipeline is. One row: there is one pipeline per schema.
+create table if not exists progress (
+    pipeline    text primary key,
+    epoch       bigint not null,                      -- number of the last commit; only rises
+    watermark   timestamptz,                          -- rows with window_end <= watermark are final; null: none yet
+    fence       bigint not null,                      -- token of the run that may write; a new run takes the next
+    fingerprint text not null,                        -- what must not change between runs
+    hash_key    bytea not null,                       -- 16 bytes, drawn once: the key of the pipeline's hashes
+    checkpoints jsonb not null,                       -- the valid checkpoints, newest first
+    updated_at  timestamptz not null                  -- the database's clock at the last commit
+) with (fillfactor = 50);
+
+create table if not exists progress_partitions (
+    pipeline     text not null,
+    topic        text not null,
+    partition    integer not null,
+    start_offset bigint not null,                     -- the first offset that the pipeline read
+    next_offset  bigint not null,                     -- exclusive: every record below it is in the tables
+    end_offset   bigint not null,                     -- the log's end as last seen
+    watermark    timestamptz,                         -- highest valid ts minus lateness; null: no valid event yet
+    state        text not null,                       -- backlogged, at_end, idle or not_counting
+    primary key (pipeline, topic, partition)
+) with (fillfactor = 50);
