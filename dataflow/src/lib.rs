@@ -1,7 +1,48 @@
 //! From a log of live-stream events to per-minute metrics. The modules stand in the order of the data's path:
 //!
+//! - [`source`]: the log: Kafka, the file log, or memory
 //! - [`decode`]: bytes to an event, or a reason why not; pure
+//! - [`admit`]: whether an event counts, by its partition's own watermark; pure
+//! - [`reader`]: the three above for one partition, and where it stands
+//! - [`watermark`]: marks of all partitions to the pipeline's watermark of each slice
+//! - [`fold`]: duplicates, presence, totals: small differences per (stream, minute), at the viewer's owner
+//! - [`views`]: differential collections: the sum of all differences is a row
+//! - [`sink`]: changes of closed slices to one transaction: Postgres, SQLite, or memory
+//!
+//! and what holds them together:
+//!
+//! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run
+//! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
+//!
+//! Invariants:
+//!
+//! 1. Rows are a function of the set of records below the stored offsets, and of the stored verdicts that a clock had a part in;
+//!    not of batch size, worker count, interleaving or crashes.
+//! 2. Event time is data. The dataflow's time is a slice of wall-clock time, and everything that a commit needs travels at it.
+//! 3. Rows, dead letters and progress of a slice are written in one transaction, or not at all.
+//! 4. No admitted event meets a closed window; a closed window's row never changes.
+//! 5. Every queue has a bound, and who is behind holds the source back.
+//! 6. A record's fault is data and is kept; the world's fault is retried, with a bound, or ends the run with one clear line.
 
+pub mod admit;
+pub mod clock;
+pub mod cluster;
 pub mod decode;
+pub mod fold;
+pub mod keys;
 pub mod oracle;
+pub mod pipeline;
+pub mod plan;
+pub mod reader;
+pub mod rules;
+pub mod run;
+pub mod sink;
+pub mod source;
+pub mod telemetry;
+pub mod views;
+pub mod watermark;
+pub mod worker;
+
+/// The dataflow's time: which slice of wall-clock time, counted from the run's base.
+pub type Slice = u64;

@@ -1,0 +1,33 @@
+//! The clocks that the pipeline reads: the wall clock, or one that a test moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
+use tidemark_model::Micros;
+
+/// A source of wall-clock time.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's clock.
+    System,
+    /// A clock that a test sets; each reading moves it on by `step` microseconds.
+    Manual {
+        /// Microseconds since 1970.
+        now: Arc<AtomicI64>,
+        /// Microseconds per reading.
+        step: i64,
+    },
+}
+
+impl Clock {
+    /// The present instant.
+    pub fn now(&self) -> Micros {
+        match self {
+            Clock::System => match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(since) => Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+                Err(_) => Micros(0),
+            },
+            Clock::Manual { now, step } => Micros(now.fetch_add(*step, Ordering::Relaxed)),
+        }
+    }
+}

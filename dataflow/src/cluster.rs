@@ -1,0 +1,185 @@
+//! A run from its plan to its end: the workers, their dataflows, the commit thread.
+
+use crate::Slice;
+use crate::clock::Clock;
+use crate::decode::Decoder;
+use crate::fold::Fold;
+use crate::pipeline::{self, Inputs, State};
+use crate::plan::{self, Plan, PlanError, Wish};
+use crate::reader::{Desk, Reader, Tally};
+use crate::run::Control;
+use crate::sink::commit::Committer;
+use crate::sink::{Resume, Store};
+use crate::source::Log;
+use crate::telemetry::Metrics;
+use crate::watermark::{Known, PartitionMark, Standing, Tracker};
+use crate::worker::{InFlight, Loop, Pace, Senders, drop_dataflows};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tidemark_model::Micros;
+use timely::dataflow::InputHandle;
+use timely::worker::Worker;
+use timely::{CommunicationConfig, WorkerConfig};
+
+/// How a run goes.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What decides where it starts.
+    pub wish: Wish,
+    /// Worker threads.
+    pub workers: usize,
+    /// Wall-clock time in a slice.
+    pub slice: Duration,
+    /// After how long a silent partition is idle; `None`: never.
+    pub idle_after: Option<Duration>,
+    /// How far a partition may be ahead of the pipeline's watermark.
+    pub max_ahead: Duration,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Why a run ended other than cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not start.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The workers could not be started.
+    #[error("workers: {0}")]
+    Workers(String),
+    /// It failed on the way.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs until it is stopped, or until the end of the log if that was wished.
+pub fn run(
+    options: &Options,
+    log: Arc<dyn Log>,
+    mut store: Box<dyn Store>,
+    control: &Arc<Control>,
+    metrics: &Arc<Metrics>,
+) -> Result<(), RunError> {
+    let plan = Arc::new(plan::decide(&options.wish, log.as_ref(), store.as_mut())?);
+    let base = options.clock.now();
+    let (committer, commit_thread) = Committer::start(store, Arc::clone(control), Arc::clone(metrics));
+    let committer = Mutex::new(Some(committer));
+    let launch = {
+        let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));
+        move |worker: &mut Worker| {
+            let committer = if worker.index() == 0 {
+                committer.lock().expect("nobody panics while holding the committer").take()
+            } else {
+                None
+            };
+            work(worker, &options, &plan, log.as_ref(), base, committer, &control, &metrics);
+        }
+    };
+    let guards = timely::execute(timely_config(options.workers), launch).map_err(RunError::Workers)?;
+    for result in guards.join() {
+        if let Err(panic) = result {
+            control.fail(format!("a worker panicked: {panic}"));
+        }
+    }
+    if commit_thread.join().is_err() {
+        control.fail("the commit thread panicked".to_owned());
+    }
+    control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+}
+
+fn timely_config(workers: usize) -> timely::Config {
+    let communication =
+        if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
+    // A worker that spins takes the core from the threads that bring its data.
+    let mut worker = WorkerConfig::default().idle_spin(Duration::ZERO);
+    // An idle pipeline still merges its traces, so that closed windows give back their memory.
+    let merging = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
+    differential_dataflow::configure(&mut worker, &merging);
+    timely::Config { communication, worker }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where a worker is put together")]
+fn work(
+    worker: &mut Worker,
+    options: &Options,
+    plan: &Plan,
+    log: &dyn Log,
+    base: Micros,
+    committer: Option<Committer>,
+    control: &Arc<Control>,
+    metrics: &Arc<Metrics>,
+) {
+    let rules = options.wish.rules;
+    let idle_after = options.idle_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
+    let known = Rc::new(RefCell::new(Known::default()));
+    let state = State {
+        tracker: Tracker::new(&rules, idle_after, plan.watermark, unread(plan)),
+        fold: Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics)),
+        resume: Resume { live: plan.live(), watermark: plan.watermark, names: plan.names.clone() },
+        committer,
+    };
+    let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
+    let probe = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
+        let inputs = Inputs {
+            events: senders.events.to_stream(scope),
+            marks: senders.marks.to_stream(scope),
+            changes: senders.changes.to_stream(scope),
+        };
+        pipeline::build(inputs, state, Rc::clone(&known))
+    });
+    let owned = |partition: i32| usize::try_from(partition).is_ok_and(|p| p % worker.peers() == worker.index());
+    let start = plan.partitions.iter().filter(|(partition, _)| owned(**partition));
+    let start: BTreeMap<i32, i64> = start.map(|(&partition, of)| (partition, of.replay_from)).collect();
+    let source = match log.open(&start) {
+        Ok(source) => source,
+        Err(error) => {
+            control.fail(format!("source: {error}"));
+            return drop_dataflows(worker);
+        }
+    };
+    let now = options.clock.now();
+    let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
+    let desk = Desk {
+        keys: plan.keys.clone(),
+        rules,
+        idle_after: idle_after.filter(|_| !options.wish.until_end),
+        decoder: Decoder::default(),
+        named: BTreeMap::new(),
+        tally: Tally::default(),
+    };
+    let pace = Pace {
+        clock: options.clock.clone(),
+        base,
+        slice: i64::try_from(options.slice.as_micros()).unwrap_or(i64::MAX).max(1),
+        max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
+        until_end: options.wish.until_end,
+    };
+    let in_flight = InFlight::default();
+    let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
+    Loop { source, readers, desk, senders, probe, known, pace, control, metrics, in_flight }.run(worker);
+}
+
+fn reader(partition: i32, plan: &Plan, now: Micros) -> Reader {
+    let verdicts = plan.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
+    let verdicts = verdicts.map(|(&(_, offset), &reason)| (offset, reason)).collect();
+    Reader::new(partition, plan.partitions[&partition], plan.live().then_some(plan.watermark), verdicts, now)
+}
+
+/// Every partition as it stands before its owner has spoken.
+fn unread(plan: &Plan) -> Vec<PartitionMark> {
+    let mark = |(&partition, of): (&i32, &plan::PartitionPlan)| PartitionMark {
+        partition,
+        start_offset: of.start_offset,
+        next_offset: of.replay_from,
+        end_offset: of.replay_from,
+        watermark: None,
+        standing: Standing::Backlogged,
+        delivered: false,
+        replayed: plan.live(),
+        touched: Vec::new(),
+    };
+    plan.partitions.iter().map(mark).collect()
+}

@@ -1,0 +1,376 @@
+//! Who is present: per viewer the joins and leaves that still matter, and per stream the steps of its present count.
+//!
+//! A viewer is present at instant t iff the latest join or leave at or before t is a join (equal times: leave wins) and
+//! t − its time < the timeout. Only the ends of windows are asked for, so per viewer one movement per window is kept, the latest;
+//! a viewer's presence is then a few intervals of windows, and each interval is a step up at its first window and a step down at
+//! the first window after it, which is the next movement's or the join's expiry. The present count of a stream at the end of a
+//! window is the sum of all steps up to it. So order of arrival does not matter, a late movement changes all later windows, and
+//! a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
+//!
+//! Steps of closed windows are summed into one base count per stream. Of a viewer's movements in closed windows only the last
+//! matters; a viewer whose last movement is a leave, or a join that has timed out, is dropped.
+
+use crate::keys::{KeyMap, StreamKey, ViewerKey};
+use hashbrown::hash_map::Entry;
+use std::collections::BTreeMap;
+use tidemark_model::{Minute, Nanos};
+
+/// Tables of viewers per worker, so that none grows so large that its rehash stalls the worker.
+const SHARDS: usize = 64;
+/// Nanoseconds in a minute.
+const MINUTE: i64 = 60_000_000_000;
+
+/// A join or a leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Movement {
+    /// The viewer came.
+    Join,
+    /// The viewer went.
+    Leave,
+}
+
+/// A movement in one word: twice its time, plus one for a leave. So the later one is the greater one, and a leave is greater
+/// than a join at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moved(u64);
+
+/// Marks a viewer whose movements are in `Shard::several`. No movement has this value: times end in 2262.
+const SEVERAL: Moved = Moved(u64::MAX);
+
+impl Moved {
+    fn new(ts: Nanos, movement: Movement) -> Moved {
+        let ts = u64::try_from(ts.0).expect("event times are not negative");
+        Moved(ts << 1 | u64::from(movement == Movement::Leave))
+    }
+
+    fn minute(self) -> Minute {
+        Minute::of(self.ts())
+    }
+
+    fn ts(self) -> Nanos {
+        Nanos((self.0 >> 1).cast_signed())
+    }
+
+    /// The first window at whose end a join no longer counts; a leave never does.
+    fn until(self, timeout: i64) -> Minute {
+        if self.0 & 1 == 1 {
+            return Minute(0);
+        }
+        // The window e with the least end such that end − 1 ns − ts ≥ timeout.
+        let past = self.ts().0.saturating_add(timeout);
+        Minute(u32::try_from(past / MINUTE).unwrap_or(u32::MAX))
+    }
+}
+
+/// Changes of a stream's present count, each from a window on: at most six, two per interval that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    steps: [(Minute, i64); 6],
+    len: usize,
+}
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps { steps: [(Minute(0), 0); 6], len: 0 }
+    }
+}
+
+impl Steps {
+    /// The first window that changes.
+    pub fn first(&self) -> Option<Minute> {
+        self.steps[..self.len].iter().map(|&(minute, _)| minute).min()
+    }
+
+    /// The sum of all steps up to and with this window.
+    pub fn up_to(&self, minute: Minute) -> i64 {
+        self.steps[..self.len].iter().filter(|(from, _)| *from <= minute).map(|(_, change)| change).sum()
+    }
+
+    /// An interval `[from, until)` of windows is added (`sign` = 1) or taken away (−1).
+    fn interval(&mut self, from: Minute, until: Minute, sign: i64) {
+        if from < until {
+            self.step(from, sign);
+            self.step(until, -sign);
+        }
+    }
+
+    fn step(&mut self, at: Minute, change: i64) {
+        if let Some(index) = self.steps[..self.len].iter().position(|&(minute, _)| minute == at) {
+            self.steps[index].1 += change;
+            if self.steps[index].1 == 0 {
+                self.len -= 1;
+                self.steps[index] = self.steps[self.len];
+            }
+            return;
+        }
+        self.steps[self.len] = (at, change);
+        self.len += 1;
+    }
+}
+
+/// Viewers of one shard. Most have one movement that matters; it stands in the table itself.
+#[derive(Debug, Default)]
+struct Shard {
+    viewers: KeyMap<ViewerKey, Moved>,
+    several: KeyMap<ViewerKey, Vec<Moved>>,
+}
+
+/// All viewers that this worker owns.
+#[derive(Debug)]
+pub struct Presence {
+    timeout: i64,
+    shards: Vec<Shard>,
+    /// Changes of the present count at the end of a window, against the window before it. No zeros.
+    steps: BTreeMap<Minute, KeyMap<StreamKey, i64>>,
+    /// The sum of the steps of all closed windows. No zeros.
+    base: KeyMap<StreamKey, i64>,
+    /// Who left in an open window: looked at once it closes.
+    left: BTreeMap<Minute, Vec<ViewerKey>>,
+    first_open: Minute,
+    next_sweep: usize,
+}
+
+impl Presence {
+    /// Nobody is there yet. `timeout` is in nanoseconds.
+    pub fn new(timeout: i64) -> Presence {
+        Presence {
+            timeout,
+            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            steps: BTreeMap::new(),
+            base: KeyMap::default(),
+            left: BTreeMap::new(),
+            first_open: Minute(0),
+            next_sweep: 0,
+        }
+    }
+
+    /// A movement in an open window: how the stream's present counts change.
+    pub fn insert(&mut self, stream: StreamKey, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
+        let moved = Moved::new(ts, movement);
+        if movement == Movement::Leave {
+            self.left.entry(moved.minute()).or_default().push(viewer);
+        }
+        let steps = self.shards[viewer.0 as usize % SHARDS].insert(viewer, moved, self.timeout);
+        for &(minute, change) in &steps.steps[..steps.len] {
+            add(self.steps.entry(minute).or_default(), stream, change);
+        }
+        steps
+    }
+
+    /// The present viewers of each stream that has any, at the end of a window.
+    pub fn present_at_end_of(&self, minute: Minute) -> KeyMap<StreamKey, i64> {
+        let mut present = self.base.clone();
+        for (&stream, &change) in self.steps.range(..=minute).flat_map(|(_, streams)| streams) {
+            add(&mut present, stream, change);
+        }
+        present
+    }
+
+    /// Windows before `first_open` are closed: sums them up and drops who no longer matters.
+    ///
+    /// Who left is dropped at once. Joins that have timed out are found by sweeping one shard per closed window.
+    pub fn close(&mut self, first_open: Minute) {
+        if first_open <= self.first_open {
+            return;
+        }
+        let windows = (first_open.0 - self.first_open.0) as usize;
+        self.first_open = first_open;
+        while let Some(entry) = self.steps.first_entry().filter(|entry| *entry.key() < first_open) {
+            for (stream, change) in entry.remove() {
+                add(&mut self.base, stream, change);
+            }
+        }
+        while let Some(entry) = self.left.first_entry().filter(|entry| *entry.key() < first_open) {
+            for viewer in entry.remove() {
+                self.shards[viewer.0 as usize % SHARDS].collapse(viewer, first_open, self.timeout);
+            }
+        }
+        for _ in 0..windows.min(SHARDS) {
+            self.shards[self.next_sweep].sweep(first_open, self.timeout);
+            self.next_sweep = (self.next_sweep + 1) % SHARDS;
+        }
+    }
+
+    /// Viewers that are remembered, present or not.
+    pub fn viewers(&self) -> usize {
+        self.shards.iter().map(|shard| shard.viewers.len()).sum()
+    }
+}
+
+/// Adds to a count that is kept only while it is not zero.
+fn add(counts: &mut KeyMap<StreamKey, i64>, stream: StreamKey, change: i64) {
+    let count = counts.entry(stream).or_insert(0);
+    *count += change;
+    if *count == 0 {
+        counts.remove(&stream);
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
+        let mut steps = Steps::default();
+        match self.viewers.entry(viewer) {
+            Entry::Vacant(slot) => {
+                slot.insert(moved);
+                steps.interval(moved.minute(), moved.until(timeout), 1);
+            }
+            Entry::Occupied(slot) if *slot.get() == SEVERAL => {
+                let history = self.several.get_mut(&viewer).expect("marked as several");
+                place(history, moved, timeout, &mut steps);
+            }
+            Entry::Occupied(mut slot) => {
+                let mut history = vec![*slot.get()];
+                place(&mut history, moved, timeout, &mut steps);
+                if history.len() == 1 {
+                    slot.insert(history[0]);
+                } else {
+                    slot.insert(SEVERAL);
+                    self.several.insert(viewer, history);
+                }
+            }
+        }
+        steps
+    }
+
+    /// Forgets what no longer matters of one viewer.
+    fn collapse(&mut self, viewer: ViewerKey, first_open: Minute, timeout: i64) {
+        if let Entry::Occupied(mut slot) = self.viewers.entry(viewer)
+            && !collapse(viewer, slot.get_mut(), &mut self.several, first_open, timeout)
+        {
+            slot.remove();
+        }
+    }
+
+    /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
+    fn sweep(&mut self, first_open: Minute, timeout: i64) {
+        let Shard { viewers, several } = self;
+        viewers.retain(|&viewer, slot| collapse(viewer, slot, several, first_open, timeout));
+        if viewers.len() < viewers.capacity() / 4 {
+            viewers.shrink_to(viewers.len() * 2);
+        }
+        if several.len() < several.capacity() / 4 {
+            several.shrink_to(several.len() * 2);
+        }
+    }
+}
+
+/// Puts a movement in its place among those of other windows; of two in one window the later one stays.
+fn place(history: &mut Vec<Moved>, moved: Moved, timeout: i64, steps: &mut Steps) {
+    let minute = moved.minute();
+    let at = history.partition_point(|other| other.minute() < minute);
+    let same = history.get(at).copied().filter(|other| other.minute() == minute);
+    if same.is_some_and(|same| same >= moved) {
+        return;
+    }
+    let next = history.get(at + usize::from(same.is_some())).map(|other| other.minute());
+    let until = |of: Moved, next: Option<Minute>| next.map_or(of.until(timeout), |next| next.min(of.until(timeout)));
+    if let Some(same) = same {
+        steps.interval(minute, until(same, next), -1);
+        history[at] = moved;
+    } else {
+        if at > 0 {
+            let before = history[at - 1];
+            steps.interval(before.minute(), until(before, next), -1);
+            steps.interval(before.minute(), until(before, Some(minute)), 1);
+        }
+        history.insert(at, moved);
+    }
+    steps.interval(minute, until(moved, next), 1);
+}
+
+/// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
+fn collapse(
+    viewer: ViewerKey,
+    slot: &mut Moved,
+    several: &mut KeyMap<ViewerKey, Vec<Moved>>,
+    first_open: Minute,
+    timeout: i64,
+) -> bool {
+    let matters = |moved: Moved| moved.minute() >= first_open || moved.until(timeout) > first_open;
+    if *slot != SEVERAL {
+        return matters(*slot);
+    }
+    let history = several.get_mut(&viewer).expect("marked as several");
+    let closed = history.partition_point(|moved| moved.minute() < first_open);
+    let keep_last = closed > 0 && matters(history[closed - 1]);
+    history.drain(..closed - usize::from(keep_last));
+    if history.len() > 1 {
+        return true;
+    }
+    let last = several.remove(&viewer).and_then(|history| history.first().copied());
+    if let Some(last) = last {
+        *slot = last;
+    }
+    last.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: i64 = 3 * MINUTE;
+    const STREAM: StreamKey = StreamKey(1, 1);
+    const VIEWER: ViewerKey = ViewerKey(2, 2);
+
+    fn present(presence: &Presence, minute: u32) -> i64 {
+        presence.present_at_end_of(Minute(minute)).get(&STREAM).copied().unwrap_or(0)
+    }
+
+    fn insert(presence: &mut Presence, ts: i64, movement: Movement) -> Steps {
+        presence.insert(STREAM, VIEWER, Nanos(ts), movement)
+    }
+
+    /// The definition, over all movements.
+    fn expected(movements: &[(i64, Movement)], minute: u32) -> i64 {
+        let at = Minute(minute).last_nanosecond().0;
+        let latest = movements.iter().filter(|(ts, _)| *ts <= at).max_by_key(|(ts, m)| (*ts, *m == Movement::Leave));
+        i64::from(latest.is_some_and(|(ts, movement)| *movement == Movement::Join && at - ts < TIMEOUT))
+    }
+
+    #[test]
+    fn any_order_and_any_closing_give_what_the_definition_says() {
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for _ in 0..2_000 {
+            let mut presence = Presence::new(TIMEOUT);
+            let mut movements = Vec::new();
+            let mut first_open = 0u32;
+            for _ in 0..random(12) {
+                let minute = first_open + u32::try_from(random(6)).unwrap();
+                let offset = [0, 1, MINUTE / 2, MINUTE - 1][usize::try_from(random(4)).unwrap()];
+                let ts = i64::from(minute) * MINUTE + offset;
+                let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
+                movements.push((ts, movement));
+                let before: Vec<i64> = (first_open..20).map(|minute| present(&presence, minute)).collect();
+                let steps = insert(&mut presence, ts, movement);
+                for (minute, before) in (first_open..20).zip(before) {
+                    assert_eq!(present(&presence, minute), expected(&movements, minute), "{movements:?} at {minute}");
+                    assert_eq!(before + steps.up_to(Minute(minute)), present(&presence, minute));
+                }
+                if random(3) == 0 {
+                    first_open += u32::try_from(random(3)).unwrap();
+                    presence.close(Minute(first_open));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_left_and_whose_time_ran_out_is_forgotten() {
+        let mut presence = Presence::new(TIMEOUT);
+        insert(&mut presence, 0, Movement::Join);
+        insert(&mut presence, MINUTE, Movement::Leave);
+        presence.insert(STREAM, ViewerKey(3, 3), Nanos(0), Movement::Join);
+        assert_eq!((presence.viewers(), present(&presence, 0), present(&presence, 1)), (2, 2, 1));
+        presence.close(Minute(2));
+        assert_eq!((presence.viewers(), present(&presence, 2)), (1, 1));
+        for minute in 3..SHARDS as u32 + 4 {
+            presence.close(Minute(minute));
+        }
+        assert_eq!((presence.viewers(), present(&presence, 70)), (0, 0));
+        assert!(presence.base.is_empty() && presence.steps.is_empty() && presence.left.is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! The assembly: from admitted events and partition marks to what one commit needs. Connects; computes nothing.
+
+use crate::Slice;
+use crate::fold::{self, Admitted, Fold};
+use crate::sink::commit::Committer;
+use crate::sink::{self, Change, Resume};
+use crate::views;
+use crate::watermark::{self, Known, Mark, Tracker};
+use differential_dataflow::AsCollection;
+use std::cell::RefCell;
+use std::rc::Rc;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::vec::{Broadcast, Map};
+use timely::dataflow::operators::{Concat, Operator, Probe};
+use timely::dataflow::{ProbeHandle, StreamVec};
+
+/// What a worker sends in.
+pub struct Inputs<'scope> {
+    /// Events that count.
+    pub events: StreamVec<'scope, Slice, Admitted>,
+    /// Where partitions stand.
+    pub marks: StreamVec<'scope, Slice, Mark>,
+    /// Names and dead letters, which go to the sink as they are.
+    pub changes: StreamVec<'scope, Slice, Change>,
+}
+
+/// The state that a worker's operators start with.
+pub struct State {
+    /// The watermark's rule; only worker 0's is used.
+    pub tracker: Tracker,
+    /// The viewers that the worker owns.
+    pub fold: Fold,
+    /// What the sink goes on from.
+    pub resume: Resume,
+    /// Worker 0's commit thread.
+    pub committer: Option<Committer>,
+}
+
+/// Builds the dataflow; the probe says which slices are committed.
+pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> ProbeHandle<Slice> {
+    let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker);
+    let watermarks = watermark.clone().broadcast();
+    watermark::observe(watermarks.clone(), known);
+    let shares = fold::shares(inputs.events, watermarks, state.fold).as_collection();
+    let rows = views::minute_metrics(shares);
+
+    let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
+    let marks = with_slice(inputs.marks, |mark| match mark {
+        Mark::Partition(mark) => Some(Change::Partition(mark)),
+        Mark::Clock(_) => None,
+    });
+    let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(watermark)));
+    let changes = with_slice(inputs.changes, Some);
+    let changes = rows.concat(marks).concat(watermark).concat(changes);
+    sink::commits(changes, state.resume, state.committer).probe().0
+}
+
+/// What goes to the sink, each with the slice in which it travels.
+fn with_slice<'scope, D: Clone + 'static>(
+    stream: StreamVec<'scope, Slice, D>,
+    change: impl Fn(D) -> Option<Change> + 'static,
+) -> StreamVec<'scope, Slice, (Slice, Change)> {
+    type Builder = CapacityContainerBuilder<Vec<(Slice, Change)>>;
+    stream.unary::<Builder, _, _, _>(Pipeline, "With slice", move |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|stamp, data| {
+                let slice = *stamp.least().expect("a message has a time");
+                let changes = data.flat_map(|batch| batch.drain(..)).filter_map(&change);
+                output.session(&stamp).give_iterator(changes.map(|change| (slice, change)));
+            });
+        }
+    })
+}

@@ -1,0 +1,158 @@
+//! Where a run starts: decided once, before any worker reads, and the same for all workers.
+//!
+//! Two numbers per partition govern it. *Replay from* is where the state of `fold` begins: reading starts there. *Emit from* is
+//! the store's next offset: what lies below it is in the tables already, so it is folded but not written again, and no row is
+//! ever seen to go back.
+
+use crate::keys::{HashKey, Keys, StreamKey};
+use crate::rules::Rules;
+use crate::sink::{Begin, Store, StoreError, Stored};
+use crate::source::{Description, Log, SourceError};
+use std::collections::BTreeMap;
+use tidemark_model::{Micros, Minute, Reason};
+
+/// Where a partition without stored progress starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StartingOffsets {
+    /// With the oldest record that is there.
+    Earliest,
+    /// With the next one to be written.
+    Latest,
+}
+
+/// A partition's part of the plan. All offsets are exclusive ends of what is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionPlan {
+    /// First offset that the pipeline ever read.
+    pub start_offset: i64,
+    /// Where this run reads from.
+    pub replay_from: i64,
+    /// Where this run writes from.
+    pub emit_from: i64,
+    /// Where it ends, if it is to end.
+    pub stop_at: Option<i64>,
+}
+
+/// Where a run starts.
+#[derive(Clone)]
+pub struct Plan {
+    /// This run's fence token.
+    pub fence: i64,
+    /// Hashes of names.
+    pub keys: Keys,
+    /// The stored watermark.
+    pub watermark: Option<Micros>,
+    /// Every partition.
+    pub partitions: BTreeMap<i32, PartitionPlan>,
+    /// Stored verdicts that a clock had a part in.
+    pub verdicts: BTreeMap<(i32, i64), Reason>,
+    /// Streams that have rows in open windows.
+    pub names: Vec<(Minute, StreamKey, String)>,
+}
+
+impl Plan {
+    /// Whether there is nothing to replay.
+    pub fn live(&self) -> bool {
+        self.partitions.values().all(|partition| partition.replay_from >= partition.emit_from)
+    }
+}
+
+/// Why a run cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The log.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What decides a plan.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The rules, part of the fingerprint.
+    pub rules: Rules,
+    /// For partitions that the store does not know.
+    pub starting_offsets: StartingOffsets,
+    /// End where the log ends now.
+    pub until_end: bool,
+}
+
+/// Takes over the pipeline and decides where this run starts.
+pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store) -> Result<Plan, PlanError> {
+    let description = log.describe()?;
+    let start = |bounds: &crate::source::Bounds| match wish.starting_offsets {
+        StartingOffsets::Earliest => bounds.low,
+        StartingOffsets::Latest => bounds.high,
+    };
+    let begin = Begin {
+        pipeline: wish.pipeline.clone(),
+        topic: log.topic().to_owned(),
+        fingerprint: format!("{} {}", description.id, wish.rules.fingerprint()),
+        start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
+        hash_key: draw_hash_key()?,
+    };
+    let stored = store.begin(&begin, &|stored| check_offsets(stored, &description, log.topic()))?;
+    Ok(plan(wish, &description, stored))
+}
+
+fn plan(wish: &Wish, description: &Description, stored: Stored) -> Plan {
+    let keys = Keys::new(HashKey(stored.hash_key));
+    let partition = |(&partition, &(start_offset, next_offset)): (&i32, &(i64, i64))| {
+        let high = description.partitions.get(&partition).map(|bounds| bounds.high);
+        let stop_at = high.filter(|_| wish.until_end);
+        (partition, PartitionPlan { start_offset, replay_from: start_offset, emit_from: next_offset, stop_at })
+    };
+    let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
+    Plan {
+        fence: stored.fence,
+        watermark: stored.watermark,
+        partitions: stored.partitions.iter().map(partition).collect(),
+        verdicts: stored.verdicts,
+        names,
+        keys,
+    }
+}
+
+/// Never silently lose: what the store expects must still be in the log.
+fn check_offsets(stored: &Stored, description: &Description, topic: &str) -> Result<(), String> {
+    for (partition, &(start, next)) in &stored.partitions {
+        let Some(bounds) = description.partitions.get(partition) else {
+            return Err(format!(
+                "topic {topic} has no partition {partition} any more, of which the store holds records up to offset {next}: it was \
+                 made anew; bring the old topic back, or start afresh under another PIPELINE and schema"
+            ));
+        };
+        if next > bounds.high {
+            return Err(format!(
+                "topic {topic} partition {partition} ends at offset {}, but the store holds records up to {next}: the topic was cut \
+                 or made anew; bring the old one back, or start afresh under another PIPELINE and schema",
+                bounds.high
+            ));
+        }
+        if start < bounds.low && next > start {
+            return Err(format!(
+                "topic {topic} partition {partition} begins at offset {} now, but what the store holds can be replayed only from \
+                 offset {start}: records have expired; rebuild from what is left with: tidemark-dataflow rebuild",
+                bounds.low
+            ));
+        }
+        if next < bounds.low {
+            return Err(format!(
+                "topic {topic} partition {partition} begins at offset {} now, but records from {next} on were not read yet: they \
+                 have expired; rebuild from what is left with: tidemark-dataflow rebuild",
+                bounds.low
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn draw_hash_key() -> Result<[u8; 16], SourceError> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|error| SourceError::Fatal(format!("the system gives no random bytes: {error}")))?;
+    Ok(key)
+}

@@ -1,0 +1,294 @@
+//! One partition, as its owner reads it: poll → decode → admit, and the mark that says where it stands.
+//!
+//! A reader never blocks. What it may read is decided by its [`Gate`]:
+//!
+//! ```text
+//! Replaying ──reached emit-from──▶ AwaitingLife ──everybody has──▶ Reading ──stop_at──▶ Done
+//!                                                                  ▲     │ at its end and idle, or never a valid event
+//!                       the watermark of that slice is known       │     ▼
+//!                                                     Announced ◀──── Quiet
+//!                                                          has a backlog again
+//! ```
+//!
+//! A partition that returns says so in a slice and reads on only once that slice's watermark is known: from then on the
+//! pipeline's watermark cannot pass it, and what had been closed before is judged `closed`.
+
+use crate::Slice;
+use crate::admit::{Admission, Judge};
+use crate::decode::{Decoded, Decoder, Event, Rejected};
+use crate::fold::Admitted;
+use crate::keys::{KeySet, Keys, StreamKey};
+use crate::plan::PartitionPlan;
+use crate::rules::Rules;
+use crate::sink::{Change, DeadLetter};
+use crate::source::{Position, Record, Source, SourceError};
+use crate::watermark::{Known, PartitionMark, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use tidemark_model::{Micros, Minute, Reason};
+
+/// What a reader may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// Reads what the store has already.
+    Replaying,
+    /// Has read that; others have not.
+    AwaitingLife,
+    /// Reads.
+    Reading,
+    /// Does not hold the watermark. Must announce itself before it reads.
+    Quiet,
+    /// Has announced itself in this slice.
+    Announced(Slice),
+    /// Has reached the offset at which it was to end.
+    Done,
+}
+
+/// Where a reader puts what it finds.
+pub trait Outlet {
+    /// An event that counts.
+    fn event(&mut self, event: Admitted);
+    /// Something for the sink.
+    fn change(&mut self, change: Change);
+}
+
+/// What all readers of a worker share.
+pub struct Desk {
+    /// Hashes names.
+    pub keys: Keys,
+    /// Lateness and its companions.
+    pub rules: Rules,
+    /// Microseconds after which a silent partition is idle; `None`: never.
+    pub idle_after: Option<i64>,
+    /// Reads bytes.
+    pub decoder: Decoder,
+    /// Streams whose name was sent for a window.
+    pub named: BTreeMap<Minute, KeySet<StreamKey>>,
+    /// What was counted since it was last taken.
+    pub tally: Tally,
+}
+
+/// Counts of records by outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All records.
+    pub records: u64,
+    /// Of event types that make no rows.
+    pub other_types: u64,
+    /// That count, before copies are found.
+    pub admitted: u64,
+    /// Rejected, by reason.
+    pub rejected: BTreeMap<Reason, u64>,
+    /// Bytes of the rejected ones.
+    pub rejected_bytes: u64,
+}
+
+/// Reads one partition.
+pub struct Reader {
+    partition: i32,
+    plan: PartitionPlan,
+    gate: Gate,
+    admission: Admission,
+    verdicts: BTreeMap<i64, Reason>,
+    last_delivery: Micros,
+    delivered: bool,
+    touched: BTreeSet<Minute>,
+    said: Option<PartitionMark>,
+}
+
+impl Reader {
+    /// A reader that starts where the plan says. `live`: nothing is to be replayed, by anybody, and the stored watermark is in
+    /// force from the start.
+    pub fn new(
+        partition: i32,
+        plan: PartitionPlan,
+        live: Option<Option<Micros>>,
+        verdicts: BTreeMap<i64, Reason>,
+        now: Micros,
+    ) -> Reader {
+        let mut admission = Admission::default();
+        if let Some(watermark) = live {
+            admission.returned(watermark);
+        }
+        Reader {
+            partition,
+            plan,
+            gate: if live.is_some() { Gate::Reading } else { Gate::Replaying },
+            admission,
+            verdicts,
+            last_delivery: now,
+            delivered: false,
+            touched: BTreeSet::new(),
+            said: None,
+        }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Its own watermark.
+    pub fn watermark(&self, rules: &Rules) -> Option<Micros> {
+        self.admission.watermark(rules)
+    }
+
+    /// Whether it has read all that it was to read.
+    pub fn done(&self) -> bool {
+        self.gate == Gate::Done
+    }
+
+    /// Reads at most `max` records, if it may read at all.
+    pub fn read(
+        &mut self,
+        source: &mut dyn Source,
+        max: usize,
+        now: Micros,
+        slice: Slice,
+        known: &Known,
+        desk: &mut Desk,
+        outlet: &mut dyn Outlet,
+    ) -> Result<(), SourceError> {
+        let before = match self.pass_gate(source, slice, known)? {
+            Gate::Replaying => Some(self.plan.emit_from),
+            Gate::Reading => self.plan.stop_at,
+            _ => return Ok(()),
+        };
+        let records = desk.tally.records;
+        source.read(self.partition, before, max, &mut |record| self.record(record, now, desk, outlet))?;
+        if desk.tally.records > records {
+            self.delivered = true;
+            self.last_delivery = now;
+        }
+        Ok(())
+    }
+
+    /// Moves on to the gate that is open now.
+    fn pass_gate(&mut self, source: &mut dyn Source, slice: Slice, known: &Known) -> Result<Gate, SourceError> {
+        let Position { next_offset, at_end, .. } = source.position(self.partition)?;
+        if self.gate == Gate::Replaying && next_offset >= self.plan.emit_from {
+            self.gate = Gate::AwaitingLife;
+        }
+        if self.gate == Gate::AwaitingLife && known.live() {
+            self.admission.returned(known.watermark());
+            self.verdicts = BTreeMap::new();
+            self.gate = Gate::Reading;
+        }
+        if self.gate == Gate::Quiet && !at_end {
+            self.gate = Gate::Announced(slice);
+        }
+        if let Gate::Announced(slice) = self.gate
+            && let Some(watermark) = known.as_of(slice)
+        {
+            self.admission.returned(watermark);
+            self.gate = Gate::Reading;
+        }
+        if self.gate == Gate::Reading && self.plan.stop_at.is_some_and(|stop| next_offset >= stop) {
+            self.gate = Gate::Done;
+        }
+        Ok(self.gate)
+    }
+
+    fn record(&mut self, record: Record<'_>, now: Micros, desk: &mut Desk, outlet: &mut dyn Outlet) {
+        desk.tally.records += 1;
+        let outcome = match desk.decoder.decode(record.payload) {
+            Ok(Decoded::Event(event)) => self.admit(&event, &record, now, desk, outlet),
+            Ok(Decoded::Other(_)) => {
+                desk.tally.other_types += 1;
+                Ok(())
+            }
+            Err(rejected) => Err(rejected),
+        };
+        if let Err(Rejected { reason, error }) = outcome {
+            *desk.tally.rejected.entry(reason).or_default() += 1;
+            desk.tally.rejected_bytes += record.payload.map_or(0, <[u8]>::len) as u64;
+            outlet.change(Change::DeadLetter(DeadLetter {
+                partition: self.partition,
+                offset: record.offset,
+                reason,
+                error,
+                key: record.key.map(<[u8]>::to_vec),
+                payload: record.payload.map(<[u8]>::to_vec),
+                record_time: record.time,
+            }));
+        }
+    }
+
+    fn admit(
+        &mut self,
+        event: &Event<'_>,
+        record: &Record<'_>,
+        now: Micros,
+        desk: &mut Desk,
+        outlet: &mut dyn Outlet,
+    ) -> Result<(), Rejected> {
+        let judge = match self.gate {
+            Gate::Replaying => Judge::Replay(self.verdicts.get(&record.offset).copied()),
+            _ => Judge::Live(now),
+        };
+        let minute = self.admission.judge(event.ts, record.time, judge, &desk.rules)?;
+        desk.tally.admitted += 1;
+        self.touched.insert(minute);
+        let stream = desk.keys.stream(&event.stream_id);
+        if desk.named.entry(minute).or_default().insert(stream) {
+            outlet.change(Change::Name(stream, minute, event.stream_id.as_ref().into()));
+        }
+        outlet.event(desk.address(stream, event));
+        Ok(())
+    }
+
+    /// What is to be said of the partition at the end of a slice, if anything has changed.
+    pub fn mark(&mut self, source: &mut dyn Source, now: Micros, desk: &Desk) -> Result<Option<PartitionMark>, SourceError> {
+        let position = source.position(self.partition)?;
+        let standing = self.stand(position, now, desk);
+        let mark = PartitionMark {
+            partition: self.partition,
+            start_offset: self.plan.start_offset,
+            next_offset: position.next_offset,
+            end_offset: position.end_offset,
+            watermark: self.admission.watermark(&desk.rules),
+            standing,
+            delivered: std::mem::take(&mut self.delivered),
+            replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
+            touched: std::mem::take(&mut self.touched).into_iter().collect(),
+        };
+        if self.said.as_ref() == Some(&mark) {
+            return Ok(None);
+        }
+        self.said = Some(PartitionMark { touched: Vec::new(), ..mark.clone() });
+        Ok(Some(mark))
+    }
+
+    /// Where the partition stands; a partition that stops holding the watermark falls quiet.
+    fn stand(&mut self, position: Position, now: Micros, desk: &Desk) -> Standing {
+        let never_valid = self.admission.highest().is_none();
+        match self.gate {
+            Gate::Done if never_valid => return Standing::NotCounting,
+            Gate::Done => return Standing::AtEnd,
+            Gate::Reading | Gate::Quiet if position.at_end => {}
+            Gate::Quiet => return self.said.as_ref().map_or(Standing::NotCounting, |mark| mark.standing),
+            _ => return Standing::Backlogged,
+        }
+        let silent = now.0.saturating_sub(self.last_delivery.0);
+        let standing = if never_valid {
+            Standing::NotCounting
+        } else if desk.idle_after.is_some_and(|idle_after| silent >= idle_after) {
+            Standing::Idle
+        } else {
+            Standing::AtEnd
+        };
+        if standing != Standing::AtEnd {
+            self.gate = Gate::Quiet;
+        }
+        standing
+    }
+}
+
+impl Desk {
+    /// An event with hashes in place of names.
+    fn address(&self, stream: StreamKey, event: &Event<'_>) -> Admitted {
+        let user = event.user_id.as_deref().map(|user| self.keys.viewer(stream, user));
+        let viewer = user.unwrap_or_else(|| self.keys.anonymous(stream, event.event_id.as_deref()));
+        let id = event.event_id.as_deref().map(|id| self.keys.event(stream, user, id));
+        Admitted { viewer, stream, id, ts: event.ts, amount: event.amount, kind: event.kind }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the threads of one run share: the wish to stop, and the first failure.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Stops a run, cleanly or because something failed.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    failure: OnceLock<String>,
+    changed: Condvar,
+    lock: Mutex<()>,
+}
+
+impl Control {
+    /// Asks the run to stop reading, to commit what it has read, and to end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Ends the run at once. The first failure is the one that is told.
+    pub fn fail(&self, error: String) {
+        let _ = self.failure.set(error);
+        self.changed.notify_all();
+    }
+
+    /// The failure, if there is one.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Sleeps; `true` if the run has failed meanwhile.
+    pub fn wait_unless_failed(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut guard = self.lock.lock().expect("nobody panics while holding it");
+        while self.failure().is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            guard = self.changed.wait_timeout(guard, left).expect("nobody panics while holding it").0;
+        }
+        drop(guard);
+        self.failure().is_some()
+    }
+}

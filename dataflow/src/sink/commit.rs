@@ -1,0 +1,148 @@
+//! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
+
+use super::{Commit, Store, StoreError};
+use crate::Slice;
+use crate::run::Control;
+use crate::telemetry::Metrics;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use timely::scheduling::SyncActivator;
+
+/// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
+const QUEUE: usize = 32;
+/// Most rows and dead letters that one transaction takes together when slices are waiting.
+const MOST_PER_COMMIT: usize = 200_000;
+/// How often an idle run finds out whether it was fenced off.
+const CHECK_FENCE_EVERY: Duration = Duration::from_secs(5);
+/// How long a store that is out of reach is waited for before the run ends.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// The first pause before a retry, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The dataflow's end of the commit thread.
+pub struct Committer {
+    queue: SyncSender<(Slice, Commit)>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: AtomicUsize,
+    /// Exclusive: all slices below are committed.
+    acknowledged: AtomicU64,
+    activator: Mutex<Option<SyncActivator>>,
+}
+
+impl Committer {
+    /// Starts the thread on a store that has begun. It ends when the committer is dropped and all that was sent is written, or
+    /// when the run fails.
+    pub fn start(store: Box<dyn Store>, control: Arc<Control>, metrics: Arc<Metrics>) -> (Committer, JoinHandle<()>) {
+        let (queue, slices) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let thread = Thread { store, slices, shared: Arc::clone(&shared), control, metrics };
+        let handle = std::thread::Builder::new().name("commit".to_owned()).spawn(move || thread.run());
+        (Committer { queue, shared }, handle.expect("the system can start a thread"))
+    }
+
+    /// Has the sink operator scheduled whenever slices are acknowledged.
+    pub fn wake_on_acknowledgement(&self, activator: SyncActivator) {
+        *self.shared.activator.lock().expect("nobody panics while holding the activator") = Some(activator);
+    }
+
+    /// Whether [`Committer::send`] would not block.
+    pub fn has_room(&self) -> bool {
+        self.shared.waiting.load(Ordering::Acquire) < QUEUE
+    }
+
+    /// Hands over a slice, in order. Of a run that has failed nobody takes it, and nobody needs to.
+    pub fn send(&mut self, slice: Slice, commit: Commit) {
+        self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        let _ = self.queue.send((slice, commit));
+    }
+
+    /// Exclusive: all slices below are in the store.
+    pub fn acknowledged(&self) -> Slice {
+        self.shared.acknowledged.load(Ordering::Acquire)
+    }
+}
+
+struct Thread {
+    store: Box<dyn Store>,
+    slices: Receiver<(Slice, Commit)>,
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    metrics: Arc<Metrics>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        loop {
+            match self.slices.recv_timeout(CHECK_FENCE_EVERY) {
+                Ok(first) => {
+                    let (slice, commit, slices) = self.gather(first);
+                    if let Err(error) = self.write(&commit) {
+                        return self.control.fail(error);
+                    }
+                    self.acknowledge(slice, slices);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let checked = self.with_patience(|store| store.check_fence());
+                    if let Err(error) = checked {
+                        return self.control.fail(error);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// All slices that wait, up to a bound, as one commit: the last of them, and how many they are.
+    fn gather(&self, (mut last, mut commit): (Slice, Commit)) -> (Slice, Commit, usize) {
+        let mut slices = 1;
+        while commit.rows.len() + commit.dead_letters.len() < MOST_PER_COMMIT
+            && let Ok((slice, later)) = self.slices.try_recv()
+        {
+            last = slice;
+            commit.absorb(later);
+            slices += 1;
+        }
+        (last, commit, slices)
+    }
+
+    fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        let epoch = self.with_patience(|store| store.commit(commit))?;
+        self.metrics.committed(epoch, commit);
+        Ok(())
+    }
+
+    /// Tries until it succeeds, for a bounded time, as long as the fault may pass.
+    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, String> {
+        let started = Instant::now();
+        let mut pause = PAUSES.0;
+        loop {
+            let error = match attempt(self.store.as_mut()) {
+                Ok(done) => return Ok(done),
+                Err(StoreError::Transient(error)) if started.elapsed() < PATIENCE => error,
+                Err(error) => return Err(format!("store: {error}")),
+            };
+            self.metrics.commit_retries.inc();
+            tracing::warn!(error, pause_ms = pause.as_millis(), "the store failed; trying again, the sources are held back");
+            if self.control.wait_unless_failed(pause) {
+                return Err("ended while waiting for the store".to_owned());
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn acknowledge(&self, slice: Slice, slices: usize) {
+        self.shared.acknowledged.store(slice + 1, Ordering::Release);
+        self.shared.waiting.fetch_sub(slices, Ordering::AcqRel);
+        if let Some(activator) = &*self.shared.activator.lock().expect("nobody panics while holding the activator") {
+            // It fails only when the worker is gone, and then nobody waits.
+            let _ = activator.activate();
+        }
+    }
+}

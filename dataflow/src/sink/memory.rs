@@ -1,0 +1,138 @@
+//! The in-memory twin of a store.
+
+use super::{Begin, Commit, Store, StoreError, Stored};
+use crate::watermark::PartitionMark;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tidemark_model::{Micros, Minute, Reason};
+
+/// A row of `stream_metrics_minute`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Viewers present at the end of the window.
+    pub active_viewers: i64,
+    /// Chat messages.
+    pub chat_messages: i64,
+    /// Donated cents.
+    pub donations_cents: i64,
+    /// The commit that last changed the row.
+    pub epoch: i64,
+}
+
+/// All tables.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// `stream_metrics_minute`.
+    pub rows: BTreeMap<(Minute, String), StoredRow>,
+    /// `stream_state`: window and viewers.
+    pub states: BTreeMap<String, (Minute, i64)>,
+    /// `dead_letters`: reason, by partition and offset.
+    pub dead_letters: BTreeMap<(i32, i64), Reason>,
+    /// `progress_partitions`.
+    pub partitions: BTreeMap<i32, PartitionMark>,
+    /// `progress.epoch`.
+    pub epoch: i64,
+    /// `progress.watermark`.
+    pub watermark: Option<Micros>,
+    fence: i64,
+    fingerprint: Option<String>,
+    hash_key: [u8; 16],
+    starts: BTreeMap<i32, i64>,
+}
+
+/// Tables in memory. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+    fence: i64,
+}
+
+impl MemoryStore {
+    /// The tables.
+    pub fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().expect("nobody panics while holding the tables")
+    }
+
+    fn fenced(&self, tables: &Tables) -> Result<(), StoreError> {
+        if tables.fence == self.fence {
+            return Ok(());
+        }
+        Err(StoreError::Fenced { pipeline: "memory".to_owned(), theirs: tables.fence, ours: self.fence })
+    }
+}
+
+impl Store for MemoryStore {
+    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+        let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
+        if tables.fingerprint.as_ref().is_some_and(|stored| *stored != begin.fingerprint) {
+            return Err(StoreError::Fatal("the fingerprint changed".to_owned()));
+        }
+        let mut changed = tables.clone();
+        if changed.fingerprint.is_none() {
+            changed.hash_key = begin.hash_key;
+            changed.fingerprint = Some(begin.fingerprint.clone());
+        }
+        for (&partition, &start) in &begin.start_offsets {
+            changed.starts.entry(partition).or_insert(start);
+        }
+        changed.fence += 1;
+        let by_clock = |reason: &Reason| matches!(reason, Reason::Future | Reason::Closed);
+        let first_open = changed.watermark.map_or(Minute(0), Minute::first_open);
+        let stored = Stored {
+            fence: changed.fence,
+            epoch: changed.epoch,
+            hash_key: changed.hash_key,
+            watermark: changed.watermark,
+            partitions: changed
+                .starts
+                .iter()
+                .map(|(&partition, &start)| {
+                    (partition, (start, changed.partitions.get(&partition).map_or(start, |mark| mark.next_offset)))
+                })
+                .collect(),
+            verdicts: changed.dead_letters.iter().filter(|(_, reason)| by_clock(reason)).map(|(&at, &reason)| (at, reason)).collect(),
+            open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
+        };
+        check(&stored).map_err(StoreError::Fatal)?;
+        self.fence = changed.fence;
+        *tables = changed;
+        Ok(stored)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+        let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
+        self.fenced(&tables)?;
+        let epoch = tables.epoch + 1;
+        for (&(minute, _), row) in &commit.rows {
+            let mut new = StoredRow {
+                active_viewers: row.totals.viewers,
+                chat_messages: row.totals.chats,
+                donations_cents: row.totals.cents,
+                epoch,
+            };
+            let key = (minute, row.stream_id.to_string());
+            if let Some(old) = tables.rows.get(&key).filter(|old| StoredRow { epoch: old.epoch, ..new } == **old) {
+                new.epoch = old.epoch;
+            }
+            tables.rows.insert(key, new);
+        }
+        for (stream, (minute, row)) in commit.newest_rows() {
+            let state = tables.states.entry(stream.to_owned()).or_insert((minute, 0));
+            if state.0 <= minute {
+                *state = (minute, row.totals.viewers);
+            }
+        }
+        for letter in &commit.dead_letters {
+            tables.dead_letters.insert((letter.partition, letter.offset), letter.reason);
+        }
+        tables.partitions.extend(commit.partitions.clone());
+        tables.watermark = tables.watermark.max(commit.watermark);
+        tables.epoch = epoch;
+        Ok(epoch)
+    }
+
+    fn check_fence(&mut self) -> Result<(), StoreError> {
+        let tables = self.tables.lock().expect("nobody panics while holding the tables");
+        self.fenced(&tables)
+    }
+}

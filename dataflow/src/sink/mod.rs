@@ -1,0 +1,303 @@
+//! From changes of closed slices to one transaction: rows, dead letters, progress.
+//!
+//! The operator collects what each slice changed, on worker 0. Once the frontier has passed a slice it goes to the commit thread,
+//! through a bounded queue; until the thread acknowledges it, the operator holds a capability of the slice, so a probe behind this
+//! operator is everybody's acknowledgement. [`commit`] is the thread; [`Store`] is what a store promises.
+
+pub mod commit;
+pub mod memory;
+pub mod postgres;
+pub mod sqlite;
+
+use crate::Slice;
+use crate::fold::RowKey;
+use crate::fold::totals::Totals;
+use crate::keys::{KeyMap, StreamKey};
+use crate::watermark::{PartitionMark, Watermark};
+use commit::Committer;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tidemark_model::{Micros, Minute, Reason};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::{Capability, Operator};
+
+/// A record that makes no row, with all that is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it was.
+    pub partition: i32,
+    /// Its own offset.
+    pub offset: i64,
+    /// Why it makes no row.
+    pub reason: Reason,
+    /// The same for people.
+    pub error: String,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its bytes, as they were read.
+    pub payload: Option<Vec<u8>>,
+    /// The log's time of it.
+    pub record_time: Option<Micros>,
+}
+
+/// What a slice can bring to the sink.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// The newest totals of a row.
+    Row(RowKey, Totals),
+    /// The name of a stream, for the rows of one window.
+    Name(StreamKey, Minute, Box<str>),
+    /// A rejected record.
+    DeadLetter(DeadLetter),
+    /// Where a partition stands.
+    Partition(PartitionMark),
+    /// The pipeline's watermark.
+    Watermark(Watermark),
+}
+
+/// A row as the store has it. Values are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The stream's name.
+    pub stream_id: Arc<str>,
+    /// Viewers, chats and cents; `events` is not stored.
+    pub totals: Totals,
+}
+
+/// What one transaction writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Commit {
+    /// Changed rows, in the order of the table's key but for the name.
+    pub rows: BTreeMap<(Minute, StreamKey), Row>,
+    /// Rejected records.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where partitions stand now.
+    pub partitions: BTreeMap<i32, PartitionMark>,
+    /// The pipeline's watermark; `None` changes nothing.
+    pub watermark: Option<Micros>,
+}
+
+impl Commit {
+    /// Takes in what a later slice changed.
+    pub fn absorb(&mut self, later: Commit) {
+        self.rows.extend(later.rows);
+        self.dead_letters.extend(later.dead_letters);
+        self.partitions.extend(later.partitions);
+        self.watermark = self.watermark.max(later.watermark);
+    }
+
+    /// For each stream the newest of its rows here.
+    pub fn newest_rows(&self) -> BTreeMap<&str, (Minute, &Row)> {
+        self.rows.iter().map(|(&(minute, _), row)| (&*row.stream_id, (minute, row))).collect()
+    }
+}
+
+/// What a run must know of the pipeline to go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// This run's token.
+    pub fence: i64,
+    /// Number of the last commit.
+    pub epoch: i64,
+    /// The key of the pipeline's hashes.
+    pub hash_key: [u8; 16],
+    /// The stored watermark.
+    pub watermark: Option<Micros>,
+    /// First offset ever read and next offset to read (exclusive end of what is in the tables), of each partition.
+    pub partitions: BTreeMap<i32, (i64, i64)>,
+    /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
+    pub verdicts: BTreeMap<(i32, i64), Reason>,
+    /// Windows and names of the rows that are not final.
+    pub open_rows: Vec<(Minute, String)>,
+}
+
+/// What a run says of itself when it takes over.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The topic.
+    pub topic: String,
+    /// What must not change between runs.
+    pub fingerprint: String,
+    /// Where to start partitions that the store does not know.
+    pub start_offsets: BTreeMap<i32, i64>,
+    /// A hash key, in case that the pipeline has none yet.
+    pub hash_key: [u8; 16],
+}
+
+/// A fault of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It may pass: try again. Whether the last commit was applied is unknown; the retry finds out.
+    #[error("{0}")]
+    Transient(String),
+    /// A newer run has taken over: this one may write nothing any more.
+    #[error("another run of pipeline {pipeline} took over (its fence token is {theirs}, ours is {ours}); this one stops")]
+    Fenced {
+        /// The pipeline's name.
+        pipeline: String,
+        /// The token in the store.
+        theirs: i64,
+        /// The token of this run.
+        ours: i64,
+    },
+    /// It will not go away by waiting.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Where commits go. Each method is one transaction.
+pub trait Store: Send {
+    /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
+    ///
+    /// `check` sees what is stored before anything is changed; its objection ends the run and leaves the store as it was.
+    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError>;
+
+    /// Writes a commit, unless another run has taken over; answers its epoch. After [`StoreError::Transient`] the same commit is
+    /// given again, and is applied once in all.
+    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError>;
+
+    /// Finds out whether another run has taken over.
+    fn check_fence(&mut self) -> Result<(), StoreError>;
+}
+
+/// One pipeline per schema, and always by the same rules: what the tables hold would otherwise be a mixture.
+fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Result<(), StoreError> {
+    if begin.pipeline != pipeline {
+        let what = format!("the tables belong to pipeline {pipeline}, not to {}", begin.pipeline);
+        return Err(StoreError::Fatal(format!("{what}: set PIPELINE={pipeline}, or use another schema or database")));
+    }
+    if begin.fingerprint != fingerprint {
+        return Err(StoreError::Fatal(format!(
+            "pipeline {pipeline} was made with ({fingerprint}) and is now to run with ({}): set what differs back, or recompute all              rows with: tidemark-dataflow rebuild",
+            begin.fingerprint
+        )));
+    }
+    Ok(())
+}
+
+/// What the sink starts with.
+pub struct Resume {
+    /// Whether there is nothing to replay.
+    pub live: bool,
+    /// The stored watermark.
+    pub watermark: Option<Micros>,
+    /// Names of streams that have rows in open windows.
+    pub names: Vec<(Minute, StreamKey, String)>,
+}
+
+/// Collects changes by slice and hands closed slices to the commit thread. The stream carries nothing: it is there to be probed.
+pub fn commits<'scope>(
+    changes: StreamVec<'scope, Slice, (Slice, Change)>,
+    resume: Resume,
+    committer: Option<Committer>,
+) -> StreamVec<'scope, Slice, ()> {
+    type Builder = CapacityContainerBuilder<Vec<()>>;
+    let scope = changes.scope();
+    let to_worker_0 = Exchange::new(|_: &(Slice, Change)| 0);
+    changes.unary_frontier::<Builder, _, _, _>(to_worker_0, "Sink", move |initial, info| {
+        drop(initial);
+        let mut committer = committer.inspect(|committer| {
+            committer.wake_on_acknowledgement(scope.worker().sync_activator_for(info.address.to_vec()));
+        });
+        let mut stash: BTreeMap<Slice, (Capability<Slice>, Vec<Change>)> = BTreeMap::new();
+        let mut unacknowledged: VecDeque<Capability<Slice>> = VecDeque::new();
+        let mut assembly = Assembly::new(resume);
+        move |(input, frontier), _output| {
+            input.for_each_stamp(|stamp, data| {
+                let capability = stamp.retain_least(0).expect("a message has a time");
+                for (slice, change) in data.flat_map(|batch| batch.drain(..)) {
+                    let entry = stash.entry(slice).or_insert_with(|| (capability.delayed(&slice), Vec::new()));
+                    entry.1.push(change);
+                }
+            });
+            let Some(committer) = &mut committer else { return };
+            while committer.has_room()
+                && let Some(entry) = stash.first_entry().filter(|entry| !frontier.less_equal(entry.key()))
+            {
+                let (slice, (capability, changes)) = entry.remove_entry();
+                if let Some(commit) = assembly.slice(changes) {
+                    committer.send(slice, commit);
+                    unacknowledged.push_back(capability);
+                }
+            }
+            let acknowledged = committer.acknowledged();
+            while unacknowledged.front().is_some_and(|capability| *capability.time() < acknowledged) {
+                unacknowledged.pop_front();
+            }
+        }
+    })
+}
+
+/// Makes commits out of changes, slice by slice in order.
+struct Assembly {
+    live: bool,
+    watermark: Option<Micros>,
+    names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>>,
+    /// Marks that no commit has taken along yet.
+    partitions: BTreeMap<i32, PartitionMark>,
+}
+
+impl Assembly {
+    fn new(resume: Resume) -> Assembly {
+        let mut names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>> = BTreeMap::new();
+        for (minute, stream, name) in resume.names {
+            names.entry(minute).or_default().insert(stream, name.into());
+        }
+        Assembly { live: resume.live, watermark: resume.watermark, names, partitions: BTreeMap::new() }
+    }
+
+    /// What the slice must write, if anything is worth a transaction of its own.
+    fn slice(&mut self, changes: Vec<Change>) -> Option<Commit> {
+        let mut rows = Vec::new();
+        let mut commit = Commit::default();
+        let mut live = self.live;
+        for change in changes {
+            match change {
+                Change::Row(key, totals) => rows.push((key, totals)),
+                Change::Name(stream, minute, name) => {
+                    self.names.entry(minute).or_default().entry(stream).or_insert_with(|| name.into());
+                }
+                Change::DeadLetter(letter) => commit.dead_letters.push(letter),
+                Change::Partition(mark) => {
+                    self.partitions.insert(mark.partition, mark);
+                }
+                Change::Watermark(watermark) => {
+                    commit.watermark = commit.watermark.max(watermark.at);
+                    live |= watermark.live;
+                }
+            }
+        }
+        let replay = !std::mem::replace(&mut self.live, live);
+        if replay {
+            // What was replayed in this slice is in the store already.
+            self.partitions.values_mut().for_each(|mark| mark.delivered = false);
+            return None;
+        }
+        for ((stream, minute), totals) in rows {
+            let name = self.names.get(&minute).and_then(|names| names.get(&stream));
+            let stream_id = Arc::clone(name.expect("the name of a stream goes before or with its rows"));
+            commit.rows.insert((minute, stream), Row { stream_id, totals });
+        }
+        self.finish(commit)
+    }
+
+    fn finish(&mut self, mut commit: Commit) -> Option<Commit> {
+        let first_open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
+        let closes = first_open(commit.watermark) > first_open(self.watermark);
+        let delivered = self.partitions.values().any(|mark| mark.delivered);
+        if commit.rows.is_empty() && commit.dead_letters.is_empty() && !delivered && !closes {
+            return None;
+        }
+        self.watermark = self.watermark.max(commit.watermark);
+        if let Some(first_open) = first_open(self.watermark) {
+            self.names = self.names.split_off(&first_open);
+        }
+        commit.partitions = std::mem::take(&mut self.partitions);
+        Some(commit)
+    }
+}

@@ -1,0 +1,391 @@
+//! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
+
+use super::{Begin, Commit, Store, StoreError, Stored};
+use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
+use ::postgres::{Client, Config, NoTls, Transaction};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+use tidemark_model::{Micros, Minute, Reason};
+
+/// The tables.
+const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
+/// The tables and their columns: what another system's tables of the same names do not have.
+const COLUMNS: [(&str, &str); 5] = [
+    ("dead_letters", "epoch error key offset partition payload reason record_time replayed_at topic"),
+    ("progress", "checkpoints epoch fence fingerprint hash_key pipeline updated_at watermark"),
+    ("progress_partitions", "end_offset next_offset partition pipeline start_offset state topic watermark"),
+    ("stream_metrics_minute", "active_viewers chat_messages donations_usd epoch stream_id window_end window_start"),
+    ("stream_state", "active_viewers epoch stream_id updated_at window_start"),
+];
+/// How long connecting may take, and how long a statement: longer means that the server hangs.
+const CONNECT: Duration = Duration::from_secs(5);
+const STATEMENT: &str = "60s";
+/// Microseconds from 1970 to 2000, from where Postgres counts.
+const TO_2000: i64 = 946_684_800_000_000;
+
+/// A store in a Postgres schema.
+pub struct PostgresStore {
+    config: Config,
+    shown: String,
+    client: Option<Client>,
+    run: Option<Run>,
+}
+
+/// What this run knows of itself.
+struct Run {
+    pipeline: String,
+    topic: String,
+    fence: i64,
+    epoch: i64,
+}
+
+impl PostgresStore {
+    /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
+    pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
+        let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
+        let mut config: Config = connection.parse().map_err(unusable)?;
+        config.connect_timeout(CONNECT).application_name("tidemark-dataflow").tcp_user_timeout(STALLED);
+        let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
+        config.options(options.trim_start());
+        Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
+    }
+
+    /// The connection, made anew if the last one is gone.
+    fn client(&mut self) -> Result<&mut Client, StoreError> {
+        if self.client.as_ref().is_some_and(Client::is_closed) {
+            self.client = None;
+        }
+        if self.client.is_none() {
+            let client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            self.client = Some(client);
+        }
+        Ok(self.client.as_mut().expect("it was just made"))
+    }
+
+    /// One attempt at a transaction; a connection that failed is not used again.
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Client) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let shown = self.shown.clone();
+        let outcome = work(self.client()?);
+        outcome.map_err(|failure| match failure {
+            Failure::Postgres(error) => {
+                self.client = None;
+                judge(&error, &shown)
+            }
+            Failure::Store(error) => error,
+        })
+    }
+}
+
+/// A peer that acknowledges nothing for this long is gone.
+const STALLED: Duration = Duration::from_secs(15);
+
+/// What can go wrong in a transaction.
+enum Failure {
+    Postgres(::postgres::Error),
+    Store(StoreError),
+}
+
+impl From<::postgres::Error> for Failure {
+    fn from(error: ::postgres::Error) -> Failure {
+        Failure::Postgres(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+/// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
+/// doing, 58 system; what has no SQLSTATE is the connection itself.
+fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
+    let text = match error.as_db_error() {
+        Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
+        None => format!("Postgres {shown}: {}", chain(error)),
+    };
+    let transient = match error.code() {
+        Some(code) => ["08", "40", "53", "55", "57", "58"].contains(&&code.code()[..2]),
+        None => error.is_closed() || is_io(error),
+    };
+    if transient { StoreError::Transient(text) } else { StoreError::Fatal(text) }
+}
+
+fn is_io(error: &::postgres::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    // A connection attempt that took too long has no cause.
+    error.to_string().contains("timeout") || error.to_string().contains("connecting")
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+impl Store for PostgresStore {
+    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+        let stored = self.attempt(|client| {
+            let mut transaction = client.transaction()?;
+            refuse_foreign_tables(&mut transaction)?;
+            transaction.batch_execute("set local client_min_messages = warning")?;
+            transaction.batch_execute(TABLES)?;
+            refuse_changed_fingerprint(&mut transaction, begin)?;
+            let stored = take_over(&mut transaction, begin)?;
+            check(&stored).map_err(StoreError::Fatal)?;
+            transaction.commit()?;
+            Ok(stored)
+        })?;
+        self.run = Some(Run {
+            pipeline: begin.pipeline.clone(),
+            topic: begin.topic.clone(),
+            fence: stored.fence,
+            epoch: stored.epoch,
+        });
+        Ok(stored)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+        let mut run = self.run.take().expect("a run begins before it commits");
+        let outcome = self.attempt(|client| {
+            let mut transaction = client.transaction()?;
+            let epoch = run.lock(&mut transaction)?;
+            if epoch > run.epoch {
+                // An earlier attempt was applied after all, although its outcome was not heard.
+                return Ok(epoch);
+            }
+            let epoch = epoch + 1;
+            write_rows(&mut transaction, commit, epoch)?;
+            write_states(&mut transaction, commit, epoch)?;
+            write_dead_letters(&mut transaction, &run, commit, epoch)?;
+            write_progress(&mut transaction, &run, commit, epoch)?;
+            // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
+            transaction.commit()?;
+            Ok(epoch)
+        });
+        if let Ok(epoch) = outcome {
+            run.epoch = epoch;
+        }
+        self.run = Some(run);
+        outcome
+    }
+
+    fn check_fence(&mut self) -> Result<(), StoreError> {
+        let run = self.run.take().expect("a run begins before it checks");
+        let outcome = self.attempt(|client| {
+            let mut transaction = client.transaction()?;
+            run.lock(&mut transaction)?;
+            Ok(transaction.rollback()?)
+        });
+        self.run = Some(run);
+        outcome
+    }
+}
+
+impl Run {
+    /// Locks the progress row; the stored epoch, if this run may write.
+    fn lock(&self, transaction: &mut Transaction<'_>) -> Result<i64, Failure> {
+        let row = transaction.query_opt("select fence, epoch from progress where pipeline = $1 for update", &[&self.pipeline])?;
+        let Some(row) = row else {
+            let what = format!("the progress row of pipeline {} is gone: the tables were reset under a running pipeline", self.pipeline);
+            return Err(StoreError::Fatal(what).into());
+        };
+        let theirs: i64 = row.get(0);
+        if theirs != self.fence {
+            return Err(StoreError::Fenced { pipeline: self.pipeline.clone(), theirs, ours: self.fence }.into());
+        }
+        Ok(row.get(1))
+    }
+}
+
+/// Tables of other columns under our names belong to somebody else, most likely the replaced system.
+fn refuse_foreign_tables(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    for (table, columns) in COLUMNS {
+        let found = transaction.query_opt(
+            "select string_agg(column_name, ' ' order by column_name collate \"C\") from information_schema.columns
+             where table_schema = current_schema() and table_name = $1",
+            &[&table],
+        )?;
+        let found: Option<String> = found.and_then(|row| row.get(0));
+        if let Some(found) = found.filter(|found| found != columns) {
+            return Err(StoreError::Fatal(format!(
+                "table {table} has the columns ({found}), not ({columns}): it is another system's and was not touched; convert the \
+                 replaced system's tables with sql/migrate/from_replaced_pipeline.sql, or use another schema or database"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<(), Failure> {
+    match transaction.query_opt("select pipeline, fingerprint from progress limit 1", &[])? {
+        Some(row) => Ok(super::refuse_other_pipeline(begin, row.get(0), row.get(1))?),
+        None => Ok(()),
+    }
+}
+
+fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
+    transaction.execute(
+        "insert into progress values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
+        &[&begin.pipeline, &begin.fingerprint, &&begin.hash_key[..]],
+    )?;
+    let partitions: Vec<i32> = begin.start_offsets.keys().copied().collect();
+    let starts: Vec<i64> = begin.start_offsets.values().copied().collect();
+    transaction.execute(
+        "insert into progress_partitions
+         select $1, $2, partition, start, start, start, null, 'backlogged' from unnest($3::int[], $4::bigint[]) as t (partition, start)
+         on conflict do nothing",
+        &[&begin.pipeline, &begin.topic, &partitions, &starts],
+    )?;
+    let row = transaction.query_one(
+        "update progress set fence = fence + 1 where pipeline = $1 returning fence, epoch, hash_key, watermark",
+        &[&begin.pipeline],
+    )?;
+    let watermark: Option<Timestamp> = row.get(3);
+    let watermark = watermark.map(|time| time.0);
+    let hash_key: Vec<u8> = row.get(2);
+    let hash_key = <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
+    let partitions = transaction.query(
+        "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2",
+        &[&begin.pipeline, &begin.topic],
+    )?;
+    let verdicts = transaction.query(
+        r#"select partition, "offset", reason from dead_letters where topic = $1 and reason in ('future', 'closed')"#,
+        &[&begin.topic],
+    )?;
+    let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
+    let open_rows =
+        transaction.query("select window_start, stream_id from stream_metrics_minute where window_start >= $1", &[&first_open])?;
+    Ok(Stored {
+        fence: row.get(0),
+        epoch: row.get(1),
+        hash_key,
+        watermark,
+        partitions: partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
+        verdicts: verdicts.iter().filter_map(|row| Some(((row.get(0), row.get(1)), Reason::parse(row.get(2))?))).collect(),
+        open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
+    })
+}
+
+fn write_rows(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+    if commit.rows.is_empty() {
+        return Ok(());
+    }
+    let starts: Vec<Timestamp> = commit.rows.keys().map(|(minute, _)| Timestamp(minute.start())).collect();
+    let ends: Vec<Timestamp> = commit.rows.keys().map(|(minute, _)| Timestamp(minute.end())).collect();
+    let streams: Vec<&str> = commit.rows.values().map(|row| &*row.stream_id).collect();
+    let viewers: Vec<i64> = commit.rows.values().map(|row| row.totals.viewers).collect();
+    let chats: Vec<i64> = commit.rows.values().map(|row| row.totals.chats).collect();
+    let cents: Vec<i64> = commit.rows.values().map(|row| row.totals.cents).collect();
+    transaction.execute(
+        "insert into stream_metrics_minute as stored
+         select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
+         from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+             as changed (window_start, window_end, stream_id, viewers, chats, cents)
+         on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
+             chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch
+         where (stored.active_viewers, stored.chat_messages, stored.donations_usd)
+             is distinct from (excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)",
+        &[&starts, &ends, &streams, &viewers, &chats, &cents, &epoch],
+    )?;
+    Ok(())
+}
+
+fn write_states(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+    let newest: BTreeMap<_, _> = commit.newest_rows();
+    if newest.is_empty() {
+        return Ok(());
+    }
+    let streams: Vec<&str> = newest.keys().copied().collect();
+    let viewers: Vec<i64> = newest.values().map(|(_, row)| row.totals.viewers).collect();
+    let starts: Vec<Timestamp> = newest.values().map(|(minute, _)| Timestamp(minute.start())).collect();
+    transaction.execute(
+        "insert into stream_state as stored
+         select stream_id, viewers, window_start, now(), $4
+         from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
+         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+         where excluded.window_start > stored.window_start
+             or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
+        &[&streams, &viewers, &starts, &epoch],
+    )?;
+    Ok(())
+}
+
+fn write_dead_letters(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+    if commit.dead_letters.is_empty() {
+        return Ok(());
+    }
+    let letters = &commit.dead_letters;
+    let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
+    let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    let errors: Vec<&str> = letters.iter().map(|letter| letter.error.as_str()).collect();
+    let keys: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.key.as_deref()).collect();
+    let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
+    let times: Vec<Option<Timestamp>> = letters.iter().map(|letter| letter.record_time.map(Timestamp)).collect();
+    transaction.execute(
+        "insert into dead_letters
+         select $1, partition, \"offset\", reason, error, key, payload, record_time, $9, null
+         from unnest($2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[])
+             as rejected (partition, \"offset\", reason, error, key, payload, record_time)
+         on conflict do nothing",
+        &[&run.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
+    )?;
+    Ok(())
+}
+
+fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+    let marks = || commit.partitions.values();
+    let partitions: Vec<i32> = marks().map(|mark| mark.partition).collect();
+    let starts: Vec<i64> = marks().map(|mark| mark.start_offset).collect();
+    let nexts: Vec<i64> = marks().map(|mark| mark.next_offset).collect();
+    let ends: Vec<i64> = marks().map(|mark| mark.end_offset).collect();
+    let watermarks: Vec<Option<Timestamp>> = marks().map(|mark| mark.watermark.map(Timestamp)).collect();
+    let states: Vec<&str> = marks().map(|mark| mark.standing.as_str()).collect();
+    transaction.execute(
+        "insert into progress_partitions
+         select $1, $2, changed.* from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[])
+             as changed
+         on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
+             end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
+        &[&run.pipeline, &run.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states],
+    )?;
+    // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back.
+    transaction.execute(
+        "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now() where pipeline = $1",
+        &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp)],
+    )?;
+    Ok(())
+}
+
+/// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.
+#[derive(Clone, Copy, Debug)]
+struct Timestamp(Micros);
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        (self.0.0 - TO_2000).to_sql(&Type::INT8, out).inspect(|_| debug_assert_eq!(*kind, Type::TIMESTAMPTZ))
+    }
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Timestamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Timestamp, Box<dyn Error + Sync + Send>> {
+        Ok(Timestamp(Micros(i64::from_sql(&Type::INT8, raw)?.saturating_add(TO_2000))))
+    }
+    accepts!(TIMESTAMPTZ);
+}

@@ -1,0 +1,226 @@
+//! The embedded store: a SQLite file, times in microseconds, money in cents.
+
+use super::{Begin, Commit, Store, StoreError, Stored};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use tidemark_model::{Micros, Minute, Reason};
+
+/// The tables.
+const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
+/// How long a lock of another process is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    connection: Connection,
+    run: Option<Run>,
+}
+
+/// What this run knows of itself.
+struct Run {
+    pipeline: String,
+    topic: String,
+    fence: i64,
+    epoch: i64,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it if it is not there.
+    pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+        let place = |error: rusqlite::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", path.display()));
+        if let Some(dir) = path.parent() {
+            let unusable = |error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", dir.display()));
+            std::fs::create_dir_all(dir).map_err(unusable)?;
+        }
+        let connection = Connection::open(path).map_err(place)?;
+        connection.busy_timeout(BUSY).map_err(place)?;
+        // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(place)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(place)?;
+        Ok(SqliteStore { connection, run: None })
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+                StoreError::Transient(format!("SQLite: {error}"))
+            }
+            _ => StoreError::Fatal(format!("SQLite: {error}")),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(TABLES)?;
+        refuse_changed_fingerprint(&transaction, begin)?;
+        transaction.execute(
+            "insert into progress values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
+            params![begin.pipeline, begin.fingerprint, begin.hash_key, now()],
+        )?;
+        for (partition, start) in &begin.start_offsets {
+            transaction.execute(
+                "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged') on conflict do nothing",
+                params![begin.pipeline, begin.topic, partition, start],
+            )?;
+        }
+        transaction.execute("update progress set fence = fence + 1 where pipeline = ?1", [&begin.pipeline])?;
+        let stored = read_stored(&transaction, begin)?;
+        check(&stored).map_err(StoreError::Fatal)?;
+        transaction.commit()?;
+        self.run = Some(Run {
+            pipeline: begin.pipeline.clone(),
+            topic: begin.topic.clone(),
+            fence: stored.fence,
+            epoch: stored.epoch,
+        });
+        Ok(stored)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+        let run = self.run.as_mut().expect("a run begins before it commits");
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let epoch = run.check_fence(&transaction)?;
+        if epoch > run.epoch {
+            // An earlier attempt was applied after all, although its outcome was not heard.
+            run.epoch = epoch;
+            return Ok(epoch);
+        }
+        let epoch = epoch + 1;
+        write_rows(&transaction, commit, epoch)?;
+        write_dead_letters(&transaction, run, commit, epoch)?;
+        write_progress(&transaction, run, commit, epoch)?;
+        transaction.commit()?;
+        run.epoch = epoch;
+        Ok(epoch)
+    }
+
+    fn check_fence(&mut self) -> Result<(), StoreError> {
+        let run = self.run.as_ref().expect("a run begins before it checks");
+        let transaction = self.connection.transaction()?;
+        run.check_fence(&transaction).map(|_| ())
+    }
+}
+
+impl Run {
+    /// The stored epoch, if this run may write.
+    fn check_fence(&self, transaction: &Transaction<'_>) -> Result<i64, StoreError> {
+        let mut statement = transaction.prepare_cached("select fence, epoch from progress where pipeline = ?1")?;
+        let (theirs, epoch) = statement.query_row([&self.pipeline], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if theirs != self.fence {
+            return Err(StoreError::Fenced { pipeline: self.pipeline.clone(), theirs, ours: self.fence });
+        }
+        Ok(epoch)
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn refuse_changed_fingerprint(transaction: &Transaction<'_>, begin: &Begin) -> Result<(), StoreError> {
+    let mut statement = transaction.prepare("select pipeline, fingerprint from progress")?;
+    let stored = statement.query_row([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).optional()?;
+    let Some((pipeline, fingerprint)) = stored else { return Ok(()) };
+    super::refuse_other_pipeline(begin, &pipeline, &fingerprint)
+}
+
+fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, StoreError> {
+    let of_pipeline = "from progress where pipeline = ?1";
+    let (fence, epoch, hash_key, watermark) = transaction.query_row(
+        &format!("select fence, epoch, hash_key, watermark {of_pipeline}"),
+        [&begin.pipeline],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros))),
+    )?;
+    let mut partitions = transaction
+        .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
+    let partitions = partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    let mut verdicts = transaction
+        .prepare(r#"select partition, "offset", reason from dead_letters where topic = ?1 and reason in ('future', 'closed')"#)?;
+    let verdicts = verdicts.query_map([&begin.topic], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
+    let mut verdicts_by_offset = std::collections::BTreeMap::new();
+    for verdict in verdicts {
+        let (at, reason) = verdict?;
+        verdicts_by_offset.extend(Reason::parse(&reason).map(|reason| (at, reason)));
+    }
+    let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
+    let mut rows = transaction.prepare("select window_start, stream_id from stream_metrics_minute where window_start >= ?1")?;
+    let rows = rows.query_map([first_open], |row| Ok((minute(row.get(0)?), row.get(1)?)))?;
+    Ok(Stored {
+        fence,
+        epoch,
+        hash_key,
+        watermark,
+        partitions: partitions.collect::<Result<_, _>>()?,
+        verdicts: verdicts_by_offset,
+        open_rows: rows.collect::<Result<_, _>>()?,
+    })
+}
+
+fn minute(window_start: i64) -> Minute {
+    Minute::first_open(Micros(window_start))
+}
+
+fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let mut upsert = transaction.prepare_cached(
+        "insert into stream_metrics_minute as stored values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
+             chat_messages = excluded.chat_messages, donations_cents = excluded.donations_cents, epoch = excluded.epoch
+         where (stored.active_viewers, stored.chat_messages, stored.donations_cents)
+             is not (excluded.active_viewers, excluded.chat_messages, excluded.donations_cents)",
+    )?;
+    for (&(minute, _), row) in &commit.rows {
+        let totals = row.totals;
+        let stream = &*row.stream_id;
+        upsert.execute(params![minute.start().0, minute.end().0, stream, totals.viewers, totals.chats, totals.cents, epoch])?;
+    }
+    let mut upsert = transaction.prepare_cached(
+        "insert into stream_state as stored values (?1, ?2, ?3, ?4, ?5)
+         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+         where excluded.window_start > stored.window_start
+             or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
+    )?;
+    let now = now();
+    for (stream, (minute, row)) in commit.newest_rows() {
+        upsert.execute(params![stream, row.totals.viewers, minute.start().0, now, epoch])?;
+    }
+    Ok(())
+}
+
+fn write_dead_letters(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let mut insert = transaction
+        .prepare_cached("insert into dead_letters values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, null) on conflict do nothing")?;
+    for letter in &commit.dead_letters {
+        let reason = letter.reason.as_str();
+        let time = letter.record_time.map(|time| time.0);
+        let (partition, offset) = (letter.partition, letter.offset);
+        insert.execute(params![run.topic, partition, offset, reason, letter.error, letter.key, letter.payload, time, epoch])?;
+    }
+    Ok(())
+}
+
+fn write_progress(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let mut upsert = transaction.prepare_cached(
+        "insert into progress_partitions values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
+             end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
+    )?;
+    for mark in commit.partitions.values() {
+        let watermark = mark.watermark.map(|watermark| watermark.0);
+        let (start, next, end) = (mark.start_offset, mark.next_offset, mark.end_offset);
+        let standing = mark.standing.as_str();
+        upsert.execute(params![run.pipeline, run.topic, mark.partition, start, next, end, watermark, standing])?;
+    }
+    let mut update = transaction.prepare_cached(
+        "update progress set epoch = ?2, watermark = max(coalesce(watermark, ?3), coalesce(?3, watermark)), updated_at = ?4
+         where pipeline = ?1",
+    )?;
+    update.execute(params![run.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now()])?;
+    Ok(())
+}

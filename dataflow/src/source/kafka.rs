@@ -1,0 +1,285 @@
+//! Kafka, by `assign`: every partition has a queue of its own that is read in batches through librdkafka's native calls.
+//!
+//! A call per record costs more than half of librdkafka's price; and a queue per partition lets the worker choose which one to read,
+//! so that holding one back neither throws away what was fetched nor stops the others.
+
+use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka_sys as sys;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::ptr::NonNull;
+use std::time::Duration;
+use tidemark_model::Micros;
+use tidemark_settings::log::KafkaTopic;
+
+/// How long a question to the brokers may take.
+const ASK: Duration = Duration::from_secs(5);
+
+/// A topic.
+pub struct KafkaLog {
+    settings: KafkaTopic,
+}
+
+impl KafkaLog {
+    /// The topic of these settings.
+    pub fn new(settings: KafkaTopic) -> KafkaLog {
+        KafkaLog { settings }
+    }
+
+    fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.settings.bootstrap)
+            // The client insists on a group; offsets are kept with the rows, and the group is for lag tools only.
+            .set("group.id", format!("tidemark-{}", self.settings.topic))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // An offset that is not there must stop us: reading on elsewhere would lose records silently.
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            // At the end of a partition this tells the position behind a transaction's marker, which no record does.
+            .set("enable.partition.eof", "true")
+            // Its default of 1,000 ms makes catching up stall each time that the queue was full.
+            .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.wait.max.ms", "50")
+            // Bounds the memory of what was fetched ahead; the default of 64 MiB is per client, and so is this.
+            .set("queued.max.messages.kbytes", "32768")
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            .set_log_level(RDKafkaLogLevel::Error);
+        for (name, value) in &self.settings.properties {
+            config.set(name, value);
+        }
+        config.create_with_context(Context).map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+    }
+
+    /// The brokers' word for a fault, with what to do about it.
+    fn not_yet(&self, error: &KafkaError) -> SourceError {
+        let (topic, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
+        SourceError::NotYet(format!("Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"))
+    }
+}
+
+impl Log for KafkaLog {
+    fn describe(&self) -> Result<Description, SourceError> {
+        let consumer = self.consumer()?;
+        let name = &self.settings.topic;
+        let metadata = consumer.fetch_metadata(Some(name), ASK).map_err(|error| self.not_yet(&error))?;
+        let topic = metadata.topics().first().filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
+        let Some(topic) = topic else {
+            let bootstrap = &self.settings.bootstrap;
+            let what = format!("Kafka at {bootstrap} has no topic {name}: create it, or set KAFKA_TOPIC");
+            return Err(SourceError::NotYet(what));
+        };
+        let mut partitions = BTreeMap::new();
+        for partition in topic.partitions() {
+            let bounds = consumer.fetch_watermarks(name, partition.id(), ASK).map_err(|error| self.not_yet(&error))?;
+            partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
+        }
+        Ok(Description { id: format!("kafka:{name}"), partitions })
+    }
+
+    fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
+        let consumer = self.consumer()?;
+        let topic = CString::new(self.settings.topic.as_str()).map_err(|error| SourceError::Fatal(error.to_string()))?;
+        let mut partitions = BTreeMap::new();
+        let mut assignment = TopicPartitionList::new();
+        for (&partition, &offset) in start {
+            // Before the assignment: from then on fetched records go to this queue and not to the consumer's own.
+            let queue = Queue::of_partition(&consumer, &topic, partition)?;
+            partitions.insert(partition, Partition { queue, ready: VecDeque::new(), next_offset: offset });
+            assignment
+                .add_partition_offset(&self.settings.topic, partition, Offset::Offset(offset))
+                .map_err(|error| SourceError::Fatal(format!("partition {partition}: {error}")))?;
+        }
+        consumer.assign(&assignment).map_err(|error| SourceError::Fatal(format!("assign: {error}")))?;
+        Ok(Box::new(KafkaSource { partitions, topic, consumer }))
+    }
+
+    fn topic(&self) -> &str {
+        &self.settings.topic
+    }
+}
+
+/// Passes librdkafka's own words on to our log.
+struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// A partition's queue in librdkafka.
+struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+impl Queue {
+    fn of_partition(consumer: &BaseConsumer<Context>, topic: &CString, partition: i32) -> Result<Queue, SourceError> {
+        // SAFETY: the client outlives the handle (fields of `KafkaSource` are dropped in order), and the topic is a C string.
+        let queue = unsafe {
+            let queue = sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition);
+            // Not forwarded anywhere: its records wait here until they are read.
+            if !queue.is_null() {
+                sys::rd_kafka_queue_forward(queue, std::ptr::null_mut());
+            }
+            queue
+        };
+        let none = || SourceError::Fatal(format!("librdkafka gives no queue for partition {partition}"));
+        NonNull::new(queue).map(Queue).ok_or_else(none)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from librdkafka, is released once and not used after.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// A record, or an event of its partition, that librdkafka handed out.
+struct Message(NonNull<sys::rd_kafka_message_t>);
+
+impl Message {
+    fn raw(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: librdkafka's message stays valid and unchanged until it is destroyed, which only `drop` does.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn record(&self) -> Record<'_> {
+        let raw = self.raw();
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: both pointers are valid for the call.
+        let millis = unsafe { sys::rd_kafka_message_timestamp(self.0.as_ptr(), &mut kind) };
+        let has_time = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && millis >= 0;
+        Record {
+            offset: raw.offset,
+            time: has_time.then(|| Micros(millis.saturating_mul(1_000))),
+            // SAFETY: key and payload are `len` bytes that live as long as the message, or null.
+            key: unsafe { bytes(raw.key, raw.key_len) },
+            // SAFETY: as above.
+            payload: unsafe { bytes(raw.payload, raw.len) },
+        }
+    }
+}
+
+/// # Safety
+/// `data` is null, or points to `length` bytes that stay valid and unchanged for `'a`.
+unsafe fn bytes<'a>(data: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: by the caller's promise.
+    (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) })
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: the message came from librdkafka, is destroyed once and not used after.
+        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) }
+    }
+}
+
+struct Partition {
+    queue: Queue,
+    /// Taken from the queue, but at or after an offset that must not be passed yet.
+    ready: VecDeque<Message>,
+    next_offset: i64,
+}
+
+/// The reader. The order of its fields is the order in which they are dropped: queues and messages before the client.
+struct KafkaSource {
+    partitions: BTreeMap<i32, Partition>,
+    topic: CString,
+    consumer: BaseConsumer<Context>,
+}
+
+impl Partition {
+    /// Takes what librdkafka has at hand.
+    fn fetch(&mut self, max: usize) {
+        let mut batch: Vec<*mut sys::rd_kafka_message_t> = vec![std::ptr::null_mut(); max];
+        // SAFETY: the queue is alive, and `batch` has room for as many pointers as are asked for.
+        let got = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0.as_ptr(), 0, batch.as_mut_ptr(), batch.len()) };
+        let got = usize::try_from(got).unwrap_or(0);
+        self.ready.extend(batch[..got].iter().filter_map(|&message| NonNull::new(message)).map(Message));
+    }
+}
+
+/// What an event of a partition means to us.
+fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i64) -> Result<i64, SourceError> {
+    match message.err {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Ok(next_offset.max(message.offset)),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
+            Err(SourceError::Fatal(format!(
+                "partition {partition}: offset {next_offset} is not in the topic any more, so records were lost before they were \
+                 read; rebuild from what is left with: tidemark-dataflow rebuild"
+            )))
+        }
+        error => {
+            let error = RDKafkaErrorCode::from(error);
+            tracing::warn!(partition, %error, "Kafka partition");
+            Ok(next_offset)
+        }
+    }
+}
+
+impl Source for KafkaSource {
+    fn read(
+        &mut self,
+        partition: i32,
+        before: Option<i64>,
+        max: usize,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<(), SourceError> {
+        let state = self.partitions.get_mut(&partition).expect("a partition that was opened");
+        if state.ready.is_empty() {
+            state.fetch(max);
+        }
+        for _ in 0..max {
+            let Some(message) = state.ready.front() else { break };
+            if message.raw().err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                state.next_offset = judge_event(partition, message.raw(), state.next_offset)?;
+            } else if let Some(before) = before.filter(|&before| message.raw().offset >= before) {
+                // Nothing is left below it, also if the offsets up to it are a hole.
+                state.next_offset = state.next_offset.max(before);
+                break;
+            } else {
+                take(message.record());
+                state.next_offset = message.raw().offset + 1;
+            }
+            state.ready.pop_front();
+        }
+        Ok(())
+    }
+
+    fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
+        let next_offset = self.partitions[&partition].next_offset;
+        let (mut low, mut high) = (0, 0);
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: client and topic are alive, and both results are valid for the call. It asks nobody: it is what the last
+        // answer of the partition's leader said.
+        let known = unsafe {
+            sys::rd_kafka_get_watermark_offsets(client, self.topic.as_ptr(), partition, &mut low, &mut high)
+                == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+        };
+        let end = (known && high >= 0).then_some(high);
+        let end_offset = end.map_or(next_offset, |end| end.max(next_offset));
+        Ok(Position { next_offset, end_offset, at_end: end.is_some_and(|end| next_offset >= end) })
+    }
+
+    fn serve(&mut self) -> Result<(), SourceError> {
+        match self.consumer.poll(Duration::ZERO) {
+            Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) => {
+                tracing::warn!(%error, "Kafka consumer");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

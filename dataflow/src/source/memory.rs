@@ -1,0 +1,115 @@
+//! The in-memory twin of a log: what tests and benchmarks run through the production loop.
+
+use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tidemark_model::Micros;
+
+/// A record that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its own offset; rising, holes allowed.
+    pub offset: i64,
+    /// The log's time of it.
+    pub time: Option<Micros>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Partitions of records in memory. Clones share them, so a test can write while the pipeline reads.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLog {
+    partitions: Arc<Mutex<BTreeMap<i32, Vec<Stored>>>>,
+    /// Most records that one reading hands out; a test varies it to cut slices differently. 0: no limit.
+    pub most_per_read: usize,
+}
+
+impl MemoryLog {
+    /// A log of these records.
+    pub fn new(partitions: BTreeMap<i32, Vec<Stored>>) -> MemoryLog {
+        MemoryLog { partitions: Arc::new(Mutex::new(partitions)), most_per_read: 0 }
+    }
+
+    /// Appends a record to a partition, at the next offset.
+    pub fn append(&self, partition: i32, time: Option<Micros>, payload: Option<&[u8]>) {
+        let mut partitions = self.partitions.lock().expect("no reader panics while it holds the log");
+        let records = partitions.entry(partition).or_default();
+        let record = Stored { offset: end_of(records), time, key: None, payload: payload.map(<[u8]>::to_vec) };
+        records.push(record);
+    }
+
+    /// A copy of all records.
+    pub fn records(&self) -> BTreeMap<i32, Vec<Stored>> {
+        self.partitions.lock().expect("no reader panics while it holds the log").clone()
+    }
+}
+
+fn end_of(records: &[Stored]) -> i64 {
+    records.last().map_or(0, |record| record.offset + 1)
+}
+
+impl Log for MemoryLog {
+    fn describe(&self) -> Result<Description, SourceError> {
+        let partitions = self.partitions.lock().expect("no reader panics while it holds the log");
+        let bounds = |records: &Vec<Stored>| Bounds { low: 0, high: end_of(records) };
+        let partitions = partitions.iter().map(|(&partition, records)| (partition, bounds(records))).collect();
+        Ok(Description { id: "memory:".to_owned(), partitions })
+    }
+
+    fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(MemorySource { log: self.clone(), next: start.clone() }))
+    }
+
+    fn topic(&self) -> &str {
+        "memory"
+    }
+}
+
+struct MemorySource {
+    log: MemoryLog,
+    next: BTreeMap<i32, i64>,
+}
+
+impl Source for MemorySource {
+    fn read(
+        &mut self,
+        partition: i32,
+        before: Option<i64>,
+        max: usize,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<(), SourceError> {
+        let next = self.next.get_mut(&partition).expect("a partition that was opened");
+        let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
+        let records = partitions.get(&partition).map_or(&[][..], Vec::as_slice);
+        let first = records.partition_point(|record| record.offset < *next);
+        let end = records.partition_point(|record| before.is_none_or(|before| record.offset < before)).max(first);
+        let most = if self.log.most_per_read == 0 { max } else { max.min(self.log.most_per_read) };
+        let batch = &records[first..end.min(first + most)];
+        for record in batch {
+            take(Record {
+                offset: record.offset,
+                time: record.time,
+                key: record.key.as_deref(),
+                payload: record.payload.as_deref(),
+            });
+            *next = record.offset + 1;
+        }
+        if first + batch.len() == end {
+            *next = (*next).max(before.unwrap_or(0).min(end_of(records)));
+        }
+        Ok(())
+    }
+
+    fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
+        let next_offset = self.next[&partition];
+        let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
+        let end_offset = partitions.get(&partition).map_or(0, |records| end_of(records));
+        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset })
+    }
+
+    fn serve(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+}

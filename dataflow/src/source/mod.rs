@@ -1,0 +1,96 @@
+//! The log: partitions of records with offsets. What a source promises is written here; each implementation keeps it.
+//!
+//! - Records of a partition are handed out in the order of their offsets, each once, from the offset that was asked for.
+//! - A partition's position is exclusive: all records below it were handed out. Offsets may have holes.
+//! - A source buffers a bounded amount; who does not read holds it back.
+//! - Faults of the world that may pass (a broker that restarts) are ridden out inside; what is returned as an error is final.
+
+pub mod file_log;
+pub mod kafka;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use tidemark_model::Micros;
+
+/// A record of the log, valid until the next one is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Its own offset.
+    pub offset: i64,
+    /// The log's time of it, if it has one.
+    pub time: Option<Micros>,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; `None` is a tombstone.
+    pub payload: Option<&'a [u8]>,
+}
+
+/// The offsets that a partition has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Of the oldest record that is still there.
+    pub low: i64,
+    /// Exclusive: of the next record to be written.
+    pub high: i64,
+}
+
+/// Where reading of a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Exclusive: all records below it were handed out.
+    pub next_offset: i64,
+    /// The log's end as last seen.
+    pub end_offset: i64,
+    /// Whether everything up to the end was handed out. Unsure counts as no.
+    pub at_end: bool,
+}
+
+/// A log as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// What tells this log from another one of the same name: part of the fingerprint.
+    pub id: String,
+    /// Its partitions.
+    pub partitions: BTreeMap<i32, Bounds>,
+}
+
+/// A fault that a source cannot ride out.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The service or topic is not there; it may come.
+    #[error("{0}")]
+    NotYet(String),
+    /// It will not go away by waiting.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// A log that can be opened by any number of workers, each for its own partitions.
+pub trait Log: Send + Sync {
+    /// Which partitions there are, and their offsets.
+    fn describe(&self) -> Result<Description, SourceError>;
+
+    /// Reads these partitions, each from its offset.
+    fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError>;
+
+    /// The topic's name.
+    fn topic(&self) -> &str;
+}
+
+/// A reader of some partitions of a log; lives on one worker's thread.
+pub trait Source {
+    /// Hands at most `max` records of a partition that are at hand to `take`, and none at or after `before`. Does not wait.
+    fn read(
+        &mut self,
+        partition: i32,
+        before: Option<i64>,
+        max: usize,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<(), SourceError>;
+
+    /// Where reading of a partition stands.
+    fn position(&mut self, partition: i32) -> Result<Position, SourceError>;
+
+    /// Gives the client time for its own affairs: once per turn of the worker's loop.
+    fn serve(&mut self) -> Result<(), SourceError>;
+}

@@ -1,0 +1,254 @@
+//! From every partition's marks to the pipeline's watermark of each slice.
+//!
+//! The owner of a partition says once per slice where it stands; one operator, on worker 0 and by worker 0's clock, takes the
+//! minimum over the partitions that count and tells all workers, at the same slice. The watermark never goes back.
+//!
+//! [`Tracker`] is the rule, a plain struct; [`of_all_partitions`] is the operator around it. Neither reads a clock: worker 0 sends
+//! its reading as a mark.
+
+use crate::Slice;
+use crate::rules::Rules;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use tidemark_model::{Micros, Minute};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::{Capability, Operator};
+
+/// Where a partition stands, as its owner sees it. The names are those of `progress_partitions.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// There are records that were not read yet (or nobody can tell). Counts, as −∞ until its first valid event.
+    Backlogged,
+    /// Read to its end. Counts with its own watermark.
+    AtEnd,
+    /// At its end, and silent for `IDLE_AFTER`. Counts with what time allows.
+    Idle,
+    /// At its end without ever having had a valid event. Does not count.
+    NotCounting,
+}
+
+impl Standing {
+    /// The value of `progress_partitions.state`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::Backlogged => "backlogged",
+            Standing::AtEnd => "at_end",
+            Standing::Idle => "idle",
+            Standing::NotCounting => "not_counting",
+        }
+    }
+}
+
+/// What an owner says of a partition in a slice; also what a commit stores of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionMark {
+    /// The partition.
+    pub partition: i32,
+    /// First offset that the pipeline read of it.
+    pub start_offset: i64,
+    /// Exclusive: all records below it are in this or an earlier slice.
+    pub next_offset: i64,
+    /// The log's end as last seen.
+    pub end_offset: i64,
+    /// Its own watermark.
+    pub watermark: Option<Micros>,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Whether records of it were read in this slice.
+    pub delivered: bool,
+    /// Whether it has reached its emit-from offset.
+    pub replayed: bool,
+    /// Windows of the events that it admitted in this slice.
+    pub touched: Vec<Minute>,
+}
+
+/// What travels to the watermark operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Mark {
+    /// Worker 0's clock at the end of the slice.
+    Clock(Micros),
+    /// A partition's.
+    Partition(PartitionMark),
+}
+
+/// The pipeline's watermark as of a slice, the same on every worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The watermark; `None` while nothing is known. Windows that end at or before it are closed.
+    pub at: Option<Micros>,
+    /// Windows that an admitted event touched for the first time in this slice, in order.
+    pub opened: Vec<Minute>,
+    /// Whether all partitions have been replayed up to what the store holds already.
+    pub live: bool,
+    /// The partition that holds the watermark, if it is one with a backlog.
+    pub held_by: Option<i32>,
+}
+
+/// The rule by which the watermark moves.
+#[derive(Debug)]
+pub struct Tracker {
+    lateness: i64,
+    idle_after: Option<i64>,
+    resume_at: Option<Micros>,
+    at: Option<Micros>,
+    live: bool,
+    partitions: BTreeMap<i32, PartitionMark>,
+    clock: Option<Micros>,
+    last_delivery: Option<Micros>,
+    open: BTreeSet<Minute>,
+}
+
+impl Tracker {
+    /// `partitions` are all that exist at start: none of them may be overlooked because its owner was slow to speak.
+    /// `resume_at` is the stored watermark, which comes into force once everything is replayed.
+    pub fn new(rules: &Rules, idle_after: Option<i64>, resume_at: Option<Micros>, partitions: Vec<PartitionMark>) -> Tracker {
+        Tracker {
+            lateness: rules.lateness(),
+            idle_after,
+            resume_at,
+            at: None,
+            live: false,
+            partitions: partitions.into_iter().map(|mark| (mark.partition, mark)).collect(),
+            clock: None,
+            last_delivery: None,
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// The watermark after a slice with these marks.
+    pub fn slice(&mut self, marks: impl IntoIterator<Item = Mark>) -> Watermark {
+        let mut opened = BTreeSet::new();
+        let mut delivered = false;
+        for mark in marks {
+            match mark {
+                // Never backwards, also if the machine's clock is set back.
+                Mark::Clock(now) => self.clock = self.clock.max(Some(now)),
+                Mark::Partition(mut mark) => {
+                    delivered |= mark.delivered;
+                    let touched = std::mem::take(&mut mark.touched);
+                    opened.extend(touched.into_iter().filter(|minute| !self.open.contains(minute)));
+                    self.partitions.insert(mark.partition, mark);
+                }
+            }
+        }
+        if delivered || self.last_delivery.is_none() {
+            self.last_delivery = self.clock;
+        }
+        self.open.extend(&opened);
+        self.advance();
+        Watermark { at: self.at, opened: opened.into_iter().collect(), live: self.live, held_by: self.held_by() }
+    }
+
+    fn advance(&mut self) {
+        if let Some(Some(minimum)) = self.counting().map(|(watermark, _)| watermark).min() {
+            self.at = self.at.max(Some(minimum));
+        }
+        if !self.live && self.partitions.values().all(|mark| mark.replayed) {
+            self.live = true;
+            self.at = self.at.max(self.resume_at);
+        }
+        if let Some(at) = self.at {
+            self.open = self.open.split_off(&Minute::first_open(at));
+        }
+    }
+
+    /// The partitions that count, each with the watermark that it counts with.
+    fn counting(&self) -> impl Iterator<Item = (Option<Micros>, &PartitionMark)> {
+        let idle = self.idle_watermark();
+        self.partitions.values().filter_map(move |mark| match mark.standing {
+            Standing::NotCounting => None,
+            Standing::Idle => Some((mark.watermark.max(idle), mark)),
+            Standing::Backlogged | Standing::AtEnd => Some((mark.watermark, mark)),
+        })
+    }
+
+    /// What an idle partition may count with: `IDLE_AFTER` behind the most advanced one, and once all are silent, on with the
+    /// clock at the clock's speed, though never closer to it than lateness and `IDLE_AFTER`.
+    fn idle_watermark(&self) -> Option<Micros> {
+        let (idle_after, clock, last_delivery) = (self.idle_after?, self.clock?, self.last_delivery?);
+        let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max()?;
+        let silent = clock.0.saturating_sub(last_delivery.0);
+        let by_clock = clock.0.saturating_sub(self.lateness);
+        Some(Micros(by_clock.min(most_advanced.0.saturating_add(silent)).saturating_sub(idle_after)))
+    }
+
+    fn held_by(&self) -> Option<i32> {
+        let (_, holder) = self.counting().min_by_key(|(watermark, _)| *watermark)?;
+        (holder.standing == Standing::Backlogged).then_some(holder.partition)
+    }
+}
+
+/// The watermark of each slice that has a mark, on worker 0 only: what the sink stores. [`broadcast`] tells the others.
+pub fn of_all_partitions<'scope>(
+    marks: StreamVec<'scope, Slice, Mark>,
+    mut tracker: Tracker,
+) -> StreamVec<'scope, Slice, Watermark> {
+    type Builder = CapacityContainerBuilder<Vec<Watermark>>;
+    marks.unary_frontier::<Builder, _, _, _>(Exchange::new(|_: &Mark| 0), "Watermark", move |initial, _| {
+        drop(initial);
+        let mut stash: BTreeMap<Slice, (Capability<Slice>, Vec<Mark>)> = BTreeMap::new();
+        move |(input, frontier), output| {
+            input.for_each_stamp(|stamp, data| {
+                let capability = stamp.retain_least(0).expect("a message has a time");
+                let slice = *capability.time();
+                let marks = &mut stash.entry(slice).or_insert_with(|| (capability, Vec::new())).1;
+                marks.extend(data.flat_map(|batch| batch.drain(..)));
+            });
+            while let Some(entry) = stash.first_entry().filter(|entry| !frontier.less_equal(entry.key())) {
+                let (capability, marks) = entry.remove();
+                output.session(&capability).give(tracker.slice(marks));
+            }
+        }
+    })
+}
+
+/// What a worker knows of the pipeline's watermark.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The newest slice whose watermark has arrived, and that watermark.
+    pub latest: Option<(Slice, Watermark)>,
+}
+
+impl Known {
+    /// The watermark, if that of `slice` or of a later one is known.
+    pub fn as_of(&self, slice: Slice) -> Option<Option<Micros>> {
+        self.latest.as_ref().filter(|(known, _)| *known >= slice).map(|(_, watermark)| watermark.at)
+    }
+
+    /// The watermark.
+    pub fn watermark(&self) -> Option<Micros> {
+        self.latest.as_ref().and_then(|(_, watermark)| watermark.at)
+    }
+
+    /// Whether a partition must wait for a backlogged one that holds the watermark. That bounds state and changes no answer.
+    pub fn too_far_ahead(&self, partition: i32, own: Option<Micros>, max_ahead: i64) -> bool {
+        let Some((_, watermark)) = &self.latest else { return false };
+        watermark.held_by.is_some_and(|holder| holder != partition)
+            && own > watermark.at.map(|at| Micros(at.0.saturating_add(max_ahead)))
+    }
+
+    /// Whether life has begun: everything that the store holds was replayed.
+    pub fn live(&self) -> bool {
+        self.latest.as_ref().is_some_and(|(_, watermark)| watermark.live)
+    }
+}
+
+/// Tells the worker's own loop what arrives here.
+pub fn observe<'scope>(watermarks: StreamVec<'scope, Slice, Watermark>, known: Rc<RefCell<Known>>) {
+    watermarks.sink(Pipeline, "Observe watermark", move |(input, _)| {
+        input.for_each_stamp(|stamp, data| {
+            let slice = *stamp.least().expect("a message has a time");
+            for watermark in data.flat_map(|batch| batch.drain(..)) {
+                let mut known = known.borrow_mut();
+                if known.latest.as_ref().is_none_or(|(latest, _)| *latest <= slice) {
+                    known.latest = Some((slice, watermark));
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,236 @@
+//! The loop of one worker: read → close the slice when its time is over → step, and never more in flight than is bounded.
+
+use crate::Slice;
+use crate::clock::Clock;
+use crate::fold::Admitted;
+use crate::reader::{Desk, Outlet, Reader, Tally};
+use crate::run::Control;
+use crate::sink::Change;
+use crate::source::{Source, SourceError};
+use crate::telemetry::Metrics;
+use crate::watermark::{Known, Mark};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemark_model::{Micros, Minute};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::{InputHandle, ProbeHandle};
+use timely::worker::Worker;
+
+/// Records that one reading of a partition takes.
+const BATCH: usize = 4_096;
+/// Slices that may be uncommitted; no new one is opened beyond.
+const MOST_SLICES: usize = 64;
+/// Records that all workers of a process together may have uncommitted; nothing is read beyond.
+const MOST_RECORDS: u64 = 400_000;
+/// Bytes of rejected records that may be uncommitted, likewise.
+const MOST_REJECTED_BYTES: u64 = 64 << 20;
+/// How long a worker that has nothing to do sleeps before it looks again.
+const NAP: Duration = Duration::from_millis(5);
+
+type Input<D> = InputHandle<Slice, CapacityContainerBuilder<Vec<D>>>;
+
+/// The worker's ends of the dataflow's inputs. They move together.
+pub struct Senders {
+    /// Events that count.
+    pub events: Input<Admitted>,
+    /// Where partitions stand.
+    pub marks: Input<Mark>,
+    /// Names and dead letters.
+    pub changes: Input<Change>,
+}
+
+impl Outlet for Senders {
+    fn event(&mut self, event: Admitted) {
+        self.events.send(event);
+    }
+    fn change(&mut self, change: Change) {
+        self.changes.send(change);
+    }
+}
+
+/// How a worker's loop goes.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Tells slices apart, and judges events.
+    pub clock: Clock,
+    /// When slice 0 began; the same for all workers.
+    pub base: Micros,
+    /// Microseconds in a slice.
+    pub slice: i64,
+    /// How far a partition may be ahead of the pipeline's watermark, in microseconds.
+    pub max_ahead: i64,
+    /// End once all partitions have reached the offsets at which they are to stop.
+    pub until_end: bool,
+}
+
+/// One worker's loop and all that it owns.
+pub struct Loop {
+    /// Its partitions' source.
+    pub source: Box<dyn Source>,
+    /// Its partitions.
+    pub readers: Vec<Reader>,
+    /// What they share.
+    pub desk: Desk,
+    /// Where they send.
+    pub senders: Senders,
+    /// Which slices are committed.
+    pub probe: ProbeHandle<Slice>,
+    /// The pipeline's watermark as far as it has arrived here.
+    pub known: Rc<RefCell<Known>>,
+    /// Its pace.
+    pub pace: Pace,
+    /// The run's wish to stop and its failure.
+    pub control: Arc<Control>,
+    /// The process's counters.
+    pub metrics: Arc<Metrics>,
+    /// Slices that were sent and are not committed.
+    pub in_flight: InFlight,
+}
+
+/// What a worker has sent that is not committed.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    slices: VecDeque<(Slice, u64, u64)>,
+    records: u64,
+    rejected_bytes: u64,
+}
+
+impl Loop {
+    /// Runs until the end is reached or wished, or the run fails; then all that was sent is committed, unless it failed.
+    pub fn run(mut self, worker: &mut Worker) {
+        if let Err(error) = self.turns(worker) {
+            self.control.fail(format!("source: {error}"));
+        }
+        let Loop { senders, control, .. } = self;
+        drop(senders);
+        while worker.has_dataflows() && control.failure().is_none() {
+            worker.step_or_park(Some(NAP));
+        }
+        if control.failure().is_some() {
+            drop_dataflows(worker);
+        }
+    }
+
+    fn turns(&mut self, worker: &mut Worker) -> Result<(), SourceError> {
+        let first_worker = worker.index() == 0;
+        let most_records = MOST_RECORDS / worker.peers() as u64;
+        let mut slice = 0;
+        while self.control.failure().is_none() {
+            self.in_flight.forget_committed(&self.probe);
+            let now = self.pace.clock.now();
+            let due = self.pace.slice_of(now);
+            if due > slice && self.in_flight.slices.len() < MOST_SLICES {
+                self.close_slice(slice, now, first_worker)?;
+                slice = due;
+                self.senders.advance_to(slice);
+            }
+            let read = match self.control.stopping() {
+                true => 0,
+                false => self.read(slice, now, most_records)?,
+            };
+            self.source.serve()?;
+            if self.control.stopping() || (self.pace.until_end && self.readers.iter().all(Reader::done)) {
+                return self.close_slice(slice, now, first_worker);
+            }
+            if read > 0 {
+                worker.step();
+            } else {
+                worker.step_or_park(Some(self.pace.nap(now)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from each partition, the one that is furthest behind first.
+    fn read(&mut self, slice: Slice, now: Micros, most_records: u64) -> Result<u64, SourceError> {
+        let Loop { source, readers, desk, senders, known, in_flight, pace, .. } = self;
+        let known = known.borrow();
+        let before = desk.tally.records;
+        readers.sort_by_key(|reader| reader.watermark(&desk.rules));
+        for reader in readers {
+            let in_slice = desk.tally.records;
+            if in_flight.records + in_slice >= most_records
+                || in_flight.rejected_bytes + desk.tally.rejected_bytes >= MOST_REJECTED_BYTES
+            {
+                break;
+            }
+            if known.too_far_ahead(reader.partition(), reader.watermark(&desk.rules), pace.max_ahead) {
+                continue;
+            }
+            reader.read(source.as_mut(), BATCH, now, slice, &known, desk, senders)?;
+        }
+        Ok(desk.tally.records - before)
+    }
+
+    /// Says where each partition stands, and what was counted.
+    fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
+        let Loop { source, readers, desk, senders, .. } = self;
+        for reader in readers {
+            if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
+                senders.marks.send(Mark::Partition(mark));
+            }
+        }
+        if first_worker {
+            senders.marks.send(Mark::Clock(now));
+        }
+        if let Some(watermark) = self.known.borrow().watermark() {
+            let first_open = Minute::first_open(watermark);
+            if desk.named.first_key_value().is_some_and(|(&minute, _)| minute < first_open) {
+                desk.named = desk.named.split_off(&first_open);
+            }
+        }
+        let tally = std::mem::take(&mut desk.tally);
+        self.in_flight.add(slice, &tally);
+        self.metrics.read(&tally);
+        Ok(())
+    }
+}
+
+/// Leaves what a failed run has in flight: nobody will commit it, and timely would wait for it.
+pub fn drop_dataflows(worker: &mut Worker) {
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
+impl Senders {
+    fn advance_to(&mut self, slice: Slice) {
+        self.events.advance_to(slice);
+        self.marks.advance_to(slice);
+        self.changes.advance_to(slice);
+    }
+}
+
+impl Pace {
+    fn slice_of(&self, now: Micros) -> Slice {
+        Slice::try_from(now.0.saturating_sub(self.base.0).max(0) / self.slice).expect("not negative")
+    }
+
+    /// Until the slice is over, but never long.
+    fn nap(&self, now: Micros) -> Duration {
+        let into = now.0.saturating_sub(self.base.0).max(0) % self.slice;
+        NAP.min(Duration::from_micros((self.slice - into).unsigned_abs()))
+    }
+}
+
+impl InFlight {
+    fn add(&mut self, slice: Slice, tally: &Tally) {
+        self.slices.push_back((slice, tally.records, tally.rejected_bytes));
+        self.records += tally.records;
+        self.rejected_bytes += tally.rejected_bytes;
+    }
+
+    fn forget_committed(&mut self, probe: &ProbeHandle<Slice>) {
+        while let Some(&(slice, records, rejected_bytes)) = self.slices.front() {
+            if probe.less_equal(&slice) {
+                break;
+            }
+            self.records -= records;
+            self.rejected_bytes -= rejected_bytes;
+            self.slices.pop_front();
+        }
+    }
+}
