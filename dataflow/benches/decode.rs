@@ -1,0 +1,101 @@
+//! What a record costs to decode, beside serde_json into a struct of borrowed strings:
+//! `cargo bench -p tidemark-dataflow --bench decode`.
+
+#![allow(clippy::print_stdout)] // a program whose product is its output
+
+use rand::RngExt;
+use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
+use serde::Deserialize;
+use std::hint::black_box;
+use std::time::Instant;
+use tidemark_dataflow::decode::{Decoded, Decoder};
+
+/// Different events, so that the branch predictor cannot learn them.
+const EVENTS: usize = 200_000;
+/// Passes over all events; the median is reported.
+const PASSES: usize = 15;
+/// First pass: caches and clock speed.
+const WARM_UP: usize = 2;
+
+/// The least work for the same strings: no judgement of ids, time, amount or duplicates.
+#[derive(Deserialize)]
+struct Borrowed<'a> {
+    event_type: &'a str,
+    stream_id: &'a str,
+    ts: &'a str,
+    event_id: Option<&'a str>,
+    user_id: Option<&'a str>,
+    #[serde(borrow)]
+    amount_usd: Option<&'a serde_json::value::RawValue>,
+}
+
+fn main() {
+    let events = events();
+    let bytes: usize = events.iter().map(Vec::len).sum();
+    println!("command   cargo bench -p tidemark-dataflow --bench decode");
+    println!("machine   {} CPUs, {}", std::thread::available_parallelism().map_or(0, usize::from), cpu_model());
+    println!("data      {EVENTS} events, {} bytes on average; median and fastest of {PASSES} passes, one thread", bytes / EVENTS);
+
+    let mut decoder = Decoder::default();
+    report("decode: every rule of the design, UTF-8 to cents", bytes, || {
+        events.iter().filter(|event| matches!(black_box(decoder.decode(Some(black_box(event)))), Ok(Decoded::Event(_)))).count()
+    });
+    report("serde_json into &str fields, time and amount unread", bytes, || {
+        events.iter().filter(|event| serde_json::from_slice::<Borrowed>(black_box(event)).is_ok_and(use_up)).count()
+    });
+}
+
+fn use_up(event: Borrowed<'_>) -> bool {
+    black_box((event.event_type, event.stream_id, event.ts, event.event_id, event.user_id, event.amount_usd));
+    true
+}
+
+/// Prints nanoseconds per event and megabytes per second.
+fn report(name: &str, bytes: usize, mut pass: impl FnMut() -> usize) {
+    let mut nanos: Vec<f64> = (0..WARM_UP + PASSES)
+        .map(|_| {
+            let start = Instant::now();
+            assert_eq!(pass(), EVENTS, "{name}: all events are valid");
+            start.elapsed().as_secs_f64() * 1e9
+        })
+        .skip(WARM_UP)
+        .collect();
+    nanos.sort_by(f64::total_cmp);
+    let count = EVENTS as f64;
+    let median = nanos[PASSES / 2];
+    println!(
+        "{:6.1} ns/event (fastest {:5.1}), {:5.0} MB/s   {name}",
+        median / count,
+        nanos[0] / count,
+        bytes as f64 / median * 1e3
+    );
+}
+
+/// Events as the generator shapes them: 35 % joins, 30 % leaves, 30 % messages, 5 % donations, within ten minutes.
+fn events() -> Vec<Vec<u8>> {
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+    (0..EVENTS).map(|_| event(&mut random)).collect()
+}
+
+fn event(random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
+    let (kind, amount) = match random.random_range(0..100) {
+        0..35 => ("viewer_join", String::new()),
+        35..65 => ("viewer_leave", String::new()),
+        65..95 => ("chat_message", String::new()),
+        _ => ("donation", format!(",\"amount_usd\":{}.{:02}", random.random_range(1..500), random.random_range(0..100))),
+    };
+    let (id, stream, user) = (random.random::<u64>(), random.random_range(0..1_000), random.random_range(0..100_000));
+    let (minute, second) = (random.random_range(30..40), random.random_range(0..60));
+    let micros = random.random_range(0..1_000_000);
+    format!(
+        "{{\"event_id\":\"{id:016x}\",\"event_type\":\"{kind}\",\"stream_id\":\"stream_{stream:04}\",\"user_id\":\"user_{user:05}\",\
+         \"ts\":\"2026-11-23T12:{minute}:{second:02}.{micros:06}Z\"{amount}}}"
+    )
+    .into_bytes()
+}
+
+fn cpu_model() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("model name"));
+    line.map_or_else(|| "unknown CPU".to_owned(), |line| line.trim_start_matches([' ', '\t', ':']).to_owned())
+}
