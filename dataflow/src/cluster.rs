@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemark_model::Micros;
 use timely::dataflow::InputHandle;
 use timely::worker::Worker;
@@ -37,6 +37,8 @@ pub struct Options {
     pub idle_after: Option<Duration>,
     /// How far a partition may be ahead of the pipeline's watermark.
     pub max_ahead: Duration,
+    /// How long a log or a store that is not there yet is waited for.
+    pub patience: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -63,7 +65,9 @@ pub fn run(
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let plan = Arc::new(plan::decide(&options.wish, log.as_ref(), store.as_mut())?);
+    let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), control)? else { return Ok(()) };
+    tracing::info!(fence = plan.fence, partitions = plan.partitions.len(), replay = !plan.live(), "took over the pipeline");
+    let plan = Arc::new(plan);
     let base = options.clock.now();
     let (committer, commit_thread) = Committer::start(store, Arc::clone(control), Arc::clone(metrics));
     let committer = Mutex::new(Some(committer));
@@ -88,6 +92,32 @@ pub fn run(
         control.fail("the commit thread panicked".to_owned());
     }
     control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+}
+
+/// The plan, once log and store are there; none if the run is stopped while it waits.
+fn decide_with_patience(
+    options: &Options,
+    log: &dyn Log,
+    store: &mut dyn Store,
+    control: &Control,
+) -> Result<Option<Plan>, PlanError> {
+    let started = Instant::now();
+    let mut said: Option<Instant> = None;
+    let mut pause = Duration::from_millis(100);
+    while !control.stopping() {
+        let error = match plan::decide(&options.wish, log, store) {
+            Ok(plan) => return Ok(Some(plan)),
+            Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
+            Err(error) => return Err(error),
+        };
+        if said.is_none_or(|said| said.elapsed() > Duration::from_secs(5)) {
+            tracing::warn!(%error, "waiting for it, for at most {:?} in all", options.patience);
+            said = Some(Instant::now());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    Ok(None)
 }
 
 fn timely_config(workers: usize) -> timely::Config {

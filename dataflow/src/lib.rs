@@ -28,6 +28,7 @@
 pub mod admit;
 pub mod clock;
 pub mod cluster;
+pub mod config;
 pub mod decode;
 pub mod fold;
 pub mod keys;

@@ -68,6 +68,13 @@ pub enum PlanError {
     Store(#[from] StoreError),
 }
 
+impl PlanError {
+    /// Whether it may go away by waiting.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, PlanError::Source(SourceError::NotYet(_)) | PlanError::Store(StoreError::Transient(_)))
+    }
+}
+
 /// What decides a plan.
 #[derive(Clone, Debug)]
 pub struct Wish {

@@ -1,6 +1,5 @@
 //! The durations that decide what the numbers mean. They are part of the fingerprint: changing one needs a rebuild.
 
-use crate::decode;
 use std::time::Duration;
 use tidemark_model::{Micros, Nanos};
 use tidemark_settings::duration;
@@ -49,11 +48,8 @@ impl Rules {
     /// The part of the fingerprint that these rules are.
     pub fn fingerprint(&self) -> String {
         format!(
-            "window=60s lateness={}us future_skew={}us viewer_timeout={}us rules={RULES_VERSION}.{}",
-            self.lateness,
-            self.max_future_skew,
-            self.viewer_timeout,
-            decode::VERSION
+            "window=60s lateness={}us future_skew={}us viewer_timeout={}us rules={RULES_VERSION}",
+            self.lateness, self.max_future_skew, self.viewer_timeout
         )
     }
 }

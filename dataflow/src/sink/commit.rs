@@ -19,6 +19,8 @@ const MOST_PER_COMMIT: usize = 200_000;
 const CHECK_FENCE_EVERY: Duration = Duration::from_secs(5);
 /// How long a store that is out of reach is waited for before the run ends.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long it is waited for once the run is to stop.
+const PATIENCE_AT_STOP: Duration = Duration::from_secs(10);
 /// The first pause before a retry, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -125,7 +127,7 @@ impl Thread {
         loop {
             let error = match attempt(self.store.as_mut()) {
                 Ok(done) => return Ok(done),
-                Err(StoreError::Transient(error)) if started.elapsed() < PATIENCE => error,
+                Err(StoreError::Transient(error)) if started.elapsed() < self.patience() => error,
                 Err(error) => return Err(format!("store: {error}")),
             };
             self.metrics.commit_retries.inc();
@@ -135,6 +137,10 @@ impl Thread {
             }
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.control.stopping() { PATIENCE_AT_STOP } else { PATIENCE }
     }
 
     fn acknowledge(&self, slice: Slice, slices: usize) {

@@ -1,0 +1,135 @@
+//! The command line of `tidemark-dataflow`; each doc comment is its help text.
+
+use crate::clock::Clock;
+use crate::cluster::Options;
+use crate::plan::{StartingOffsets, Wish};
+use crate::rules::Rules;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tidemark_settings::duration::{self, OrOff};
+use tidemark_settings::log::LogArgs;
+use tidemark_settings::store::StoreArgs;
+
+/// Turns a log of live-stream events into per-minute metrics, exactly once.
+///
+/// Every flag has an environment variable. Without any of them it reads the file log and writes SQLite, both under ./data.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "tidemark-dataflow", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; the default is run.
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What to do.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Run the pipeline (the default).
+    Run(RunArgs),
+}
+
+impl Cli {
+    /// The settings of a run.
+    pub fn into_run(self) -> RunArgs {
+        match self.command {
+            Some(Command::Run(run)) => run,
+            None => self.run,
+        }
+    }
+}
+
+/// Settings of a run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where the events are.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Where the metrics go.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Name of the pipeline; there is one in a schema
+    #[arg(long, env = "PIPELINE", value_name = "NAME", default_value = "tidemark")]
+    pub pipeline: String,
+    /// Worker threads of this process; partition p belongs to worker p mod all workers
+    #[arg(long, short = 'w', env = "WORKERS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Process what the log holds now, commit, print a summary and exit
+    #[arg(long)]
+    pub until_end: bool,
+    /// Where to begin partitions that the store does not know
+    #[arg(long, env = "STARTING_OFFSETS", value_name = "WHERE", value_enum, default_value = "earliest", ignore_case = true)]
+    pub starting_offsets: StartingOffsets,
+    /// Lateness: a window is over once an event that is this much later than its end was read in the same partition
+    #[arg(long, env = "WATERMARK", value_name = "DURATION", default_value = "10 minutes", value_parser = duration::parse)]
+    pub watermark: Duration,
+    /// Events further ahead of their record time, or of this machine's clock, are rejected
+    #[arg(long, env = "MAX_FUTURE_SKEW", value_name = "DURATION", default_value = "5 minutes", value_parser = duration::parse)]
+    pub max_future_skew: Duration,
+    /// A partition that was silent this long at its end no longer holds windows open; or off
+    #[arg(long, env = "IDLE_AFTER", value_name = "DURATION", default_value = "30s", value_parser = duration::parse_or_off)]
+    pub idle_after: OrOff,
+    /// A join counts this long unless a leave or another join comes
+    #[arg(long, env = "VIEWER_TIMEOUT", value_name = "DURATION", default_value = "12h", value_parser = duration::parse_positive)]
+    pub viewer_timeout: Duration,
+    /// Wall-clock time of which all events are folded and committed together
+    #[arg(long, env = "SLICE", value_name = "DURATION", default_value = "100ms", value_parser = duration::parse_positive)]
+    pub slice: Duration,
+    /// A partition further ahead of the pipeline's watermark waits for those that hold it; changes no result
+    #[arg(long, env = "MAX_AHEAD", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
+    pub max_ahead: Duration,
+    /// How long a broker, topic or database that is not there yet is waited for
+    #[arg(long, env = "WAIT", value_name = "DURATION", default_value = "2 minutes", value_parser = duration::parse)]
+    pub wait: Duration,
+    /// Where Prometheus finds this process's metrics; or off
+    #[arg(long, env = "METRICS_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:9100", value_parser = address_or_off)]
+    pub metrics_addr: MetricsAddr,
+    /// Form of the log lines on standard error
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORM", value_enum, default_value = "text", ignore_case = true)]
+    pub log_format: LogFormat,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// An address to listen on, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsAddr(pub Option<SocketAddr>);
+
+fn address_or_off(text: &str) -> Result<MetricsAddr, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(MetricsAddr(None));
+    }
+    text.parse().map(|address| MetricsAddr(Some(address))).map_err(|_| "allowed: IP:PORT, as in 127.0.0.1:9100, or off".to_owned())
+}
+
+impl RunArgs {
+    /// What the pipeline needs of it.
+    pub fn options(&self) -> Result<Options, String> {
+        let rules = Rules::new(self.watermark, self.max_future_skew, self.viewer_timeout)?;
+        for (name, duration) in [("SLICE", self.slice), ("MAX_AHEAD", self.max_ahead)] {
+            duration::micros(duration).map_err(|error| format!("{name} {error}"))?;
+        }
+        Ok(Options {
+            wish: Wish {
+                pipeline: self.pipeline.clone(),
+                rules,
+                starting_offsets: self.starting_offsets,
+                until_end: self.until_end,
+            },
+            workers: usize::from(self.workers),
+            slice: self.slice,
+            idle_after: self.idle_after.duration(),
+            max_ahead: self.max_ahead,
+            patience: self.wait,
+            clock: Clock::System,
+        })
+    }
+}
