@@ -43,7 +43,7 @@ have flock || die "flock is not installed: on Debian and Ubuntu, apt-get install
 data=${DATA_DIR:-$root/data}
 mkdir -p "$data/logs" || die "cannot create the data directory $data"
 data=$(cd "$data" && pwd)
-export DATA_DIR=$data
+export DATA_DIR=$data NO_COLOR=1 # the programs' logs go to files
 
 # The generator also knows the brokers as BOOTSTRAP; all three must mean the same log.
 export KAFKA_BOOTSTRAP=${KAFKA_BOOTSTRAP:-${BOOTSTRAP:-}}
@@ -115,6 +115,15 @@ start() {
 apart=()
 if have setsid; then apart+=(setsid); fi
 if have setpriv && setpriv --pdeathsig TERM true 2>/dev/null; then apart+=(setpriv --pdeathsig TERM); fi
+
+# Before the dataflow looks for it. Sending nothing also tells at once whether the brokers can be reached.
+create_topic() {
+  local said
+  said=$(timeout 60 "$bin/tidemark-generator" send /dev/null --create-topic --wait 15s 2>&1) || {
+    say "$said"
+    die "topic $topic at $KAFKA_BOOTSTRAP cannot be used (above)"
+  }
+}
 
 show_log() {
   say "$me: the last lines of $data/logs/$1.log:"
@@ -197,10 +206,9 @@ if [[ $events_per_sec =~ ^0+(\.0*)?$ ]]; then
 else
   if [[ -n $KAFKA_BOOTSTRAP ]]; then
     say "the generator writes made-up events into that topic (EVENTS_PER_SEC=0 starts none)"
-    start generator "$bin/tidemark-generator" --create-topic
-  else
-    start generator "$bin/tidemark-generator"
+    create_topic
   fi
+  start generator "$bin/tidemark-generator"
 fi
 start dataflow "$bin/tidemark-dataflow" run
 start api "$bin/tidemark-api"
