@@ -80,7 +80,7 @@ free_port() {
     port=$((20000 + RANDOM % 12000))
     if ! port_taken 127.0.0.1 "$port"; then
       printf '%s\n' "$port"
-      return
+      return 0
     fi
   done
   die "no free port found"

@@ -50,7 +50,7 @@ as_postgres() {
 find_cluster() {
   if [[ -s $dir/postgres.path ]]; then
     cluster=$(<"$dir/postgres.path")
-    return
+    return 0
   fi
   if ((EUID == 0)); then
     id postgres >/dev/null 2>&1 || die "Postgres does not run as root and there is no user postgres: apt-get install postgresql"
@@ -128,6 +128,7 @@ stop_kafka() {
 
 # --- the command ------------------------------------------------------------------------------------------------
 
+# Runs as a trap too, where a bare `return` hands on the failure that led there: every return here says its status.
 stop() {
   [[ -d $dir ]] || return 0
   [[ -e $dir/$mark ]] || die "$dir was not made by services.sh: it is left alone"
