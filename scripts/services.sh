@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# A real Kafka and a real Postgres for the tests, private to whoever starts them.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: services.sh start [DIR [kafka] [postgres]]   start them (both by default) and print what to export
+       services.sh stop [DIR]                       stop them and delete DIR
+
+    eval "$(scripts/services.sh start)" && make test && scripts/services.sh stop
+
+DIR is target/services by default. Both listen on loopback only, on free ports; start may be repeated.
+
+  TIDEMARK_KAFKA_SH      the script that runs a Kafka broker       (shared/kafka/kafka.sh beside this repository)
+  TIDEMARK_POSTGRES_BIN  directory of initdb and pg_ctl            (the newest in /usr/lib/postgresql, else from PATH)
+TEXT
+}
+
+start_s=60
+mark=.tidemark-services
+kafka_sh=${TIDEMARK_KAFKA_SH:-$root/../shared/kafka/kafka.sh}
+
+# --- Postgres ---------------------------------------------------------------------------------------------------
+
+postgres_bin() {
+  local dir
+  if [[ -n ${TIDEMARK_POSTGRES_BIN:-} ]]; then
+    dir=$TIDEMARK_POSTGRES_BIN
+  else
+    dir=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+    if [[ ! -x $dir/initdb ]] && have initdb; then dir=$(dirname "$(command -v initdb)"); fi
+  fi
+  [[ -x $dir/initdb && -x $dir/pg_ctl ]] || die "no Postgres server found: apt-get install postgresql, or set TIDEMARK_POSTGRES_BIN"
+  printf '%s\n' "$dir"
+}
+
+# Postgres refuses to run as root: then it runs as the user that its package made.
+as_postgres() {
+  if ((EUID == 0)); then
+    (cd / && setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/ "$@")
+  else
+    "$@"
+  fi
+}
+
+# Sets `cluster` to the directory of its data. Under DIR, unless the server's user cannot get there; then on a disk, not in
+# memory, so that a commit costs what a commit costs.
+find_cluster() {
+  if [[ -s $dir/postgres.path ]]; then
+    cluster=$(<"$dir/postgres.path")
+    return 0
+  fi
+  if ((EUID == 0)); then
+    id postgres >/dev/null 2>&1 || die "Postgres does not run as root and there is no user postgres: apt-get install postgresql"
+  fi
+  mkdir -p "$dir/postgres"
+  if as_postgres test -x "$dir/postgres"; then
+    cluster=$dir/postgres
+  else
+    rmdir "$dir/postgres"
+    cluster=$(mktemp -d /var/tmp/tidemark-postgres.XXXXXX)
+  fi
+  if ((EUID == 0)); then chown postgres: "$cluster"; fi
+  printf '%s\n' "$cluster" >"$dir/postgres.path"
+}
+
+postgres_runs() {
+  as_postgres "$pg/pg_ctl" -D "$cluster/data" status >/dev/null 2>&1
+}
+
+start_postgres() {
+  local pg cluster port tries
+  pg=$(postgres_bin)
+  find_cluster
+  if ! postgres_runs; then
+    if [[ ! -s $cluster/data/PG_VERSION ]]; then
+      as_postgres "$pg/initdb" -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync \
+        >"$dir/initdb.log" 2>&1 || {
+        tail -n 20 "$dir/initdb.log" >&2
+        die "initdb failed (above)"
+      }
+    fi
+    for ((tries = 1; ; tries++)); do
+      port=$(free_port)
+      if as_postgres timeout $((start_s + 10)) "$pg/pg_ctl" -D "$cluster/data" -l "$cluster/log" -w -t "$start_s" -o "-c listen_addresses=127.0.0.1 \
+          -c port=$port -c unix_socket_directories= -c max_connections=200" start >"$dir/pg_ctl.log" 2>&1 </dev/null; then
+        printf '%s\n' "$port" >"$dir/postgres.port"
+        break
+      fi
+      if ((tries == 3)); then
+        tail -n 20 "$dir/pg_ctl.log" "$cluster/log" >&2 || true
+        die "Postgres did not start (above)"
+      fi
+    done
+  fi
+  exports+=("TIDEMARK_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$dir/postgres.port")/postgres")
+}
+
+stop_postgres() {
+  local pg cluster
+  [[ -s $dir/postgres.path ]] || return 0
+  pg=$(postgres_bin)
+  find_cluster
+  if postgres_runs; then
+    as_postgres "$pg/pg_ctl" -D "$cluster/data" -m fast -w -t 30 stop >/dev/null 2>&1 ||
+      as_postgres "$pg/pg_ctl" -D "$cluster/data" -m immediate -w -t 30 stop >/dev/null ||
+      die "Postgres in $cluster does not stop"
+  fi
+  rm -rf -- "$cluster"
+}
+
+# --- Kafka ------------------------------------------------------------------------------------------------------
+
+start_kafka() {
+  local broker
+  [[ -x $kafka_sh ]] ||
+    die "no script that runs a Kafka broker at $kafka_sh: set TIDEMARK_KAFKA_SH, or TIDEMARK_TEST_KAFKA to a broker of yours"
+  broker=$(TIDEMARK_KAFKA_WAIT=$start_s "$kafka_sh" start "$dir/kafka" 0) || die "Kafka did not start"
+  exports+=("TIDEMARK_TEST_KAFKA=$broker" "TIDEMARK_TEST_KAFKA_SH=$(cd "$(dirname "$kafka_sh")" && pwd)/${kafka_sh##*/}")
+}
+
+stop_kafka() {
+  [[ -d $dir/kafka ]] || return 0
+  "$kafka_sh" stop "$dir/kafka"
+}
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+# Runs as a trap too, where a bare `return` hands on the failure that led there: every return here says its status.
+stop() {
+  [[ -d $dir ]] || return 0
+  [[ -e $dir/$mark ]] || die "$dir was not made by services.sh: it is left alone"
+  stop_kafka
+  stop_postgres
+  rm -rf -- "$dir"
+}
+
+# Nothing stays behind when one of them cannot start, and standard output is only what is to be exported.
+start() {
+  local service
+  (($# > 0)) || set -- kafka postgres
+  for service in "$@"; do [[ $service == kafka || $service == postgres ]] || die "'$service' is neither kafka nor postgres"; done
+  if [[ -d $dir && ! -e $dir/$mark && -n $(ls -A "$dir") ]]; then die "$dir is not empty and not of services.sh"; fi
+  mkdir -p "$dir"
+  dir=$(cd "$dir" && pwd)
+  touch "$dir/$mark"
+  trap 'stop' EXIT
+  trap 'exit 130' INT TERM HUP
+  exports=("TIDEMARK_SERVICES_DIR=$dir")
+  for service in "$@"; do "start_$service"; done
+  trap - EXIT
+  for service in "${exports[@]}"; do printf 'export %q\n' "$service"; done
+}
+
+command=${1:-help}
+dir=${2:-${TIDEMARK_SERVICES_DIR:-${CARGO_TARGET_DIR:-$root/target}/services}}
+shift $(($# < 2 ? $# : 2))
+case $command in
+  start) start "$@" ;;
+  stop) stop ;;
+  help | -h | --help) usage ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# All tests of the workspace. Arguments go to `cargo test`.
+#
+# Tests against a real Kafka and a real Postgres run when these are set, and are skipped otherwise:
+#   TIDEMARK_TEST_KAFKA        a broker, host:port
+#   TIDEMARK_TEST_KAFKA_SH     kafka.sh, for tests that stop and kill brokers of their own
+#   TIDEMARK_TEST_POSTGRES     URL of a superuser; tests make databases of their own
+#   TIDEMARK_TEST_REQUIRE=1    a skipped test is a failed test
+# scripts/services.sh starts both and prints the three lines.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+have cargo || die "cargo is not installed: get Rust from https://rustup.rs"
+absent=()
+for name in TIDEMARK_TEST_KAFKA TIDEMARK_TEST_POSTGRES; do
+  if [[ -z ${!name:-} ]]; then absent+=("$name"); fi
+done
+if ((${#absent[@]} > 0)); then
+  if [[ ${TIDEMARK_TEST_REQUIRE:-} == 1 ]]; then die "TIDEMARK_TEST_REQUIRE=1, but not set: ${absent[*]}"; fi
+  say "not set: ${absent[*]}. Their tests are skipped; eval \"\$(scripts/services.sh start)\" sets them"
+fi
+exec cargo test --workspace "$@"
