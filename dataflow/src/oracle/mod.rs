@@ -1,1 +1,133 @@
 //! The answer by naive batch recomputation, written from the design and not from the dataflow.
+//!
+//! Nothing of `decode`, `admit` or `fold` is used here, not even their JSON reader or their calendar: the two judge each other
+//! in tests, and `verify` judges the store. Everything is in memory and in one thread; clearness goes before speed. The oracle
+//! never reads a clock: what a clock decided is given to it.
+//!
+//! - [`decode`]: a payload to an event, over `json`, `decimal` and `instant`
+//! - `judge`: each partition's own watermark; `future`, `late`, `closed`; duplicates
+//! - `rows`: presence and totals of each (minute, stream)
+//! - [`explain`]: the records behind one row
+
+pub mod decode;
+pub mod explain;
+
+mod decimal;
+mod instant;
+mod json;
+mod judge;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use explain::{Evidence, Fate, Presence, explain};
+
+use std::collections::BTreeMap;
+use tidemark_model::{Cents, Micros, Minute, Reason};
+
+/// A record's place in the topic: partition and offset.
+pub type Position = (i32, i64);
+
+/// A topic: the records of each partition in the order of their offsets, from the first that the pipeline read.
+pub type Log = BTreeMap<i32, Vec<LogRecord>>;
+
+/// Verdicts that a clock had a part in, as stored. Only `closed` and `future` are looked at; other reasons may stand in it.
+pub type Verdicts = BTreeMap<Position, Reason>;
+
+/// One record of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its offset, larger than that of the record before it.
+    pub offset: i64,
+    /// The record time in milliseconds since 1970, if it has one.
+    pub record_time: Option<i64>,
+    /// Its key, of which nothing depends.
+    pub key: Option<Vec<u8>>,
+    /// The bytes that should be an event.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The settings that numbers depend on, each in microseconds and not negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `WATERMARK`: how far a partition's watermark trails its highest event time.
+    pub lateness: i64,
+    /// `MAX_FUTURE_SKEW`: how far an event may be ahead of the record time.
+    pub max_future_skew: i64,
+    /// `VIEWER_TIMEOUT`: how long a join lasts.
+    pub viewer_timeout: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { lateness: 600_000_000, max_future_skew: 300_000_000, viewer_timeout: 12 * 3_600_000_000 }
+    }
+}
+
+/// How `future` is judged where the reader's clock has a part in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The reader's clock stood still at this instant; a stored `future` is not looked at, so that it is judged too.
+    At(Micros),
+    /// The clock is unknown: an event is `future` if it is too far ahead of its record time, or if the verdicts say so.
+    Stored,
+}
+
+/// The values of one row of `stream_metrics_minute`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// Users present at the window's last nanosecond.
+    pub active_viewers: i64,
+    /// Chat messages in the window.
+    pub chat_messages: i64,
+    /// Sum of the donations in the window.
+    pub donations: Cents,
+}
+
+/// What the tables must hold after a log, and the counts that go with it.
+///
+/// Every record is one of `dead_letters`, `other_types` and `admitted`, and `duplicates` is a part of the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// `stream_metrics_minute`.
+    pub rows: BTreeMap<(Minute, String), Row>,
+    /// `dead_letters`.
+    pub dead_letters: BTreeMap<Position, Reason>,
+    /// Each partition's own watermark after its last record; nothing if it never had a valid event.
+    pub watermarks: BTreeMap<i32, Option<Micros>>,
+    /// `stream_state`: the newest row's `window_start` and `active_viewers`.
+    pub stream_state: BTreeMap<String, (Minute, i64)>,
+    /// Records whose `event_type` is none of the six.
+    pub other_types: u64,
+    /// Admitted records that repeat an earlier one and so are not counted.
+    pub duplicates: u64,
+    /// Admitted records, duplicates included: neither rejected nor of another type.
+    pub admitted: u64,
+}
+
+/// Recomputes everything from the log.
+///
+/// Copies of an event in different partitions are taken to be equal; where they are not, the lowest partition's counts here,
+/// and the dataflow is free to count another.
+pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Answer {
+    let judgement = judge::judge(log, rules, clock, verdicts);
+    let counted: Vec<_> =
+        judgement.events.iter().filter(|judged| judged.fate == Fate::Counted).map(|judged| &judged.event).collect();
+    let duplicates = judgement.events.iter().filter(|judged| matches!(judged.fate, Fate::Duplicate { .. })).count();
+    let rows = rows::rows(&counted, rules.viewer_timeout);
+    // Rows come in the order of their minutes, so the last one of a stream stays.
+    let stream_state = rows.iter().map(|((minute, stream), row)| (stream.clone(), (*minute, row.active_viewers))).collect();
+    Answer {
+        rows,
+        stream_state,
+        dead_letters: judgement.dead_letters,
+        watermarks: judgement.watermarks,
+        other_types: judgement.other_types,
+        duplicates: count(duplicates),
+        admitted: count(counted.len() + duplicates),
+    }
+}
+
+fn count(records: usize) -> u64 {
+    u64::try_from(records).expect("fewer than 2^64 records")
+}
