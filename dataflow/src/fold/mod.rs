@@ -66,10 +66,12 @@ pub fn shares<'scope>(
         drop(initial);
         let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
-            events.for_each_stamp(|stamp, data| {
+            // In the order of arrival, which is each partition's own: of two copies in it the first is the one that counts.
+            // (`for_each_stamp` sorts unstably.)
+            events.for_each(|stamp, batch| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
-                input.events.extend(data.map(std::mem::take));
+                input.events.push(std::mem::take(batch));
             });
             watermarks.for_each_stamp(|stamp, data| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
@@ -98,7 +100,7 @@ pub fn shares<'scope>(
 /// What a slice brings to one worker.
 #[derive(Debug, Default)]
 pub struct Input {
-    /// Events, in the batches in which they came: their order means nothing.
+    /// Events, in the batches and the order in which they came: those of one partition are in the order of its log.
     pub events: Vec<Vec<Admitted>>,
     /// At most one in a slice.
     pub watermarks: Vec<Watermark>,

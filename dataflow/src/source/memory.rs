@@ -40,6 +40,16 @@ impl MemoryLog {
         records.push(record);
     }
 
+    /// Appends records to partitions; their offsets are moved behind what is there.
+    pub fn extend(&self, more: BTreeMap<i32, Vec<Stored>>) {
+        let mut partitions = self.partitions.lock().expect("no reader panics while it holds the log");
+        for (partition, records) in more {
+            let to = partitions.entry(partition).or_default();
+            let base = end_of(to);
+            to.extend(records.into_iter().map(|record| Stored { offset: base + record.offset, ..record }));
+        }
+    }
+
     /// A copy of all records.
     pub fn records(&self) -> BTreeMap<i32, Vec<Stored>> {
         self.partitions.lock().expect("no reader panics while it holds the log").clone()

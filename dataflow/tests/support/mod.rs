@@ -1,0 +1,116 @@
+//! What the tests of the whole pipeline share: runs in memory, and the comparison with the oracle.
+#![allow(dead_code, reason = "each test target uses its own part")]
+
+pub mod random;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+use tidemark_dataflow::clock::Clock;
+use tidemark_dataflow::cluster::{self, Options};
+use tidemark_dataflow::oracle;
+use tidemark_dataflow::plan::{StartingOffsets, Wish};
+use tidemark_dataflow::rules::Rules;
+use tidemark_dataflow::run::Control;
+use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
+use tidemark_dataflow::source::memory::{MemoryLog, Stored};
+use tidemark_dataflow::telemetry::Metrics;
+use tidemark_model::{Micros, Reason};
+
+/// How a run of a test goes.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub rules: Rules,
+    pub workers: usize,
+    pub slice: Duration,
+    pub most_per_read: usize,
+    pub now: Micros,
+    pub max_ahead: Duration,
+}
+
+impl Setup {
+    pub fn options(&self) -> Options {
+        Options {
+            wish: Wish {
+                pipeline: "test".to_owned(),
+                rules: self.rules,
+                starting_offsets: StartingOffsets::Earliest,
+                until_end: true,
+            },
+            workers: self.workers,
+            slice: self.slice,
+            idle_after: Some(Duration::from_secs(30)),
+            max_ahead: self.max_ahead,
+            patience: Duration::ZERO,
+            clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
+        }
+    }
+
+    /// Runs to the log's end.
+    pub fn run_to_end(&self, log: &MemoryLog, store: &MemoryStore) -> Arc<Metrics> {
+        let log = MemoryLog { most_per_read: self.most_per_read, ..log.clone() };
+        let (metrics, _) = Metrics::new();
+        let control = Arc::new(Control::default());
+        cluster::run(&self.options(), Arc::new(log), Box::new(store.clone()), &control, &metrics).expect("the run ends cleanly");
+        metrics
+    }
+}
+
+/// The oracle's form of a log.
+pub fn oracle_log(records: &BTreeMap<i32, Vec<Stored>>) -> oracle::Log {
+    let record = |record: &Stored| oracle::LogRecord {
+        offset: record.offset,
+        record_time: record.time.map(|time| time.0 / 1_000),
+        key: record.key.clone(),
+        payload: record.payload.clone(),
+    };
+    records.iter().map(|(&partition, records)| (partition, records.iter().map(record).collect())).collect()
+}
+
+/// The oracle's form of the rules.
+pub fn oracle_rules(rules: &Rules) -> oracle::Rules {
+    oracle::Rules {
+        lateness: rules.lateness(),
+        max_future_skew: rules.max_future_skew(),
+        viewer_timeout: rules.viewer_timeout_nanos() / 1_000,
+    }
+}
+
+/// What the oracle says of a log, given the verdicts `closed` that the run has stored.
+pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) -> oracle::Answer {
+    let closed = tables.dead_letters.iter().filter(|(_, reason)| **reason == Reason::Closed);
+    let verdicts = closed.map(|(&at, &reason)| (at, reason)).collect();
+    oracle::answer(&oracle_log(&log.records()), &oracle_rules(rules), oracle::Clock::At(now), &verdicts)
+}
+
+/// All differences between the tables and the oracle's answer, for people.
+pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
+    let rows = tables.rows.iter().map(|(key, row)| {
+        let row = (row.active_viewers, row.chat_messages, row.donations_cents);
+        (key.clone(), row)
+    });
+    let expected = answer.rows.iter().map(|(key, row)| {
+        let row = (row.active_viewers, row.chat_messages, row.donations.0);
+        (key.clone(), row)
+    });
+    let mut differences = compare("row (viewers, chats, cents)", rows.collect(), expected.collect());
+    differences.extend(compare("dead letter", tables.dead_letters.clone(), answer.dead_letters.clone()));
+    differences.extend(compare("stream state", tables.states.clone(), answer.stream_state.clone()));
+    let watermarks = tables.partitions.iter().map(|(&partition, mark)| (partition, mark.watermark)).collect();
+    let expected = answer.watermarks.iter().filter(|(partition, _)| tables.partitions.contains_key(partition));
+    let expected = expected.map(|(&partition, &watermark)| (partition, watermark)).collect();
+    differences.extend(compare("watermark of partition", watermarks, expected));
+    differences
+}
+
+fn compare<K: Ord + Clone + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: BTreeMap<K, V>,
+    expected: BTreeMap<K, V>,
+) -> Vec<String> {
+    let keys: std::collections::BTreeSet<K> = found.keys().chain(expected.keys()).cloned().collect();
+    let differ = |key: &K| found.get(key) != expected.get(key);
+    let say = |key: K| format!("{what} {key:?}: found {:?}, expected {:?}", found.get(&key), expected.get(&key));
+    keys.into_iter().filter(differ).map(say).collect()
+}
