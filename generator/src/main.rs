@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -62,7 +62,9 @@ fn start_logging(progress: &Progress) -> anyhow::Result<()> {
         UsageError(format!("RUST_LOG={directives:?}: {error}; allowed: as in info, debug, or tidemark_generator=debug"))
     })?;
     let writer = progress.log_writer();
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(move || writer.clone()).init();
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
+    subscriber.with_writer(move || writer.clone()).init();
     Ok(())
 }
 

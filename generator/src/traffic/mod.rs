@@ -7,17 +7,17 @@
 mod dice;
 mod faults;
 mod sessions;
+mod text;
 
 pub use faults::{Fault, FaultShares};
 
 use dice::Dice;
 use faults::Recent;
-use sessions::{Act, Sessions};
-use std::fmt::Write;
+use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;
+use text::{EventId, Text};
 use tidemark_model::Micros;
-use tidemark_model::event::WireEvent;
 
 /// What decides the traffic.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +90,6 @@ pub struct Traffic {
 
 /// Events that a duplicate may repeat.
 const RECENT_EVENTS: usize = 256;
-/// Room for nearly every payload.
-const USUAL_PAYLOAD_BYTES: usize = 192;
 /// Microseconds in a minute.
 const MINUTE: i64 = 60_000_000;
 
@@ -183,65 +181,6 @@ impl Clock {
         let now = i64::try_from(self.nanos / 1_000).unwrap_or(i64::MAX);
         self.nanos += self.spacing_nanos;
         Micros(now)
-    }
-}
-
-/// Unique ids: sixteen hex digits of the seed, mixed, and sixteen of a counter.
-#[derive(Clone, Debug)]
-struct EventId {
-    digits: [u8; 32],
-    counter: u64,
-}
-
-impl EventId {
-    fn new(seed: u64) -> EventId {
-        let mut digits = [b'0'; 32];
-        // Another multiplier than the dice's own seeding, so that ids say nothing about them.
-        write_hex(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x7469_6465_6D61_726B, &mut digits[..16]);
-        EventId { digits, counter: 0 }
-    }
-
-    fn next(&mut self) -> &str {
-        write_hex(self.counter, &mut self.digits[16..]);
-        self.counter += 1;
-        std::str::from_utf8(&self.digits).expect("hex digits are ASCII")
-    }
-}
-
-fn write_hex(mut number: u64, digits: &mut [u8]) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xF) as usize];
-        number >>= 4;
-    }
-}
-
-/// Turns acts into payloads. Its strings are only kept to be filled again.
-#[derive(Clone, Debug, Default)]
-struct Text {
-    user: String,
-    ts: String,
-}
-
-impl Text {
-    fn payload(&mut self, act: &Act, stream: &str, event_id: &str, event_time: Micros) -> Vec<u8> {
-        const INTO_STRING: &str = "a string takes every text";
-        self.ts.clear();
-        write!(self.ts, "{event_time}").expect(INTO_STRING);
-        if let Some(user) = act.user {
-            self.user.clear();
-            write!(self.user, "user_{:05}", user + 1).expect(INTO_STRING);
-        }
-        let event = WireEvent {
-            event_id,
-            event_type: act.kind,
-            stream_id: stream,
-            user_id: act.user.is_some().then_some(&self.user),
-            ts: &self.ts,
-            amount_usd: act.cents.map(|cents| f64::from(cents) / 100.0),
-        };
-        let mut payload = Vec::with_capacity(USUAL_PAYLOAD_BYTES);
-        serde_json::to_writer(&mut payload, &event).expect("a vector takes every byte, and the event has no failing part");
-        payload
     }
 }
 
