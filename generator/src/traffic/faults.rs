@@ -9,7 +9,7 @@ pub enum Fault {
     Late,
     /// The same bytes as an event shortly before.
     Duplicate,
-    /// No event, in one of the ways of [`MALFORMATIONS`].
+    /// No event, in one of eleven ways, most of the reasons for which readers reject records among them.
     Malformed,
     /// `ts` lies 10 minutes to 30 days ahead: beyond the default skew of 5 minutes.
     Future,
