@@ -1,0 +1,199 @@
+//! The Kafka producer: idempotent, all replicas acknowledge, and every delivery is counted.
+//!
+//! librdkafka's queue is the only buffer. While it is full, `publish` waits, for a bounded time; librdkafka's own log lines go
+//! to the debug level, and what they mean is said once every few seconds.
+
+mod connect;
+mod context;
+
+use super::{PublishError, Publisher, Record, Tally};
+use context::Deliveries;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tidemark_settings::log::KafkaTopic;
+
+/// How the topic is reached.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// How long to wait for brokers that are not up yet.
+    pub wait: Duration,
+    /// The number of partitions with which to create the topic if it does not exist; absent: do not create it.
+    pub create_with_partitions: Option<i32>,
+    /// Set when the program is asked to stop: ends all waiting.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Producer of one topic.
+pub struct KafkaPublisher {
+    producer: BaseProducer<Deliveries>,
+    kafka: KafkaTopic,
+    stop: Arc<AtomicBool>,
+    /// Records that never came to a delivery report.
+    refused: Tally,
+    notices: Notices,
+}
+
+/// librdkafka gives a record up after this long.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A full queue that takes nothing for longer than this is an error: by then records must have been given up.
+const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(150);
+/// How long the end of a run waits for outstanding deliveries.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two notices of the same trouble.
+const NOTICE_EVERY: Duration = Duration::from_secs(5);
+
+impl KafkaPublisher {
+    /// Connects, waiting for brokers that are not up yet, and makes sure that the topic exists.
+    pub fn open(kafka: &KafkaTopic, options: &KafkaOptions) -> Result<KafkaPublisher, PublishError> {
+        let config = client_config(kafka);
+        let producer: BaseProducer<Deliveries> =
+            config.create_with_context(Deliveries::default()).map_err(|error| refused_config(kafka, error))?;
+        connect::ensure_topic(&producer, &config, kafka, options)?;
+        // What delayed the connection is over.
+        drop(producer.context().take_trouble());
+        Ok(KafkaPublisher {
+            producer,
+            kafka: kafka.clone(),
+            stop: Arc::clone(&options.stop),
+            refused: Tally::default(),
+            notices: Notices::default(),
+        })
+    }
+
+    /// Says at most every few seconds what librdkafka last complained of.
+    fn mention_trouble(&mut self) {
+        if let Some(trouble) = self.producer.context().take_trouble()
+            && self.notices.due()
+        {
+            let (bootstrap, waiting) = (&self.kafka.bootstrap, self.producer.in_flight_count());
+            tracing::warn!("Kafka at {bootstrap}: {trouble}; still trying, {waiting} records are waiting");
+        }
+    }
+
+    /// One try; whether the queue had room.
+    fn try_publish(&mut self, record: Record<'_>) -> Result<bool, PublishError> {
+        let mut message = BaseRecord::<str, [u8]>::to(&self.kafka.topic).payload(record.payload);
+        message.key = record.key;
+        message.timestamp = record.time.map(|time| time.0 / 1_000);
+        match self.producer.send(message) {
+            Ok(()) => Ok(true),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
+            Err((KafkaError::MessageProduction(code @ RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                self.refused.fail(&code.to_string(), 1);
+                Ok(true)
+            }
+            Err((error, _)) => Err(refusal(&self.kafka, "publish", error.to_string())),
+        }
+    }
+}
+
+impl Publisher for KafkaPublisher {
+    fn publish(&mut self, record: Record<'_>) -> Result<(), PublishError> {
+        let started = Instant::now();
+        while !self.try_publish(record)? {
+            let patience = if self.stop.load(Ordering::Relaxed) { FINISH_TIMEOUT } else { FULL_QUEUE_TIMEOUT };
+            if started.elapsed() > patience {
+                let why = format!("the queue has been full for {patience:?} and no broker takes records");
+                return Err(refusal(&self.kafka, "publish", why));
+            }
+            self.producer.poll(Duration::from_millis(10));
+            self.mention_trouble();
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, at_least: Duration) -> Result<(), PublishError> {
+        self.producer.poll(at_least);
+        self.mention_trouble();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), PublishError> {
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.producer.flush(left.min(NOTICE_EVERY)) {
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) if !left.is_zero() => self.mention_trouble(),
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => break,
+                result => {
+                    result.map_err(|error| refusal(&self.kafka, "flush", error.to_string()))?;
+                    break;
+                }
+            }
+        }
+        // A flush ends when all reports are queued; these are served here.
+        self.producer.poll(Duration::ZERO);
+        let outstanding = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
+        if outstanding > 0 {
+            self.refused.fail(&format!("not acknowledged within {FINISH_TIMEOUT:?} of the end"), outstanding);
+        }
+        Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = self.producer.context().tally();
+        for (reason, records) in &self.refused.failures {
+            tally.fail(reason, *records);
+        }
+        tally
+    }
+}
+
+/// Lets a notice through every few seconds.
+#[derive(Debug, Default)]
+struct Notices {
+    last: Option<Instant>,
+}
+
+impl Notices {
+    fn due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= NOTICE_EVERY);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Every option says why; the user's properties win.
+fn client_config(kafka: &KafkaTopic) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &kafka.bootstrap)
+        .set("client.id", "tidemark-generator")
+        // No duplicates and no reordering by retries: what we count as delivered is in the log once and in order.
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // Small batches wait a little for company and no longer.
+        .set("linger.ms", "5")
+        .set("compression.type", "none")
+        // The same partition for a key as Java's clients choose.
+        .set("partitioner", "murmur2_random")
+        // A mistyped topic is an error and not a new topic.
+        .set("allow.auto.create.topics", "false")
+        .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
+        // After an outage, come back within seconds.
+        .set("reconnect.backoff.max.ms", "2000");
+    for (name, value) in &kafka.properties {
+        config.set(name, value);
+    }
+    config
+}
+
+fn refused_config(kafka: &KafkaTopic, error: KafkaError) -> PublishError {
+    match error {
+        KafkaError::ClientConfig(_, why, name, _) => PublishError::Property { name, why },
+        other => refusal(kafka, "create a client", other.to_string()),
+    }
+}
+
+fn refusal(kafka: &KafkaTopic, action: &'static str, why: String) -> PublishError {
+    PublishError::Kafka { topic: kafka.topic.clone(), bootstrap: kafka.bootstrap.clone(), action, why }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Sends the lines of a file as they are.
+
+use crate::generate::Summary;
+use crate::progress::{Progress, Status};
+use crate::publish::{PublishError, Publisher, Record};
+use std::io::{self, BufRead};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Why a file was not sent to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The file cannot be read.
+    #[error("cannot read on after line {line}: {source}")]
+    Read {
+        /// Lines that were read.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log takes no more.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Publishes each line, malformed and empty ones too, and delivers all. The summary is true whether it failed or not.
+pub fn send(
+    lines: &mut dyn BufRead,
+    publisher: &mut dyn Publisher,
+    progress: &mut Progress,
+    stop: &AtomicBool,
+) -> (Summary, Result<(), SendError>) {
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    let mut result = Ok(true);
+    while matches!(result, Ok(true)) && !stop.load(Ordering::Relaxed) {
+        result = send_line(lines, publisher, &mut summary);
+        let (sent, elapsed) = (summary.sent, started.elapsed());
+        progress.update(|| {
+            let tally = publisher.tally();
+            Status { sent, elapsed, delivered: tally.delivered, failed: tally.failed(), behind: 0, count: None }
+        });
+    }
+    // Lines before one that cannot be read are delivered all the same.
+    let finished = publisher.finish();
+    progress.finish();
+    summary.elapsed = started.elapsed();
+    summary.tally = publisher.tally();
+    (summary, result.and_then(|_| Ok(finished?)))
+}
+
+/// Whether there was a line.
+fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &mut Summary) -> Result<bool, SendError> {
+    /// Lines between two looks after the publisher.
+    const GROUP: u64 = 512;
+    let mut line = Vec::new();
+    match lines.read_until(b'\n', &mut line) {
+        Ok(0) => return Ok(false),
+        Ok(_) => (),
+        // A signal: the caller looks at the stop flag.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        Err(source) => return Err(SendError::Read { line: summary.sent, source }),
+    }
+    let payload = line.strip_suffix(b"\n").unwrap_or(&line);
+    let key = stream_id(payload);
+    publisher.publish(Record { key: key.as_deref(), payload, time: None })?;
+    summary.sent += 1;
+    if summary.sent.is_multiple_of(GROUP) {
+        publisher.serve(Duration::ZERO)?;
+    }
+    Ok(true)
+}
+
+/// The `stream_id` of a line that is a JSON object with a text there.
+fn stream_id(line: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Keyed {
+        stream_id: Option<String>,
+    }
+    // A derived struct would also take an array.
+    let object = line.trim_ascii_start().starts_with(b"{");
+    object.then(|| serde_json::from_slice::<Keyed>(line).ok())??.stream_id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::Memory;
+
+    #[test]
+    fn lines_go_as_they_are_with_their_stream_as_key() {
+        let text =
+            b"{\"stream_id\":\"a\\u0062\", \"x\":1}\n\nnot json\n[\"c\"]\n{\"stream_id\":7}\n{\"x\":[]}\r\n\xFF" as &[u8];
+        let (mut lines, mut memory) = (text, Memory::default());
+        let (summary, result) = send(&mut lines, &mut memory, &mut Progress::silent(), &AtomicBool::new(false));
+        result.unwrap();
+        let payloads: Vec<_> = memory.records.iter().map(|(_, payload)| payload.as_slice()).collect();
+        assert_eq!(payloads.join(&b'\n'), text);
+        let keys: Vec<_> = memory.records.iter().map(|(key, _)| key.as_deref()).collect();
+        assert_eq!(keys, [Some("ab"), None, None, None, None, None, None]);
+        assert_eq!((summary.sent, summary.undelivered()), (7, 0));
+    }
+}
