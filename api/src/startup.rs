@@ -1,7 +1,7 @@
 //! The application that `main` and the tests both start.
 
 use crate::config::Config;
-use crate::queries::Store;
+use crate::queries::{BadConnection, Store};
 use crate::{routes, telemetry};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::{Compress, NormalizePath, from_fn};
@@ -21,8 +21,8 @@ pub enum StartupError {
     #[error("{0}")]
     Setting(#[from] SettingsError),
     /// A connection string that cannot be used.
-    #[error("DATABASE_URL: {0}; allowed: postgres://user:password@host:port/database")]
-    Connection(tokio_postgres::Error),
+    #[error("DATABASE_URL: {0}")]
+    Connection(#[from] BadConnection),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -48,7 +48,7 @@ impl Application {
     pub fn build(config: Config) -> Result<Application, StartupError> {
         let place = config.store.resolve(&config.data_dir)?;
         let timeout = config.api_request_timeout;
-        let store = Data::new(Store::new(&place, config.api_pool_size, timeout).map_err(StartupError::Connection)?);
+        let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
         let shared = store.clone();
         let server = HttpServer::new(move || {
             App::new()

@@ -58,6 +58,17 @@ impl StoreError {
     }
 }
 
+/// A connection string that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadConnection {
+    /// It cannot be read.
+    #[error("{0}; allowed: postgres://user:password@host:port/database")]
+    Malformed(#[from] tokio_postgres::Error),
+    /// It asks for what this program does not have.
+    #[error("sslmode=require is not supported; allowed: sslmode=disable or prefer, over a trusted network")]
+    Encrypted,
+}
+
 /// Which rows of `/metrics`, and in what order.
 #[derive(Clone, Debug)]
 pub struct MetricsQuery {
@@ -98,7 +109,7 @@ trait Columns {
 
 impl Store {
     /// Opens nothing yet: the store may come up later.
-    pub fn new(place: &tidemark_settings::store::Store, size: usize, timeout: Duration) -> Result<Store, tokio_postgres::Error> {
+    pub fn new(place: &tidemark_settings::store::Store, size: usize, timeout: Duration) -> Result<Store, BadConnection> {
         let pool = |size, timeout| match place {
             tidemark_settings::store::Store::Postgres { connection, .. } => {
                 postgres::Pool::new(connection, size, timeout).map(Pool::Postgres)

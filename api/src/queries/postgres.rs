@@ -1,7 +1,7 @@
 //! The questions asked of Postgres: a bounded pool whose connections are read only and come back after an outage.
 
 use super::statement::{Statement, Value};
-use super::{Columns, Read, StoreError, malformed};
+use super::{BadConnection, Columns, Read, StoreError, malformed};
 use crate::rows::{Money, UtcTime};
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod};
 use std::error::Error;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tidemark_model::Micros;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -27,8 +28,12 @@ pub struct Pool {
 
 impl Pool {
     /// Connects to nothing yet. Must be called in the runtime that outlives all requests: connections live there.
-    pub fn new(connection: &str, size: usize, timeout: Duration) -> Result<Pool, tokio_postgres::Error> {
+    pub fn new(connection: &str, size: usize, timeout: Duration) -> Result<Pool, BadConnection> {
         let mut config: Config = connection.parse()?;
+        // Said at once: every later try to connect would fail.
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(BadConnection::Encrypted);
+        }
         let options = format!(
             "{} -c default_transaction_read_only=on -c statement_timeout={} -c jit=off",
             config.get_options().unwrap_or_default(),
@@ -54,13 +59,13 @@ impl Pool {
 
     async fn query(&self, text: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let values: Vec<_> = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_())).collect();
-        let mut first = true;
         loop {
             let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
             match lease.client().query_typed(text, &values).await {
-                // The server closed a waiting connection, by a restart for instance; once more, on another one.
-                Err(error) if error.is_closed() && first => first = false,
-                Err(error) if error.is_closed() => return Err(StoreError::OutOfReach(error.into())),
+                // The server ended a connection while it waited in the pool, by a restart for instance: try the next one.
+                // A new connection is the last try.
+                Err(error) if has_ended(&error) && lease.has_waited() => {}
+                Err(error) if has_ended(&error) => return Err(StoreError::OutOfReach(error.into())),
                 result => {
                     lease.give_back();
                     return result.map_err(classify);
@@ -70,6 +75,12 @@ impl Pool {
     }
 }
 
+/// Whether the connection is of no more use: it is closed, or the server says that it is closing it.
+fn has_ended(error: &tokio_postgres::Error) -> bool {
+    let closing = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    error.code().is_none_or(|code| closing.contains(code))
+}
+
 /// A connection that goes back to the pool only if its query came to an end. When a request is given up, the connection is
 /// closed: the next request must not wait behind an answer that nobody reads.
 struct Lease(Option<Object>);
@@ -77,6 +88,11 @@ struct Lease(Option<Object>);
 impl Lease {
     fn client(&self) -> &Client {
         self.0.as_ref().expect("held until given back")
+    }
+
+    /// Whether it was in the pool before.
+    fn has_waited(&self) -> bool {
+        self.0.as_ref().is_some_and(|connection| Object::metrics(connection).recycle_count > 0)
     }
 
     fn give_back(mut self) {

@@ -37,7 +37,9 @@ fn tables_that_the_pipeline_has_not_created_yet() {
 fn tables_of_another_program_are_not_read() {
     let stores = [Some(TestStore::sqlite()), TestStore::postgres()];
     for mut store in stores.into_iter().flatten() {
-        store.execute("create table stream_metrics_minute (window_start text); create table progress (watermark text)");
+        for table in ["stream_metrics_minute", "progress", "progress_partitions"] {
+            store.execute(&format!("create table {table} (something text)"));
+        }
         let api = store.api();
         let problem = api.get("/metrics").problem(500);
         assert_eq!(problem["detail"], "the store cannot be read: the service's log says why");
