@@ -49,11 +49,11 @@ pub fn from_command_line() -> Config {
     })
 }
 
-/// The first line of clap's message, with the environment name of the flag at fault: that may be where the value is from.
+/// The first paragraph of clap's message as one line, with the environment name of the flag at fault: that may be where the value is from.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line).to_owned();
+    let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = paragraph.join(" ").replacen("error: ", "", 1);
     let command = Config::command();
     let named = command.get_arguments().find(|argument| {
         argument.get_long().is_some_and(|long| line.contains(&format!("'--{long} ")) || line.contains(&format!("'--{long}'")))

@@ -14,7 +14,7 @@ const SHOWN_CHARACTERS: usize = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The client's fault.
-    #[error("{0}")]
+    #[error(transparent)]
     Parameter(#[from] BadParameter),
     /// No such resource.
     #[error("there is nothing at this path")]
@@ -23,7 +23,7 @@ pub enum ApiError {
     #[error("this path answers {ALLOWED_METHODS} only")]
     MethodNotAllowed,
     /// The store's fault.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 

@@ -14,17 +14,17 @@ use tidemark_settings::SettingsError;
 /// Pause between two looks for a store that is not up at the start.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// Why the application cannot run.
+/// Why the application cannot run. The sources say more.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
     /// A setting that cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Setting(#[from] SettingsError),
     /// A connection string that cannot be used.
-    #[error("DATABASE_URL: {0}")]
+    #[error("DATABASE_URL cannot be used (allowed: postgres://user:password@host:port/database)")]
     Connection(#[from] BadConnection),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// As it was configured.
         address: String,
@@ -32,7 +32,7 @@ pub enum StartupError {
         source: io::Error,
     },
     /// The server ended by itself.
-    #[error("the server failed: {0}")]
+    #[error("the server failed")]
     Server(#[from] io::Error),
 }
 

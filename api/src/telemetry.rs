@@ -5,6 +5,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tracing_subscriber::EnvFilter;
@@ -15,6 +16,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
@@ -30,7 +32,7 @@ pub async fn log_request(
     let id = request_id(&request);
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let mut response = next.call(request).await?;
-    let (status, ms) = (response.status().as_u16(), started.elapsed().as_secs_f64() * 1e3);
+    let (status, ms) = (response.status().as_u16(), started.elapsed().as_micros() as f64 / 1e3);
     let shown = id.to_str().unwrap_or_default();
     if path == "/health" {
         tracing::debug!(%method, path, status, ms, request_id = shown, "request");

@@ -48,13 +48,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Writes it to the log, with its source.
+    /// Writes it to the log, with all its causes.
     pub fn log(&self) {
-        let source = std::error::Error::source(self).map(|source| match source.source() {
-            Some(cause) => format!("{source}: {cause}"),
-            None => source.to_string(),
-        });
-        tracing::warn!(source, "{self}");
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let causes: Vec<_> = causes.map(ToString::to_string).collect();
+        tracing::warn!(cause = causes.join(": "), "{self}");
     }
 }
 
@@ -62,7 +60,7 @@ impl StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum BadConnection {
     /// It cannot be read.
-    #[error("{0}; allowed: postgres://user:password@host:port/database")]
+    #[error(transparent)]
     Malformed(#[from] tokio_postgres::Error),
     /// It asks for what this program does not have.
     #[error("sslmode=require is not supported; allowed: sslmode=disable or prefer, over a trusted network")]

@@ -146,7 +146,10 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 fn unreachable(error: PoolError) -> StoreError {
-    StoreError::OutOfReach(error.into())
+    match error {
+        PoolError::Backend(error) => StoreError::OutOfReach(error.into()),
+        error => StoreError::OutOfReach(error.into()),
+    }
 }
 
 /// By the class of the server's error code; never by its text, which depends on the server's language.

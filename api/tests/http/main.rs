@@ -10,4 +10,5 @@ mod health;
 mod outages;
 mod paging;
 mod parameters;
+mod program;
 mod support;
