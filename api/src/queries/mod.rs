@@ -1,6 +1,6 @@
 //! The questions, each one statement, so that rows, watermark and clock in an answer are of one instant.
 //!
-//! Both stores answer the same statements; [`statement`] knows where their dialects differ. A client's text never becomes
+//! Both stores answer the same statements; `statement` knows where their dialects differ. A client's text never becomes
 //! SQL: statements are put together from constants, and every value is bound.
 
 mod postgres;
