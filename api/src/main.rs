@@ -1,2 +1,31 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! The program: configuration → log → application. Exit status 0 after a stop by signal, 1 if it cannot run, 2 for a
+//! setting that cannot be used.
+
+use std::process::ExitCode;
+use tidemark_api::config::{self, Config};
+use tidemark_api::startup::{Application, StartupError};
+use tidemark_api::telemetry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // First: no other thread may run yet.
+    tidemark_settings::unset_empty_variables();
+    let config = config::from_command_line();
+    telemetry::start_log(config.log_format);
+    match actix_web::rt::System::new().block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidemark-api: {error:#}");
+            let bad_setting = matches!(error.downcast_ref(), Some(StartupError::Setting(_) | StartupError::Connection(_)));
+            ExitCode::from(if bad_setting { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let application = Application::build(config)?;
+    application.run_until_stopped().await?;
+    Ok(())
+}

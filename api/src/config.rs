@@ -1,0 +1,110 @@
+//! Flags and environment. The doc comments are the text of `--help`.
+
+use clap::{CommandFactory, Parser, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+use tidemark_settings::{duration, store::StoreArgs};
+
+/// Answers queries about the metrics over HTTP
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tidemark-api", version)]
+pub struct Config {
+    /// Address to listen on, as host:port; 0.0.0.0:8000 is reachable from elsewhere
+    #[arg(long, env = "API_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:8000", value_parser = host_and_port)]
+    pub api_addr: String,
+    /// Where the metrics are.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Directory of the embedded store
+    #[arg(long, env = "DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Most queries that the store answers at once: bounds its load; further requests wait their turn
+    #[arg(long, env = "API_POOL_SIZE", value_name = "N", default_value_t = 8, value_parser = pool_size)]
+    pub api_pool_size: usize,
+    /// Longest time for a request, its turn included; then it is answered with 503 and the query is ended
+    #[arg(long, env = "API_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
+    pub api_request_timeout: Duration,
+    /// Form of the log on standard error; RUST_LOG sets its level (info, debug, ...)
+    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The configuration of this process. Ends the process after `--help` and, with one line and status 2, on a bad setting.
+pub fn from_command_line() -> Config {
+    Config::try_parse().unwrap_or_else(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        eprintln!("tidemark-api: {}", one_line(&error));
+        std::process::exit(2)
+    })
+}
+
+/// The first paragraph of clap's message as one line, with the environment name of the flag at fault: that may be where the value is from.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = paragraph.join(" ").replacen("error: ", "", 1);
+    let command = Config::command();
+    let named = command.get_arguments().find(|argument| {
+        argument.get_long().is_some_and(|long| line.contains(&format!("'--{long} ")) || line.contains(&format!("'--{long}'")))
+    });
+    match named.and_then(|argument| argument.get_env()) {
+        Some(name) => format!("{line} (in the environment: {})", name.to_string_lossy()),
+        None => line,
+    }
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err("allowed: host:port, as in 127.0.0.1:8000".to_owned()),
+    }
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 1..=1_000) => Ok(size),
+        _ => Err("allowed: an integer from 1 to 1000".to_owned()),
+    }
+}
+
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration::parse_positive(text)?;
+    match timeout {
+        // Postgres keeps its own limit in whole milliseconds, where 0 means none.
+        timeout if timeout < Duration::from_millis(1) => Err("must be at least 1ms".to_owned()),
+        timeout if timeout > Duration::from_secs(3_600) => Err("must be at most 1 hour".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_setting_is_one_line_that_names_flag_and_variable() {
+        for (flag, value, variable) in [
+            ("--api-addr", "8000", "API_ADDR"),
+            ("--api-pool-size", "0", "API_POOL_SIZE"),
+            ("--api-request-timeout", "5", "API_REQUEST_TIMEOUT"),
+            ("--log-format", "xml", "LOG_FORMAT"),
+        ] {
+            let line = one_line(&Config::try_parse_from(["tidemark-api", flag, value]).unwrap_err());
+            assert!(line.contains(flag) && line.contains(value) && line.contains(variable), "{line}");
+            assert!(!line.contains('\n'));
+        }
+        let line = one_line(&Config::try_parse_from(["tidemark-api", "--wrong"]).unwrap_err());
+        assert!(line.contains("--wrong"), "{line}");
+    }
+}

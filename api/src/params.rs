@@ -1,0 +1,136 @@
+//! Strict reading of query parameters. An unknown one is ignored; a known one is right or the request is refused.
+
+use crate::error::BadParameter;
+use crate::instant;
+use std::ops::RangeInclusive;
+use tidemark_model::Micros;
+use tidemark_model::event::MAX_ID_BYTES;
+
+/// The parameters of one request: names unescaped, values as they came.
+pub struct Parameters<'a> {
+    pairs: Vec<(String, &'a str)>,
+}
+
+/// A parameter whose value is one of a few words.
+pub trait Choice: Copy + 'static {
+    /// All values; the first is the default.
+    const ALL: &'static [Self];
+    /// The word, compared exactly.
+    fn as_str(self) -> &'static str;
+}
+
+impl<'a> Parameters<'a> {
+    /// The parameters of this query string (without its `?`).
+    pub fn of(query: &'a str) -> Parameters<'a> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        // A name that cannot be unescaped is none of ours, so it is ignored like any other unknown one.
+        let pairs = pairs.filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((unescape(name)?, value))
+        });
+        Parameters { pairs: pairs.collect() }
+    }
+
+    /// An integer in digits only: no sign, fraction or blank.
+    pub fn integer(&self, name: &'static str, range: RangeInclusive<u32>, default: u32) -> Result<u32, BadParameter> {
+        let allowed = || format!("an integer from {} to {}", range.start(), range.end());
+        let Some(text) = self.text(name, allowed)? else {
+            return Ok(default);
+        };
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if digits && range.contains(&number) => Ok(number),
+            _ => Err(BadParameter::new(name, &text, allowed())),
+        }
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Choice>(&self, name: &'static str) -> Result<T, BadParameter> {
+        let words = || T::ALL.iter().map(|choice| choice.as_str()).collect::<Vec<_>>();
+        let allowed = || format!("one of {}", words().join(", "));
+        let Some(text) = self.text(name, allowed)? else {
+            return Ok(T::ALL[0]);
+        };
+        let found = T::ALL.iter().find(|choice| choice.as_str() == text);
+        found.copied().ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// An instant, rounded up to whole microseconds.
+    pub fn instant(&self, name: &'static str) -> Result<Option<Micros>, BadParameter> {
+        let allowed = || instant::ALLOWED.to_owned();
+        let Some(text) = self.text(name, allowed)? else {
+            return Ok(None);
+        };
+        instant::parse(&text).map(Some).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// `stream_id`; an empty one is no filter.
+    pub fn stream_id(&self) -> Result<Option<String>, BadParameter> {
+        let allowed = || format!("at most {MAX_ID_BYTES} bytes of UTF-8, without U+0000, escaped as URLs are");
+        let text = self.text("stream_id", allowed)?.filter(|text| !text.is_empty());
+        match text {
+            Some(text) if text.len() > MAX_ID_BYTES => Err(BadParameter::new("stream_id", &text, allowed())),
+            text => Ok(text),
+        }
+    }
+
+    /// The unescaped value, if the parameter was given. Twice is once too often; U+0000 is in no text of the store.
+    pub fn text(&self, name: &'static str, allowed: impl Fn() -> String) -> Result<Option<String>, BadParameter> {
+        let mut values = self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| *value);
+        let Some(first) = values.next() else {
+            return Ok(None);
+        };
+        if let Some(second) = values.next() {
+            let both = format!("{first} and {second}");
+            return Err(BadParameter::new(name, &both, format!("given at most once, and {}", allowed())));
+        }
+        match unescape(first) {
+            Some(text) if !text.contains('\0') => Ok(Some(text)),
+            _ => Err(BadParameter::new(name, first, allowed())),
+        }
+    }
+}
+
+/// `None` for an escape that is not two hexadecimal digits, and for bytes that are not UTF-8.
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut unescaped = Vec::with_capacity(text.len());
+    let hex = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        unescaped.push(match byte {
+            b'+' => b' ',
+            b'%' => u8::try_from(hex(bytes.next())? * 16 + hex(bytes.next())?).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(unescaped).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_or_refused() {
+        assert_eq!(unescape("a+b%20c%C3%a4").as_deref(), Some("a b cä"));
+        for bad in ["%", "%2", "%zz", "%+5", "%ff", "%C3"] {
+            assert_eq!(unescape(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn unknown_parameters_are_ignored_whatever_they_are() {
+        let parameters = Parameters::of("&&x=1&x=2&%zz=%zz&=&limit%3D=7&l%69mit=%35");
+        assert_eq!(parameters.integer("limit", 1..=9, 2).unwrap(), 5);
+        assert_eq!(parameters.integer("minutes", 1..=9, 2).unwrap(), 2);
+    }
+
+    #[test]
+    fn integers_are_digits_in_range() {
+        let limit = |text: &str| Parameters::of(&format!("limit={text}")).integer("limit", 1..=5_000, 200).ok();
+        assert_eq!((limit("1"), limit("5000"), limit("007")), (Some(1), Some(5_000), Some(7)));
+        for bad in ["", "0", "5001", "%2B5", "+5", "-5", "5.0", "5e1", "0x5", " 5", "5%00", "٥", "99999999999999999999"] {
+            assert_eq!(limit(bad), None, "{bad:?}");
+        }
+    }
+}

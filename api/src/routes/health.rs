@@ -1,0 +1,121 @@
+//! `/health`: whether the store is in reach, how far the pipeline is, and what holds its watermark.
+
+use crate::queries::{Store, StoreError};
+use crate::rows::{Partition, Progress, UtcTime};
+use actix_web::web::Data;
+use actix_web::{HttpResponse, Responder};
+use serde::Serialize;
+use serde_json::json;
+
+#[derive(Serialize, Default)]
+struct Health {
+    ok: bool,
+    db: bool,
+    epoch: Option<i64>,
+    watermark: Option<UtcTime>,
+    /// Null on a file log, whose offsets are bytes.
+    lag_records: Option<i64>,
+    held_by: Option<HeldBy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
+}
+
+/// The partition that holds the watermark.
+#[derive(Serialize, Debug, PartialEq)]
+struct HeldBy {
+    topic: String,
+    partition: i64,
+    state: String,
+    /// Null: no valid event yet, so it holds the watermark entirely.
+    watermark: Option<UtcTime>,
+    /// How far `watermark` is behind the store's clock; the lateness that the pipeline allows is part of it.
+    behind_seconds: Option<i64>,
+}
+
+/// Answers within a second, even if the store hangs.
+pub async fn health(store: Data<Store>) -> impl Responder {
+    match store.progress().await {
+        Ok(Some(progress)) => HttpResponse::Ok().json(of(&progress)),
+        Ok(None) => HttpResponse::Ok().json(waiting("the pipeline has not committed yet")),
+        Err(StoreError::NoTables) => HttpResponse::Ok().json(waiting("the pipeline has not created its tables yet")),
+        Err(error) => {
+            error.log();
+            HttpResponse::ServiceUnavailable().json(json!({ "ok": false, "error": "the store is out of reach" }))
+        }
+    }
+}
+
+fn waiting(detail: &'static str) -> Health {
+    Health { ok: true, db: true, detail: Some(detail), ..Health::default() }
+}
+
+fn of(progress: &Progress) -> Health {
+    let lag = |partition: &Partition| partition.end_offset.saturating_sub(partition.next_offset).max(0);
+    let lags = progress.partitions.iter().map(lag);
+    let counts_records = progress.fingerprint.starts_with("kafka:");
+    Health {
+        ok: true,
+        db: true,
+        epoch: Some(progress.epoch),
+        watermark: progress.watermark,
+        lag_records: counts_records.then(|| lags.fold(0, i64::saturating_add)),
+        held_by: holder(progress),
+        detail: None,
+    }
+}
+
+/// The counting partition with the smallest watermark. One that is backlogged without a valid event counts as −∞. An idle one
+/// counts with no less than the pipeline's watermark, though its own is older; between equals it is not the one to blame.
+fn holder(progress: &Progress) -> Option<HeldBy> {
+    let counting = progress.partitions.iter().filter_map(|partition| {
+        let watermark = match partition.state.as_str() {
+            "backlogged" => partition.watermark,
+            "at_end" => Some(partition.watermark?),
+            "idle" => Some(partition.watermark.max(progress.watermark)?),
+            _ => return None,
+        };
+        Some((watermark, partition.state == "idle", partition))
+    });
+    // `None` is less than any instant.
+    let (watermark, _, partition) = counting.min_by_key(|&(watermark, idle, _)| (watermark, idle))?;
+    Some(HeldBy {
+        topic: partition.topic.clone(),
+        partition: partition.partition,
+        state: partition.state.clone(),
+        watermark,
+        behind_seconds: watermark.map(|UtcTime(watermark)| progress.now.0.0.saturating_sub(watermark.0).div_euclid(1_000_000)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemark_model::Micros;
+
+    fn held_by(watermark: i64, partitions: &[(&str, Option<i64>)]) -> Option<(i64, Option<i64>)> {
+        let time = |seconds| UtcTime(Micros(seconds * 1_000_000));
+        let partition = |(number, (state, watermark)): (usize, &(&str, Option<i64>))| Partition {
+            topic: "t".to_owned(),
+            partition: number.try_into().unwrap(),
+            next_offset: 0,
+            end_offset: 0,
+            watermark: watermark.map(time),
+            state: (*state).to_owned(),
+        };
+        let partitions = partitions.iter().enumerate().map(partition).collect();
+        let (watermark, fingerprint, now) = (Some(time(watermark)), "kafka:".to_owned(), time(1_000));
+        let held_by = holder(&Progress { epoch: 1, watermark, fingerprint, partitions, now })?;
+        Some((held_by.partition, held_by.behind_seconds))
+    }
+
+    #[test]
+    fn the_smallest_counting_watermark_holds() {
+        assert_eq!(held_by(0, &[]), None);
+        assert_eq!(held_by(0, &[("not_counting", None), ("at_end", None)]), None);
+        assert_eq!(held_by(500, &[("at_end", Some(600)), ("backlogged", Some(500))]), Some((1, Some(500))));
+        assert_eq!(held_by(500, &[("at_end", Some(500)), ("backlogged", None)]), Some((1, None)));
+        assert_eq!(held_by(500, &[("idle", Some(100)), ("at_end", Some(500))]), Some((1, Some(500))));
+        assert_eq!(held_by(500, &[("idle", Some(100)), ("at_end", Some(600))]), Some((0, Some(500))));
+        assert_eq!(held_by(500, &[("at_end", Some(700)), ("at_end", Some(700))]), Some((0, Some(300))));
+    }
+}

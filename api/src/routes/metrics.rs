@@ -1,0 +1,152 @@
+//! `/metrics` and `/metrics/latest`.
+
+use crate::cursor::{self, Cursor, SortKey};
+use crate::error::{ApiError, BadParameter};
+use crate::params::{Choice, Parameters};
+use crate::queries::{MetricsQuery, OrderBy, Since, Store};
+use crate::rows::{Amount, MetricRow, UtcTime};
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+use tidemark_model::Micros;
+
+/// The answer of `/metrics`.
+#[derive(Serialize)]
+pub struct Metrics {
+    rows: Vec<MetricRow>,
+    /// The newest window of these rows.
+    latest_window_start: Option<UtcTime>,
+    filters: Filters,
+    /// Null at the end.
+    next_cursor: Option<String>,
+    server_time_utc: UtcTime,
+}
+
+/// The answer of `/metrics/latest`.
+#[derive(Serialize)]
+pub struct Latest {
+    row: Option<MetricRow>,
+    server_time_utc: UtcTime,
+}
+
+/// The filters that were applied, as they are told to the client.
+#[derive(Serialize)]
+struct Filters {
+    stream_id: Option<String>,
+    /// Null if `from` or `to` took its place.
+    minutes: Option<u32>,
+    limit: u32,
+    order_by: &'static str,
+    direction: &'static str,
+    from: Option<UtcTime>,
+    to: Option<UtcTime>,
+}
+
+/// A page of rows.
+pub async fn metrics(store: Data<Store>, request: HttpRequest) -> Result<Json<Metrics>, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let (mut query, filters) = read(&parameters)?;
+    let hash = filters.hash();
+    if let Some(cursor) = read_cursor(&parameters, hash, query.order_by)? {
+        query.since = cursor.lower.map_or(Since::Ever, Since::Instant);
+        query.after = Some(cursor.after);
+    }
+    // One row more than the page holds tells whether there is a next page.
+    query.limit = filters.limit + 1;
+    let mut answer = store.metrics(&query).await?;
+    let page = usize::try_from(filters.limit).unwrap_or(usize::MAX);
+    let more = answer.rows.len() > page;
+    answer.rows.truncate(page);
+    let after = answer.rows.last().filter(|_| more).map(|row| sort_key(row, query.order_by));
+    let lower = lower_bound(query.since, answer.now);
+    let next_cursor = after.map(|after| Cursor { after, lower: lower.map(|lower| lower.0), filters: hash }.encode());
+    Ok(Json(Metrics {
+        latest_window_start: answer.rows.iter().map(|row| row.window_start).max(),
+        rows: answer.rows,
+        filters,
+        next_cursor,
+        server_time_utc: answer.now,
+    }))
+}
+
+/// The newest row whose window has ended.
+pub async fn latest(store: Data<Store>, request: HttpRequest) -> Result<Json<Latest>, ApiError> {
+    let stream_id = Parameters::of(request.query_string()).stream_id()?;
+    let answer = store.latest(stream_id).await?;
+    Ok(Json(Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.now }))
+}
+
+fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParameter> {
+    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
+    let (from, to) = (parameters.instant("from")?, parameters.instant("to")?);
+    let since = match (from, to) {
+        (Some(from), _) => Since::Instant(from),
+        (None, Some(_)) => Since::Ever,
+        (None, None) => Since::Minutes(minutes),
+    };
+    let query = MetricsQuery {
+        stream_id: parameters.stream_id()?,
+        since,
+        to,
+        order_by: parameters.choice("order_by")?,
+        direction: parameters.choice("direction")?,
+        after: None,
+        limit: parameters.integer("limit", 1..=5_000, 200)?,
+    };
+    let filters = Filters {
+        stream_id: query.stream_id.clone(),
+        minutes: matches!(since, Since::Minutes(_)).then_some(minutes),
+        limit: query.limit,
+        order_by: query.order_by.as_str(),
+        direction: query.direction.as_str(),
+        from: from.map(UtcTime),
+        to: to.map(UtcTime),
+    };
+    Ok((query, filters))
+}
+
+impl Filters {
+    /// Of all that decides which rows come in which order; the size of a page may change during a walk.
+    fn hash(&self) -> u64 {
+        cursor::hash(&(&self.stream_id, self.minutes, self.order_by, self.direction, self.from, self.to))
+    }
+}
+
+fn read_cursor(parameters: &Parameters<'_>, filters: u64, order_by: OrderBy) -> Result<Option<Cursor>, BadParameter> {
+    let allowed = || "a next_cursor of an answer to the same filters".to_owned();
+    let Some(text) = parameters.text("cursor", allowed)? else {
+        return Ok(None);
+    };
+    let fits = |cursor: &Cursor| {
+        cursor.filters == filters
+            && match cursor.after.value {
+                None => order_by == OrderBy::WindowStart,
+                Some(Amount::Money(_)) => order_by == OrderBy::DonationsUsd,
+                Some(Amount::Count(_)) => matches!(order_by, OrderBy::ChatMessages | OrderBy::ActiveViewers),
+            }
+    };
+    let cursor = Cursor::decode(&text).filter(fits);
+    cursor.map(Some).ok_or_else(|| BadParameter::new("cursor", &text, allowed()))
+}
+
+/// Inclusive; "more than so many minutes ago" is a microsecond later.
+fn lower_bound(since: Since, now: UtcTime) -> Option<UtcTime> {
+    match since {
+        Since::Ever => None,
+        Since::Instant(instant) => Some(UtcTime(instant)),
+        Since::Minutes(minutes) => {
+            let UtcTime(start) = now.plus_seconds(-60 * i64::from(minutes));
+            Some(UtcTime(Micros(start.0.saturating_add(1))))
+        }
+    }
+}
+
+fn sort_key(row: &MetricRow, order_by: OrderBy) -> SortKey {
+    let value = match order_by {
+        OrderBy::WindowStart => None,
+        OrderBy::DonationsUsd => Some(Amount::Money(row.donations_usd.clone())),
+        OrderBy::ChatMessages => Some(Amount::Count(row.chat_messages)),
+        OrderBy::ActiveViewers => Some(Amount::Count(row.active_viewers)),
+    };
+    SortKey { value, window_start: row.window_start.0, stream_id: row.stream_id.clone() }
+}

@@ -1,0 +1,31 @@
+//! One file per resource. A route reads its parameters, asks the store, and says how the answer looks.
+
+mod health;
+mod metrics;
+mod streams;
+
+use crate::error;
+use actix_web::dev::HttpServiceFactory;
+use actix_web::{FromRequest, Handler, Responder, guard, web};
+
+/// All resources; anything else is a 404.
+pub fn configure(service: &mut web::ServiceConfig) {
+    service
+        .service(get("/health", health::health))
+        .service(get("/metrics", metrics::metrics))
+        .service(get("/metrics/latest", metrics::latest))
+        .service(get("/streams", streams::streams))
+        .service(get("/streams/top", streams::top))
+        .default_service(web::to(error::not_found));
+}
+
+/// A resource that answers GET and HEAD, and any other method with 405.
+fn get<F, Args>(path: &'static str, handler: F) -> impl HttpServiceFactory + 'static
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let route = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler);
+    web::resource(path).route(route).default_service(web::to(error::method_not_allowed))
+}

@@ -1,0 +1,44 @@
+//! `/streams` and `/streams/top`.
+
+use crate::error::ApiError;
+use crate::params::{Choice, Parameters};
+use crate::queries::{By, Store};
+use crate::rows::{StreamRow, TopRow, UtcTime};
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+
+/// The answer of `/streams`.
+#[derive(Serialize)]
+pub struct Streams {
+    rows: Vec<StreamRow>,
+    server_time_utc: UtcTime,
+}
+
+/// The answer of `/streams/top`.
+#[derive(Serialize)]
+pub struct Top {
+    rows: Vec<TopRow>,
+    by: &'static str,
+    minutes: u32,
+    server_time_utc: UtcTime,
+}
+
+/// The streams that were seen lately.
+pub async fn streams(store: Data<Store>, request: HttpRequest) -> Result<Json<Streams>, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let minutes = parameters.integer("minutes", 1..=1_440, 120)?;
+    let limit = parameters.integer("limit", 1..=5_000, 200)?;
+    let answer = store.streams(minutes, limit).await?;
+    Ok(Json(Streams { rows: answer.rows, server_time_utc: answer.now }))
+}
+
+/// The streams that score highest.
+pub async fn top(store: Data<Store>, request: HttpRequest) -> Result<Json<Top>, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let minutes = parameters.integer("minutes", 1..=1_440, 10)?;
+    let n = parameters.integer("n", 1..=200, 10)?;
+    let by: By = parameters.choice("by")?;
+    let answer = store.top(minutes, n, by).await?;
+    Ok(Json(Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.now }))
+}

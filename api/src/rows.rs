@@ -1,0 +1,170 @@
+//! The answers, as they are written in JSON: money with the exact text of `numeric(20,2)`, times as RFC 3339 in UTC.
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use std::fmt;
+use tidemark_model::{Cents, Micros};
+
+/// An instant that is written as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UtcTime(pub Micros);
+
+impl UtcTime {
+    /// This instant plus that many seconds, held at the ends of what 64 bits can say.
+    pub fn plus_seconds(self, seconds: i64) -> UtcTime {
+        UtcTime(Micros(self.0.0.saturating_add(seconds.saturating_mul(1_000_000))))
+    }
+}
+
+impl Serialize for UtcTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// An exact amount of dollars: digits, a point, two digits. A sum may be larger than [`Cents`] can hold, so it is text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Money(String);
+
+impl Money {
+    /// `None` if this is not the text of a `numeric` of scale 2, as `NaN` is not.
+    pub fn from_text(text: String) -> Option<Money> {
+        let (whole, cents) = text.strip_prefix('-').unwrap_or(&text).split_once('.')?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let leading_zero = whole.len() > 1 && whole.starts_with('0');
+        let fits = !whole.is_empty() && cents.len() == 2 && !leading_zero && digits(whole) && digits(cents);
+        fits.then_some(Money(text))
+    }
+
+    /// The amount in cents, held at the ends of what 64 bits can say.
+    pub fn cents(&self) -> i64 {
+        let negative = self.0.starts_with('-');
+        self.0.replace('.', "").parse().unwrap_or(if negative { i64::MIN } else { i64::MAX })
+    }
+}
+
+impl From<Cents> for Money {
+    fn from(cents: Cents) -> Money {
+        Money(cents.to_string())
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A JSON number with every digit: never through a float.
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.0.clone()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// What rows are ordered by, or what a stream scored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Amount {
+    /// A count of messages or viewers.
+    Count(i64),
+    /// Dollars.
+    Money(Money),
+}
+
+/// One row of `/metrics`.
+#[derive(Clone, Debug, Serialize)]
+pub struct MetricRow {
+    /// Inclusive.
+    pub window_start: UtcTime,
+    /// Exclusive.
+    pub window_end: UtcTime,
+    /// The stream.
+    pub stream_id: String,
+    /// Viewers present at the window's end.
+    pub active_viewers: i64,
+    /// Chat messages in the window.
+    pub chat_messages: i64,
+    /// Dollars donated in the window.
+    pub donations_usd: Money,
+    /// Whether the row never changes again: the pipeline's watermark has passed its end.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// One row of `/streams`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamRow {
+    /// The stream.
+    pub stream_id: String,
+    /// The start of its newest window.
+    pub last_seen: UtcTime,
+}
+
+/// One row of `/streams/top`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TopRow {
+    /// The stream.
+    pub stream_id: String,
+    /// Its score.
+    pub value: Amount,
+}
+
+/// Rows, and the clock by which they were chosen.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The rows, in the order that was asked for.
+    pub rows: Vec<T>,
+    /// The store's clock.
+    pub now: UtcTime,
+}
+
+/// How far the pipeline is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// Number of its last commit.
+    pub epoch: i64,
+    /// Rows that end at or before it are final.
+    pub watermark: Option<UtcTime>,
+    /// What must not change between its runs; begins with the kind of its log.
+    pub fingerprint: String,
+    /// Its partitions, by topic and number.
+    pub partitions: Vec<Partition>,
+    /// The store's clock.
+    pub now: UtcTime,
+}
+
+/// How far the pipeline is in one partition.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i64,
+    /// Records below it are in the tables.
+    pub next_offset: i64,
+    /// The log's end as last seen.
+    pub end_offset: i64,
+    /// Its own watermark; none before its first valid event.
+    pub watermark: Option<UtcTime>,
+    /// `backlogged`, `at_end`, `idle` or `not_counting`.
+    pub state: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_keeps_every_digit() {
+        for text in ["0.10", "25.00", "92233720368547758.07", "999999999999999999.99", "-0.01"] {
+            let money = Money::from_text(text.to_owned()).unwrap();
+            assert_eq!(serde_json::to_string(&money).unwrap(), text);
+        }
+        assert_eq!(Money::from(Cents(i64::MAX)).cents(), i64::MAX);
+        assert_eq!(Money::from_text("999999999999999999.99".to_owned()).unwrap().cents(), i64::MAX);
+        for text in ["NaN", "1", "1.5", "1e3.00", "+1.00", "01.00", ".50", "1.000", "", "--1.00"] {
+            assert_eq!(Money::from_text(text.to_owned()), None, "{text}");
+        }
+    }
+}

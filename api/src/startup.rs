@@ -1,0 +1,100 @@
+//! The application that `main` and the tests both start.
+
+use crate::config::Config;
+use crate::queries::{BadConnection, Store};
+use crate::{routes, telemetry};
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::{Compress, NormalizePath, from_fn};
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use std::io;
+use std::time::Duration;
+use tidemark_settings::SettingsError;
+
+/// Pause between two looks for a store that is not up at the start.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// Why the application cannot run. The sources say more.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// A setting that cannot be used.
+    #[error(transparent)]
+    Setting(#[from] SettingsError),
+    /// A connection string that cannot be used.
+    #[error("DATABASE_URL cannot be used (allowed: postgres://user:password@host:port/database)")]
+    Connection(#[from] BadConnection),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As it was configured.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server ended by itself.
+    #[error("the server failed")]
+    Server(#[from] io::Error),
+}
+
+/// The service: listening, but not yet answering.
+pub struct Application {
+    server: Server,
+    port: u16,
+}
+
+impl Application {
+    /// Listens on the configured address; port 0 takes a free one. The store need not be up. Must be called in the runtime
+    /// that then runs the application.
+    pub fn build(config: Config) -> Result<Application, StartupError> {
+        let place = config.store.resolve(&config.data_dir)?;
+        let timeout = config.api_request_timeout;
+        let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
+        let shared = store.clone();
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .configure(routes::configure)
+                // The replaced system answered to a path with a slash at its end too.
+                .wrap(NormalizePath::trim())
+                .wrap(Compress::default())
+                .wrap(from_fn(telemetry::log_request))
+        });
+        let address = config.api_addr;
+        // A request that has begun is answered before a stop: none takes longer than its timeout.
+        let server = server.shutdown_timeout(timeout.as_secs() + 1);
+        let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
+        let addresses = server.addrs();
+        tracing::info!(?addresses, store = %place, "listening");
+        tokio::spawn(announce(store));
+        Ok(Application { port: addresses.first().map_or(0, |address| address.port()), server: server.run() })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Stops it from elsewhere.
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+
+    /// Answers until SIGINT or SIGTERM, then finishes the requests that have begun.
+    pub async fn run_until_stopped(self) -> Result<(), StartupError> {
+        Ok(self.server.await?)
+    }
+}
+
+/// Says once that the store is not up yet, and once that it is.
+async fn announce(store: Data<Store>) {
+    let mut waiting = false;
+    while let Err(error) = store.progress().await {
+        if !waiting {
+            error.log();
+            tracing::warn!("waiting for the store; requests are answered with 503 until it is up");
+        }
+        waiting = true;
+        tokio::time::sleep(STORE_RETRY).await;
+    }
+    tracing::info!("the store is up");
+}

@@ -1,0 +1,54 @@
+//! The log: its form, and one line per request. The query string is never logged: it may hold names of people.
+
+use crate::config::LogFormat;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tracing_subscriber::EnvFilter;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Starts the log on standard error. Without `RUST_LOG` its level is `info`.
+pub fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Logs one line per answer, and gives it the request's id: the client's own if it sent a usable one.
+pub async fn log_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let mut response = next.call(request).await?;
+    let (status, ms) = (response.status().as_u16(), started.elapsed().as_micros() as f64 / 1e3);
+    let shown = id.to_str().unwrap_or_default();
+    if path == "/health" {
+        tracing::debug!(%method, path, status, ms, request_id = shown, "request");
+    } else {
+        tracing::info!(%method, path, status, ms, request_id = shown, "request");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    Ok(response)
+}
+
+/// At most 128 visible characters of the client's, or a number that is unique in this process.
+fn request_id(request: &ServiceRequest) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let usable = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    match request.headers().get(REQUEST_ID).filter(usable) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)),
+    }
+}

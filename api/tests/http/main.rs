@@ -1,0 +1,14 @@
+//! The service as its clients see it: over HTTP, the same cases on SQLite and on Postgres.
+//!
+//! Postgres cases need `TIDEMARK_TEST_POSTGRES`, the URL of a superuser; each makes a database of its own and drops it.
+//! Without it they are skipped, unless `TIDEMARK_TEST_REQUIRE=1`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests stand outside of test functions")]
+
+mod answers;
+mod errors;
+mod health;
+mod outages;
+mod paging;
+mod parameters;
+mod program;
+mod support;

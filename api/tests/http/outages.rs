@@ -1,0 +1,235 @@
+//! The store is away, slow or empty, and comes back. Nothing needs a restart, and no answer carries the store's words.
+
+use crate::support::{Answer, Api, TestStore, on_every_store, row};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+fn is_unhealthy(answer: &Answer) {
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.body, r#"{"error":"the store is out of reach","ok":false}"#);
+    assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+}
+
+#[test]
+fn tables_that_the_pipeline_has_not_created_yet() {
+    let stores = [Some(TestStore::sqlite()), TestStore::postgres()];
+    for mut store in stores.into_iter().flatten() {
+        if store.name() == "SQLite" {
+            std::fs::write(store.path(), "").unwrap();
+        }
+        let api = store.api();
+        for path in ["/metrics", "/metrics/latest", "/streams", "/streams/top"] {
+            let answer = api.get(path);
+            assert_eq!(answer.problem(503)["detail"], "the pipeline has not created its tables yet");
+            assert_eq!(answer.header("retry-after"), "1");
+        }
+        assert_eq!(api.json("/health")["detail"], "the pipeline has not created its tables yet");
+        store.create_tables();
+        api.json("/metrics");
+    }
+}
+
+#[test]
+fn tables_of_another_program_are_not_read() {
+    let stores = [Some(TestStore::sqlite()), TestStore::postgres()];
+    for mut store in stores.into_iter().flatten() {
+        for table in ["stream_metrics_minute", "progress", "progress_partitions"] {
+            store.execute(&format!("create table {table} (something text)"));
+        }
+        let api = store.api();
+        let problem = api.get("/metrics").problem(500);
+        assert_eq!(problem["detail"], "the store cannot be read: the service's log says why");
+        is_unhealthy(&api.get("/health"));
+    }
+}
+
+#[test]
+fn a_database_file_that_comes_goes_and_is_replaced() {
+    let mut store = TestStore::sqlite();
+    let api = store.api();
+    is_unhealthy(&api.get("/health"));
+    assert_eq!(api.get("/metrics").problem(503)["detail"], "the store is out of reach");
+    store.create_tables();
+    store.write(&[row(2, "first", 1, 1, 1)]);
+    assert_eq!(api.json("/metrics")["rows"][0]["stream_id"], "first");
+    for name in ["tidemark.db", "tidemark.db-wal", "tidemark.db-shm"] {
+        std::fs::remove_file(store.path().with_file_name(name)).ok();
+    }
+    is_unhealthy(&api.get("/health"));
+    api.get("/metrics").problem(503);
+    store.create_tables();
+    store.write(&[row(2, "second", 1, 1, 1)]);
+    assert_eq!(api.json("/metrics")["rows"][0]["stream_id"], "second");
+    std::fs::write(store.path(), "this is no database, and long enough to have a header of its own".repeat(20)).unwrap();
+    let fresh = store.api();
+    fresh.get("/metrics").problem(503);
+    is_unhealthy(&fresh.get("/health"));
+}
+
+#[test]
+fn the_service_never_writes() {
+    let mut store = TestStore::sqlite();
+    store.create_tables();
+    let before = std::fs::read(store.path()).unwrap();
+    let api = store.api();
+    api.json("/metrics");
+    api.json("/health");
+    assert_eq!(std::fs::read(store.path()).unwrap(), before);
+}
+
+#[test]
+fn requests_end_at_their_timeout() {
+    on_every_store(|store| {
+        let rows: Vec<_> = (0..15_000).map(|ago| row(0, "a", 1, 1, 1).start - ago * 60_000_000).collect();
+        store.write(&rows.into_iter().map(|start| crate::support::Row { start, ..row(0, "a", 1, 1, 1) }).collect::<Vec<_>>());
+        let api = store.api_with(&["--api-request-timeout", "1ms"]);
+        let path = "/metrics?order_by=donations_usd&to=2100-01-01T00:00:00Z&limit=5000";
+        assert_eq!(api.get(path).problem(503)["detail"], "the store did not answer in time");
+        api.wait_for("/health", 200);
+    });
+}
+
+#[test]
+fn a_slow_query_is_given_up_and_health_does_not_wait_for_it() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    let api = store.api_with(&["--api-request-timeout", "400ms", "--api-pool-size", "2"]);
+    api.json("/metrics");
+    let mut other = store.client();
+    other.batch_execute("begin; lock table stream_metrics_minute in access exclusive mode").unwrap();
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| api.get("/metrics"))).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(api.get("/health").status, 200);
+        for answer in waiting.into_iter().map(|thread| thread.join().unwrap()) {
+            assert_eq!(answer.problem(503)["detail"], "the store did not answer in time");
+            assert!(answer.took < Duration::from_millis(1_500), "{:?}", answer.took);
+        }
+    });
+    other.batch_execute("lock table progress in access exclusive mode").unwrap();
+    is_unhealthy(&api.get("/health"));
+    other.batch_execute("rollback").unwrap();
+    api.wait_for("/health", 200);
+    api.json("/metrics");
+}
+
+#[test]
+fn a_server_that_goes_away_hangs_and_comes_back() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    let proxy = Proxy::start(&store.url());
+    proxy.set(CUT);
+    let api = Api::start(&["--database-url", &proxy.url(&store.url()), "--api-request-timeout", "500ms"]);
+    for state in [CUT, SILENT, CUT] {
+        proxy.set(state);
+        std::thread::sleep(Duration::from_millis(50));
+        for _ in 0..3 {
+            is_unhealthy(&api.get("/health"));
+            let answer = api.get("/metrics");
+            answer.problem(503);
+            assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+        }
+        proxy.set(OPEN);
+        api.wait_for("/health", 200);
+        api.wait_for("/metrics", 200);
+        (0..10).for_each(|_| drop(api.json("/metrics")));
+    }
+}
+
+#[test]
+fn connections_that_the_server_ended_are_replaced_unnoticed() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    let api = store.api();
+    for _ in 0..5 {
+        api.json("/metrics");
+        api.json("/health");
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidemark-api'
+                   and datname = current_database()";
+        assert!(!store.client().query(end, &[]).unwrap().is_empty());
+        api.json("/metrics");
+        api.json("/health");
+    }
+}
+
+#[test]
+fn a_role_that_may_only_read_is_enough_and_one_that_may_not_is_told_apart() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    let role = format!("tidemark_api_reader_{}", std::process::id());
+    store.execute(&format!("create role {role} login"));
+    let url = store.url();
+    let (_, place) = url.split_once('@').expect("the test server's URL names a user");
+    let api = Api::start(&["--database-url", &format!("postgres://{role}@{place}")]);
+    api.get("/metrics").problem(500);
+    store.execute(&format!("grant select on all tables in schema public to {role}"));
+    api.json("/metrics");
+    api.json("/health");
+    drop(api);
+    store.execute(&format!("drop owned by {role}; drop role {role}"));
+}
+
+const OPEN: u8 = 0;
+/// Connections end, new ones too.
+const CUT: u8 = 1;
+/// Connections stay, but nothing comes through: a server that hangs.
+const SILENT: u8 = 2;
+
+/// Stands between the service and Postgres.
+struct Proxy {
+    port: u16,
+    state: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    fn start(url: &str) -> Proxy {
+        let server = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Proxy { port: listener.local_addr().unwrap().port(), state: Arc::new(AtomicU8::new(OPEN)) };
+        let state = proxy.state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map(Result::unwrap) {
+                if state.load(Ordering::SeqCst) == CUT {
+                    continue;
+                }
+                let server = TcpStream::connect(&server).unwrap();
+                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), state.clone());
+                pump(server, client, state.clone());
+            }
+        });
+        proxy
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    fn url(&self, url: &str) -> String {
+        let (user, place) = url.split_once('@').unwrap();
+        format!("{user}@127.0.0.1:{}/{}", self.port, place.split_once('/').unwrap().1)
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, state: Arc<AtomicU8>) {
+    from.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4_096];
+        loop {
+            match state.load(Ordering::SeqCst) {
+                SILENT => std::thread::sleep(Duration::from_millis(10)),
+                OPEN => match from.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => drop(to.write_all(&buffer[..count])),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                },
+                _ => break,
+            }
+        }
+        drop((from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both)));
+    });
+}

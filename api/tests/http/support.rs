@@ -1,0 +1,310 @@
+//! A store to write to, and the application that reads it.
+
+use clap::Parser;
+use rusqlite::Connection;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tidemark_api::config::Config;
+use tidemark_api::startup::Application;
+use tidemark_model::{Cents, Micros};
+
+const POSTGRES_TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
+const SQLITE_TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
+
+/// Runs a case on each kind of store, with tables.
+pub fn on_every_store(case: impl Fn(&mut TestStore)) {
+    let mut stores = vec![TestStore::sqlite()];
+    stores.extend(TestStore::postgres());
+    for mut store in stores {
+        println!("on {}", store.name());
+        store.create_tables();
+        case(&mut store);
+    }
+}
+
+/// A store of one test.
+pub enum TestStore {
+    Sqlite { directory: tempfile::TempDir },
+    Postgres { server: String, database: String },
+}
+
+impl TestStore {
+    pub fn sqlite() -> TestStore {
+        TestStore::Sqlite { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A fresh database, if there is a server for tests.
+    pub fn postgres() -> Option<TestStore> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let Some(url) = std::env::var("TIDEMARK_TEST_POSTGRES").ok().filter(|url| !url.is_empty()) else {
+            let required = std::env::var("TIDEMARK_TEST_REQUIRE").is_ok_and(|value| value == "1");
+            assert!(!required, "TIDEMARK_TEST_POSTGRES is not set, but TIDEMARK_TEST_REQUIRE=1");
+            println!("skipped: TIDEMARK_TEST_POSTGRES is not set");
+            return None;
+        };
+        let (server, _) = url.rsplit_once('/').expect("TIDEMARK_TEST_POSTGRES is postgres://user@host:port/database");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let database = format!("tidemark_api_test_{}_{number}", std::process::id());
+        let store = TestStore::Postgres { server: server.to_owned(), database };
+        store.administer("create database");
+        Some(store)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            TestStore::Sqlite { .. } => "SQLite",
+            TestStore::Postgres { .. } => "Postgres",
+        }
+    }
+
+    /// The database file.
+    pub fn path(&self) -> PathBuf {
+        let TestStore::Sqlite { directory } = self else { panic!("not SQLite") };
+        directory.path().join("tidemark.db")
+    }
+
+    pub fn url(&self) -> String {
+        let TestStore::Postgres { server, database } = self else { panic!("not Postgres") };
+        format!("{server}/{database}")
+    }
+
+    pub fn create_tables(&mut self) {
+        match self {
+            TestStore::Sqlite { .. } => self.file().execute_batch(SQLITE_TABLES).unwrap(),
+            TestStore::Postgres { .. } => self.client().batch_execute(POSTGRES_TABLES).unwrap(),
+        }
+    }
+
+    /// SQL that is the same in both stores.
+    pub fn execute(&mut self, sql: &str) {
+        match self {
+            TestStore::Sqlite { .. } => self.file().execute_batch(sql).unwrap(),
+            TestStore::Postgres { .. } => self.client().batch_execute(sql).unwrap(),
+        }
+    }
+
+    /// Writes rows, replacing older ones.
+    pub fn write(&mut self, rows: &[Row]) {
+        match self {
+            TestStore::Sqlite { .. } => {
+                let mut file = self.file();
+                let transaction = file.transaction().unwrap();
+                for row in rows {
+                    let sql = "insert or replace into stream_metrics_minute values (?1, ?1 + 60000000, ?2, ?3, ?4, ?5, 1)";
+                    transaction.execute(sql, (row.start, row.stream_id, row.viewers, row.chats, row.cents)).unwrap();
+                }
+                transaction.commit().unwrap();
+            }
+            TestStore::Postgres { .. } => {
+                let sql = "insert into stream_metrics_minute values
+                    (cast($1::text as timestamptz), cast($1::text as timestamptz) + interval '1 minute', $2, $3, $4,
+                     cast($5::text as numeric), 1)
+                    on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
+                    chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd";
+                let mut client = self.client();
+                let mut transaction = client.transaction().unwrap();
+                for row in rows {
+                    let (start, dollars) = (Micros(row.start).to_string(), Cents(row.cents).to_string());
+                    transaction.execute(sql, &[&start, &row.stream_id, &row.viewers, &row.chats, &dollars]).unwrap();
+                }
+                transaction.commit().unwrap();
+            }
+        }
+    }
+
+    /// Writes the pipeline's progress. A watermark of 0 is none.
+    pub fn write_progress(&mut self, epoch: i64, watermark: i64, fingerprint: &str) {
+        self.execute("delete from progress");
+        let (epoch, hash_key) = (epoch.to_string(), "''");
+        let (watermark, now) = (self.time(watermark), self.time(1));
+        self.execute(&format!(
+            "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+             values ('p', {epoch}, {watermark}, 1, '{fingerprint}', {}, '[]', {now})",
+            if self.name() == "SQLite" { "x''" } else { hash_key },
+        ));
+    }
+
+    pub fn write_partition(&mut self, partition: i64, next_offset: i64, end_offset: i64, watermark: i64, state: &str) {
+        let watermark = self.time(watermark);
+        self.execute(&format!(
+            "insert into progress_partitions values ('p', 't', {partition}, 0, {next_offset}, {end_offset}, {watermark}, '{state}')"
+        ));
+    }
+
+    /// An instant as SQL; 0 is null.
+    fn time(&self, micros: i64) -> String {
+        match (self, micros) {
+            (_, 0) => "null".to_owned(),
+            (TestStore::Sqlite { .. }, micros) => micros.to_string(),
+            (TestStore::Postgres { .. }, micros) => format!("timestamptz '{}'", Micros(micros)),
+        }
+    }
+
+    fn file(&self) -> Connection {
+        let file = Connection::open(self.path()).unwrap();
+        file.pragma_update(None, "journal_mode", "wal").unwrap();
+        file.busy_timeout(Duration::from_secs(5)).unwrap();
+        file
+    }
+
+    pub fn client(&self) -> postgres::Client {
+        postgres::Client::connect(&self.url(), postgres::NoTls).unwrap()
+    }
+
+    fn administer(&self, verb: &str) {
+        let TestStore::Postgres { server, database } = self else { return };
+        let mut client = postgres::Client::connect(&format!("{server}/postgres"), postgres::NoTls).unwrap();
+        let force = if verb.starts_with("drop") { " with (force)" } else { "" };
+        client.batch_execute(&format!("{verb} {database}{force}")).unwrap();
+    }
+
+    /// Starts the application on this store.
+    pub fn api(&self) -> Api {
+        self.api_with(&[])
+    }
+
+    pub fn api_with(&self, flags: &[&str]) -> Api {
+        match self {
+            TestStore::Sqlite { directory } => Api::start(&[&["--data-dir", directory.path().to_str().unwrap()], flags].concat()),
+            TestStore::Postgres { .. } => Api::start(&[&["--database-url", &self.url()], flags].concat()),
+        }
+    }
+}
+
+impl Drop for TestStore {
+    fn drop(&mut self) {
+        self.administer("drop database");
+    }
+}
+
+/// A row to write; money in cents.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub start: i64,
+    pub stream_id: &'static str,
+    pub viewers: i64,
+    pub chats: i64,
+    pub cents: i64,
+}
+
+/// A row of the minute that began so many minutes before the running one.
+pub fn row(minutes_ago: i64, stream_id: &'static str, viewers: i64, chats: i64, cents: i64) -> Row {
+    Row { start: minute(minutes_ago), stream_id, viewers, chats, cents }
+}
+
+/// The start of the minute that began so many minutes before the running one, in microseconds.
+pub fn minute(minutes_ago: i64) -> i64 {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    // A test must not see two minutes: it starts at least 20 s before the end of one.
+    if now % 60 > 40 {
+        std::thread::sleep(Duration::from_secs(u64::try_from(60 - now % 60).unwrap()));
+        return minute(minutes_ago);
+    }
+    (now / 60 - minutes_ago) * 60_000_000
+}
+
+/// The application, running.
+pub struct Api {
+    port: u16,
+    handle: actix_web::dev::ServerHandle,
+    client: ureq::Agent,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: String,
+    pub took: Duration,
+}
+
+impl Api {
+    pub fn start(flags: &[&str]) -> Api {
+        let flags = [&["tidemark-api", "--api-addr", "127.0.0.1:0"], flags].concat();
+        let config = Config::try_parse_from(flags).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async {
+                let application = Application::build(config).unwrap();
+                sender.send((application.port(), application.handle())).unwrap();
+                application.run_until_stopped().await.unwrap();
+            });
+        });
+        let (port, handle) = receiver.recv().unwrap();
+        let client = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(20)));
+        Api { port, handle, client: client.build().into() }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path)
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> Answer {
+        let started = Instant::now();
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let request = ureq::http::Request::builder().method(method).uri(url).body(()).unwrap();
+        let mut response = self.client.run(request).unwrap();
+        let body = response.body_mut().read_to_string().unwrap();
+        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() }
+    }
+
+    /// The JSON of a 200.
+    pub fn json(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), "application/json", "{path}");
+        answer.json()
+    }
+
+    /// Asks until the status is this, for at most ten seconds.
+    pub fn wait_for(&self, path: &str, status: u16) -> Answer {
+        let started = Instant::now();
+        loop {
+            let answer = self.get(path);
+            if answer.status == status {
+                return answer;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "{path} still is {answer:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Checks that it is a problem of this status, and returns it.
+    pub fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.body);
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+        problem
+    }
+}
+
+/// One member of every row.
+pub fn column(answer: &Value, name: &str) -> Vec<Value> {
+    answer["rows"].as_array().unwrap().iter().map(|row| row[name].clone()).collect()
+}
