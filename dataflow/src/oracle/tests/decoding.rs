@@ -36,7 +36,8 @@ fn donation(text_of_amount: &str) -> String {
 
 #[test]
 fn a_whole_event() {
-    let payload = br#"{"event_id":"e1","event_type":"donation","stream_id":"s","user_id":"u","ts":"1970-01-01T00:01:00.5Z","amount_usd":25.5}"#;
+    let payload = br#"{"event_id":"e1","event_type":"donation","stream_id":"s","user_id":"u","amount_usd":25.5,
+        "ts":"1970-01-01T00:01:00.5Z"}"#;
     let expected = Event {
         kind: Kind::Donation,
         stream: "s".to_owned(),

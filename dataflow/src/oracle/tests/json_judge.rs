@@ -9,7 +9,7 @@ use serde_json::Value;
 fn judge(text: &str) -> bool {
     match (read(text), serde_json::from_str::<Value>(text)) {
         (Some(tokens), Ok(value)) => {
-            assert!(same(&value_of(&mut tokens.into_iter()), &value), "{text:?}");
+            assert_eq!(value_of(&mut tokens.into_iter()), value, "{text:?}");
             true
         }
         (None, Err(_)) => false,
@@ -56,11 +56,6 @@ fn value_from(first: Token, tokens: &mut impl Iterator<Item = Token>) -> Value {
         }
         Token::EndArray | Token::EndObject | Token::Name(_) => panic!("{first:?} in place of a value"),
     }
-}
-
-/// Equal, with numbers compared as serde_json prints them.
-fn same(ours: &Value, theirs: &Value) -> bool {
-    ours.to_string() == theirs.to_string()
 }
 
 struct Generator(Xoshiro256PlusPlus);

@@ -134,8 +134,8 @@ fn starts_and_stops_change_no_total_and_end_no_presence() {
 fn chats_and_donations_make_no_viewer() {
     let mut case = Case::default();
     for amount in [json!(0.005), json!("25.005"), json!(0)] {
-        let donation = json!({"event_type": "donation", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:00:00"), "amount_usd": amount});
-        case.put(0, &donation);
+        let ts = on_the_day("12:00:00");
+        case.put(0, &json!({"event_type": "donation", "stream_id": "s", "user_id": "u", "ts": ts, "amount_usd": amount}));
     }
     case.put(0, &json!({"event_type": "chat_message", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:00:00")}));
     assert_eq!(case.row("12:00:00"), Some(Row { active_viewers: 0, chat_messages: 1, donations: Cents(2_502) }));
