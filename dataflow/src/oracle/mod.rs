@@ -7,7 +7,7 @@
 //! - [`decode`]: a payload to an event, over `json`, `decimal` and `instant`
 //! - `judge`: each partition's own watermark; `future`, `late`, `closed`; duplicates
 //! - `rows`: presence and totals of each (minute, stream)
-//! - [`explain`]: the records behind one row
+//! - [`explain()`]: the records behind one row
 
 pub mod decode;
 
