@@ -7,12 +7,12 @@
 //! - [`decode`]: a payload to an event, over `json`, `decimal` and `instant`
 //! - `judge`: each partition's own watermark; `future`, `late`, `closed`; duplicates
 //! - `rows`: presence and totals of each (minute, stream)
-//! - [`explain`]: the records behind one row
+//! - [`explain()`]: the records behind one row
 
 pub mod decode;
-pub mod explain;
 
 mod decimal;
+mod explain;
 mod instant;
 mod json;
 mod judge;
@@ -41,7 +41,7 @@ pub struct LogRecord {
     pub offset: i64,
     /// The record time in milliseconds since 1970, if it has one.
     pub record_time: Option<i64>,
-    /// Its key, of which nothing depends.
+    /// Its key, on which nothing depends.
     pub key: Option<Vec<u8>>,
     /// The bytes that should be an event.
     pub payload: Option<Vec<u8>>,
