@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tidemark_model::Micros;
 
 /// A source of wall-clock time.
@@ -28,6 +28,17 @@ impl Clock {
                 Err(_) => Micros(0),
             },
             Clock::Manual { now, step } => Micros(now.fetch_add(*step, Ordering::Relaxed)),
+        }
+    }
+
+    /// How long to really sleep for a nap of this length: a test's clock is moved on instead.
+    pub fn sleep(&self, nap: Duration) -> Duration {
+        match self {
+            Clock::System => nap,
+            Clock::Manual { now, .. } => {
+                now.fetch_add(i64::try_from(nap.as_micros()).unwrap_or(0), Ordering::Relaxed);
+                nap.min(Duration::from_micros(20))
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ impl Loop {
             if read > 0 {
                 worker.step();
             } else {
-                worker.step_or_park(Some(self.pace.nap(now)));
+                worker.step_or_park(Some(self.pace.clock.sleep(self.pace.nap(now))));
             }
         }
         Ok(())

@@ -49,7 +49,8 @@ impl Setup {
 
     /// Runs to the log's end.
     pub fn run_to_end(&self, log: &MemoryLog, store: &MemoryStore) -> Arc<Metrics> {
-        let log = MemoryLog { most_per_read: self.most_per_read, ..log.clone() };
+        let mut log = log.clone();
+        log.most_per_read = self.most_per_read;
         let (metrics, _) = Metrics::new();
         let control = Arc::new(Control::default());
         cluster::run(&self.options(), Arc::new(log), Box::new(store.clone()), &control, &metrics).expect("the run ends cleanly");
