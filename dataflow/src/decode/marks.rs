@@ -76,7 +76,7 @@ fn marks_of(block: &[u8; BLOCK]) -> u64 {
     marks_by_words(block)
 }
 
-/// Four comparisons of 16 bytes: with the bytes a word at a time, decoding takes about a fifth longer.
+/// Four lanes of 16 bytes: with `marks_by_words` in its place, decoding takes about a quarter longer.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
 #[inline]

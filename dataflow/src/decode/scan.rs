@@ -344,7 +344,7 @@ impl Name {
     const COUNT: usize = 7;
 
     /// The known name that a member's name says.
-    #[inline]
+    #[inline(always)]
     fn of(name: Field<'_>) -> Option<Name> {
         match name {
             Field::Plain(text) => Name::parse(text),
@@ -353,7 +353,7 @@ impl Name {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse(text: &str) -> Option<Name> {
         match text {
             "event_type" => Some(Name::EventType),
