@@ -22,7 +22,7 @@ impl<'a> Marks<'a> {
     }
 
     /// The first byte from `at` on that does not stand for itself in a string: a quote, a backslash or a control character;
-    /// the end of the text if there is none. `at` never goes back and is at most one past the end.
+    /// the end of the text if there is none. `at` is never before the last answer.
     #[inline(always)]
     pub fn next(&mut self, mut at: usize) -> usize {
         loop {
@@ -76,7 +76,7 @@ fn marks_of(block: &[u8; BLOCK]) -> u64 {
     marks_by_words(block)
 }
 
-/// Four lanes of 16 bytes: with `marks_by_words` in its place, decoding takes about a quarter longer.
+/// Four lanes of 16 bytes: with `marks_by_words` in its place, decoding takes about a third longer.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
 #[inline]
@@ -147,8 +147,9 @@ mod tests {
             }
             let (mut marks, mut at) = (Marks::new(&bytes), 0);
             while at <= length {
-                assert_eq!(marks.next(at), naive(&bytes, at));
-                at += random.random_range(1..90);
+                let found = marks.next(at);
+                assert_eq!(found, naive(&bytes, at));
+                at = found + random.random_range(1..90);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Bytes to an event, or one reason why not. Pure: no I/O, no clock, and the answer never depends on earlier records.
 //!
-//! - `scan`: one iterative pass over the bytes that judges the whole document and notes the seven known fields
+//! - `scan`: one iterative pass over the bytes that judges the whole document and notes the seven known `fields`
 //! - `marks`: where strings can end, for 64 bytes at a time
 //! - `timestamp`, `amount`, `text`: what those fields' texts mean
 //!
@@ -8,12 +8,13 @@
 //! field is judged only where it is used; nothing is allocated for a valid event without escapes in its used strings.
 
 mod amount;
+mod fields;
 mod marks;
 mod scan;
 mod text;
 mod timestamp;
 
-use scan::{Field, Fields, Name};
+use fields::{Field, Fields, Name};
 use std::borrow::Cow;
 use text::BadId;
 use tidemark_model::{Cents, Kind, Nanos, Reason};
