@@ -1,17 +1,20 @@
 //! Bytes to an event, or one reason why not. Pure: no I/O, no clock, and the answer never depends on earlier records.
 //!
-//! - `scan`: one iterative pass over the bytes that judges the whole document and notes the seven known fields
+//! - `scan`: one iterative pass over the bytes that judges the whole document and notes the seven known `fields`
+//! - `marks`: where strings can end, for 64 bytes at a time
 //! - `timestamp`, `amount`, `text`: what those fields' texts mean
 //!
 //! Invariants: a record has the first reason that applies, in the order of [`Reason::ALL`] and then of the fields below; a
 //! field is judged only where it is used; nothing is allocated for a valid event without escapes in its used strings.
 
 mod amount;
+mod fields;
+mod marks;
 mod scan;
 mod text;
 mod timestamp;
 
-use scan::{Document, Field, Fields, Name};
+use fields::{Field, Fields, Name};
 use std::borrow::Cow;
 use text::BadId;
 use tidemark_model::{Cents, Kind, Nanos, Reason};
@@ -67,9 +70,10 @@ impl Decoder {
             return Err(rejected(Reason::Empty, "the record has no payload".to_owned()));
         }
         let Ok(text) = simdutf8::basic::from_utf8(payload) else { return Err(invalid_utf8(payload)) };
-        match scan::document(text, &mut self.nesting) {
-            Ok(Document::Object(fields)) => self.event(&fields),
-            Ok(Document::Other(shape)) => Err(rejected(Reason::NotObject, format!("the payload is {shape}, not an object"))),
+        let mut fields = Fields::new();
+        match scan::document(text, &mut self.nesting, &mut fields) {
+            Ok(None) => self.event(&fields),
+            Ok(Some(other)) => Err(rejected(Reason::NotObject, format!("the payload is {}, not an object", other.shape()))),
             Err(fault) => Err(rejected(Reason::InvalidJson, format!("at byte {}: {}", fault.at, fault.what))),
         }
     }
@@ -101,7 +105,7 @@ impl Decoder {
 }
 
 /// [`Kind::parse`], as one comparison of lengths and at most three of bytes.
-#[inline]
+#[inline(always)]
 fn kind_of(text: &str) -> Option<Kind> {
     match text {
         "viewer_join" => Some(Kind::ViewerJoin),
@@ -115,7 +119,7 @@ fn kind_of(text: &str) -> Option<Kind> {
 }
 
 /// The text of a string field; `None` if it is absent or null.
-#[inline]
+#[inline(always)]
 fn string<'a>(fields: &Fields<'a>, name: Name) -> Result<Option<Cow<'a, str>>, Rejected> {
     match fields.get(name) {
         Field::Absent | Field::Null => Ok(None),
@@ -123,12 +127,12 @@ fn string<'a>(fields: &Fields<'a>, name: Name) -> Result<Option<Cow<'a, str>>, R
     }
 }
 
-#[inline]
+#[inline(always)]
 fn required<'a>(fields: &Fields<'a>, name: Name) -> Result<Cow<'a, str>, Rejected> {
     string(fields, name)?.ok_or_else(|| missing(name, fields.get(name)))
 }
 
-#[inline]
+#[inline(always)]
 fn id(name: Name, text: Cow<'_, str>) -> Result<Cow<'_, str>, Rejected> {
     text::id(text).map_err(|bad| bad_id(name, &bad))
 }

@@ -4,15 +4,9 @@
 //! The scanner never recurses: the kinds of the open containers are bits in [`Nesting`], so depth costs an eighth of a byte
 //! a level. It judges; it copies and converts nothing.
 
-use super::text::{hex_unit, join_surrogates, unescape};
-use std::borrow::Cow;
-
-/// What a document is.
-pub(super) enum Document<'a> {
-    Object(Fields<'a>),
-    /// Another value; the words that describe it.
-    Other(&'static str),
-}
+use super::fields::{Field, Fields, Name};
+use super::marks::Marks;
+use super::text::{hex_unit, join_surrogates};
 
 /// Why a text is not JSON, and at which byte.
 pub(super) struct Fault {
@@ -20,46 +14,12 @@ pub(super) struct Fault {
     pub what: &'static str,
 }
 
-/// The names that events know. Each may stand once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
-    EventType,
-    StreamId,
-    Ts,
-    EventId,
-    UserId,
-    AmountUsd,
-    Amount,
-}
-
-/// The value of a known name.
-#[derive(Clone, Copy)]
-pub(super) enum Field<'a> {
-    Absent,
-    Null,
-    /// The inside of a string without escapes: its own value.
-    Plain(&'a str),
-    /// The inside of a string with escapes.
-    Escaped(&'a str),
-    Number(&'a str),
-    True,
-    False,
-    Object,
-    Array,
-}
-
-/// The known fields of an object.
-pub(super) struct Fields<'a> {
-    fields: [Field<'a>; Name::COUNT],
-    /// A known name that stands more than once.
-    pub duplicate: Option<Name>,
-}
-
-/// Judges a whole text.
+/// Judges a whole text and fills `fields` from its object; if it is another value, returns what it is.
 #[inline]
-pub(super) fn document<'a>(text: &'a str, nesting: &mut Nesting) -> Result<Document<'a>, Fault> {
-    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, nesting };
-    scanner.document().map_err(|what| Fault { at: scanner.at, what })
+pub(super) fn document<'a>(text: &'a str, nesting: &mut Nesting, fields: &mut Fields<'a>) -> Result<Option<Field<'a>>, Fault> {
+    let bytes = text.as_bytes();
+    let mut scanner = Scanner { text, bytes, at: 0, marks: Marks::new(bytes), nesting };
+    scanner.document(fields).map_err(|what| Fault { at: scanner.at, what })
 }
 
 /// What is wrong at the scanner's position.
@@ -71,32 +31,36 @@ struct Scanner<'a, 'n> {
     bytes: &'a [u8],
     /// Of the next byte.
     at: usize,
+    marks: Marks<'a>,
     nesting: &'n mut Nesting,
 }
 
 impl<'a> Scanner<'a, '_> {
     #[inline]
-    fn document(&mut self) -> Scan<Document<'a>> {
+    fn document(&mut self, fields: &mut Fields<'a>) -> Scan<Option<Field<'a>>> {
         self.blanks();
-        let document =
-            if self.peek() == Some(b'{') { Document::Object(self.object()?) } else { Document::Other(self.value()?.shape()) };
+        let other = if self.peek() == Some(b'{') {
+            self.object(fields)?;
+            None
+        } else {
+            Some(self.value()?)
+        };
         self.blanks();
-        if self.at < self.bytes.len() { Err("bytes after the end of the JSON value") } else { Ok(document) }
+        if self.at < self.bytes.len() { Err("bytes after the end of the JSON value") } else { Ok(other) }
     }
 
     /// The top-level object.
     #[inline]
-    fn object(&mut self) -> Scan<Fields<'a>> {
-        let mut fields = Fields { fields: [Field::Absent; Name::COUNT], duplicate: None };
+    fn object(&mut self, fields: &mut Fields<'a>) -> Scan {
         self.at += 1;
         self.blanks();
         if self.take(b'}') {
-            return Ok(fields);
+            return Ok(());
         }
         loop {
-            let name = self.name()?;
-            let value = self.value()?;
-            if let Some(name) = Name::of(name) {
+            let name = Name::of(self.name()?);
+            let value = if self.peek() == Some(b'"') { self.string()? } else { self.value()? };
+            if let Some(name) = name {
                 fields.set(name, value);
             }
             self.blanks();
@@ -108,11 +72,11 @@ impl<'a> Scanner<'a, '_> {
             self.blanks();
         }
         self.at += 1;
-        Ok(fields)
+        Ok(())
     }
 
     /// A member's name, and on to its value.
-    #[inline]
+    #[inline(always)]
     fn name(&mut self) -> Scan<Field<'a>> {
         if self.peek() != Some(b'"') {
             return Err("a name in double quotes is missing");
@@ -126,7 +90,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(name)
     }
 
-    #[inline]
+    #[inline(never)]
     fn value(&mut self) -> Scan<Field<'a>> {
         match self.peek() {
             Some(b'"') => self.string(),
@@ -190,10 +154,10 @@ impl<'a> Scanner<'a, '_> {
     }
 
     /// A string, whose opening quote comes next.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Scan<Field<'a>> {
         let start = self.at + 1;
-        self.at = special(self.bytes, start);
+        self.at = self.marks.next(start);
         if self.peek() == Some(b'"') {
             self.at += 1;
             return Ok(Field::Plain(&self.text[start..self.at - 1]));
@@ -203,6 +167,7 @@ impl<'a> Scanner<'a, '_> {
 
     /// The rest of a string that is not plain.
     #[cold]
+    #[inline(never)]
     fn escaped(&mut self, start: usize) -> Scan<Field<'a>> {
         loop {
             match self.peek() {
@@ -211,7 +176,7 @@ impl<'a> Scanner<'a, '_> {
                 Some(_) => return Err("a control character in a string"),
                 None => return Err("a string without an end"),
             }
-            self.at = special(self.bytes, self.at);
+            self.at = self.marks.next(self.at);
         }
         self.at += 1;
         Ok(Field::Escaped(&self.text[start..self.at - 1]))
@@ -233,7 +198,10 @@ impl<'a> Scanner<'a, '_> {
 
     #[inline]
     fn blanks(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+        while let Some(byte) = self.peek()
+            && byte <= b' '
+            && matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+        {
             self.at += 1;
         }
     }
@@ -295,31 +263,6 @@ fn escape_length(bytes: &[u8]) -> Scan<usize> {
     }
 }
 
-/// The first byte from `at` on that does not stand for itself in a string: a quote, a backslash, a control character, or
-/// the end of the text.
-#[inline]
-fn special(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let marks = special_bytes(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return at + marks.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let is_special = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < b' ';
-    bytes[at..].iter().position(is_special).map_or(bytes.len(), |found| at + found)
-}
-
-/// The top bit of each special byte. Bits above the first such byte may be wrong, for subtractions borrow upwards.
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
-    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (quote | backslash | below(word, 0x20)) & (ONES * 0x80)
-}
-
 /// [`Nesting`]'s bit for an object.
 const OBJECT: bool = true;
 /// [`Nesting`]'s bit for an array.
@@ -359,86 +302,5 @@ impl Nesting {
 
     fn innermost(&self) -> Option<bool> {
         (self.depth > 0).then_some(self.top & 1 == 1)
-    }
-}
-
-impl Name {
-    const COUNT: usize = 7;
-
-    /// The known name that a member's name says.
-    #[inline]
-    fn of(name: Field<'_>) -> Option<Name> {
-        match name {
-            Field::Plain(text) => Name::parse(text),
-            Field::Escaped(raw) => Name::parse(&unescape(raw)),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    fn parse(text: &str) -> Option<Name> {
-        match text {
-            "event_type" => Some(Name::EventType),
-            "stream_id" => Some(Name::StreamId),
-            "ts" => Some(Name::Ts),
-            "event_id" => Some(Name::EventId),
-            "user_id" => Some(Name::UserId),
-            "amount_usd" => Some(Name::AmountUsd),
-            "amount" => Some(Name::Amount),
-            _ => None,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Name::EventType => "event_type",
-            Name::StreamId => "stream_id",
-            Name::Ts => "ts",
-            Name::EventId => "event_id",
-            Name::UserId => "user_id",
-            Name::AmountUsd => "amount_usd",
-            Name::Amount => "amount",
-        }
-    }
-}
-
-impl<'a> Fields<'a> {
-    #[inline]
-    pub fn get(&self, name: Name) -> Field<'a> {
-        self.fields[name as usize]
-    }
-
-    #[inline]
-    fn set(&mut self, name: Name, value: Field<'a>) {
-        let field = &mut self.fields[name as usize];
-        if !matches!(field, Field::Absent) {
-            self.duplicate = Some(name);
-        }
-        *field = value;
-    }
-}
-
-impl<'a> Field<'a> {
-    /// The value of a string.
-    #[inline]
-    pub fn string(self) -> Option<Cow<'a, str>> {
-        match self {
-            Field::Plain(text) => Some(Cow::Borrowed(text)),
-            Field::Escaped(raw) => Some(Cow::Owned(unescape(raw))),
-            _ => None,
-        }
-    }
-
-    /// What it is, for people.
-    pub fn shape(self) -> &'static str {
-        match self {
-            Field::Absent => "absent",
-            Field::Null => "null",
-            Field::Plain(_) | Field::Escaped(_) => "a string",
-            Field::Number(_) => "a number",
-            Field::True | Field::False => "a boolean",
-            Field::Object => "an object",
-            Field::Array => "an array",
-        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum BadId {
 }
 
 /// An id: 1 to [`MAX_ID_BYTES`] bytes without U+0000.
-#[inline]
+#[inline(always)]
 pub(super) fn id(text: Cow<'_, str>) -> Result<Cow<'_, str>, BadId> {
     // A raw NUL is no JSON, so only an escape can have put one there, and then the text is owned.
     let has_nul = matches!(&text, Cow::Owned(owned) if owned.contains('\0'));

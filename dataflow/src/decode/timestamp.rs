@@ -141,3 +141,69 @@ fn offset_seconds(zone: &[u8]) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_day_agrees_with_jiff() {
+        let mut cache = DateCache::default();
+        let first = jiff::civil::date(1970, 1, 1);
+        for days in 0..Nanos::END.0 / SECOND / DAY {
+            let date = first + jiff::Span::new().days(days);
+            let text = format!("{date}T23:59:58.987654321-00:01");
+            // One minute later in UTC, so the last day of all lies outside.
+            let expected: jiff::Timestamp = text.parse().unwrap();
+            let expected = i64::try_from(expected.as_nanosecond()).ok().filter(|nanos| *nanos < Nanos::END.0);
+            assert_eq!(cache.instant(text.as_bytes()), expected.map(Nanos), "{text}");
+            assert_eq!(cache.days, days);
+        }
+    }
+
+    #[test]
+    fn every_date_that_digits_can_write() {
+        let mut cache = DateCache::default();
+        for year in [1970, 1999, 2000, 2023, 2024, 2100, 2200] {
+            for (month, day) in (0..100).flat_map(|month| (0..100).map(move |day| (month, day))) {
+                let exists = jiff::civil::Date::new(year, month, day).is_ok();
+                let text = format!("{year}-{month:02}-{day:02}T00:00:00");
+                assert_eq!(cache.instant(text.as_bytes()).is_some(), exists, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_time_of_day_that_digits_can_write() {
+        for (hour, minute, second) in (0..100).flat_map(|h| (0..100).flat_map(move |m| (0..100).map(move |s| (h, m, s)))) {
+            let text =
+                [hour / 10, hour % 10, 10, minute / 10, minute % 10, 10, second / 10, second % 10].map(|digit| digit + b'0');
+            let expected = (hour < 24 && minute < 60 && second <= 60).then_some((hour.into(), minute.into(), second.into()));
+            assert_eq!(time_of_day(text), expected);
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_place_of_a_time() {
+        for place in 0..8 {
+            for byte in 0..=255 {
+                let mut text = *b"12:34:56";
+                text[place] = byte;
+                let fives = (b'0', b'5');
+                let nines = (b'0', b'9');
+                let colon = (b':', b':');
+                let (least, largest) = [(b'0', b'2'), nines, colon, fives, nines, colon, fives, nines][place];
+                let fits = (least..=largest).contains(&byte);
+                assert_eq!(time_of_day(text).is_some(), fits, "{text:?}");
+                let mut text = *b".123456Z";
+                text[place] = byte;
+                let fits = match place {
+                    0 => byte == b'.',
+                    7 => !byte.is_ascii_digit(),
+                    _ => byte.is_ascii_digit(),
+                };
+                assert_eq!(six_digits(text).is_some(), fits, "{text:?}");
+            }
+        }
+    }
+}
