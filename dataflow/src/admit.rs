@@ -47,13 +47,7 @@ impl Admission {
     }
 
     /// The window in which an event counts, or why it does not.
-    pub fn judge(
-        &mut self,
-        ts: Nanos,
-        record_time: Option<Micros>,
-        judge: Judge,
-        rules: &Rules,
-    ) -> Result<Minute, Rejected> {
+    pub fn judge(&mut self, ts: Nanos, record_time: Option<Micros>, judge: Judge, rules: &Rules) -> Result<Minute, Rejected> {
         guard_future(ts, record_time, judge, rules)?;
         let before = self.watermark(rules);
         self.highest = self.highest.max(Some(ts));

@@ -121,8 +121,7 @@ fn decide_with_patience(
 }
 
 fn timely_config(workers: usize) -> timely::Config {
-    let communication =
-        if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
+    let communication = if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
     // A worker that spins takes the core from the threads that bring its data.
     let mut worker = WorkerConfig::default().idle_spin(Duration::ZERO);
     // An idle pipeline still merges its traces, so that closed windows give back their memory.

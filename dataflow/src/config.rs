@@ -107,7 +107,9 @@ fn address_or_off(text: &str) -> Result<MetricsAddr, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(MetricsAddr(None));
     }
-    text.parse().map(|address| MetricsAddr(Some(address))).map_err(|_| "allowed: IP:PORT, as in 127.0.0.1:9100, or off".to_owned())
+    text.parse()
+        .map(|address| MetricsAddr(Some(address)))
+        .map_err(|_| "allowed: IP:PORT, as in 127.0.0.1:9100, or off".to_owned())
 }
 
 impl RunArgs {

@@ -3,7 +3,7 @@
 //! A reader never blocks. What it may read is decided by its [`Gate`]:
 //!
 //! ```text
-//! Replaying ──reached emit-from──▶ AwaitingLife ──everybody has──▶ Reading ──stop_at──▶ Done
+//! Replaying ──reached emit-from──▶ AwaitingLife ──everybody has──▶ Reading ──stop_at──▶ Done (also from Quiet)
 //!                                                                  ▲     │ at its end and idle, or never a valid event
 //!                       the watermark of that slice is known       │     ▼
 //!                                                     Announced ◀──── Quiet
@@ -182,7 +182,7 @@ impl Reader {
             self.admission.returned(watermark);
             self.gate = Gate::Reading;
         }
-        if self.gate == Gate::Reading && self.plan.stop_at.is_some_and(|stop| next_offset >= stop) {
+        if matches!(self.gate, Gate::Reading | Gate::Quiet) && self.plan.stop_at.is_some_and(|stop| next_offset >= stop) {
             self.gate = Gate::Done;
         }
         Ok(self.gate)

@@ -1,12 +1,12 @@
 //! What the process tells about itself: one set of counters, moved once per batch and never per record.
 
+use crate::reader::Tally;
+use crate::sink::Commit;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use crate::reader::Tally;
-use crate::sink::Commit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidemark_model::Reason;
@@ -105,7 +105,8 @@ impl Metrics {
 
 /// Serves the registry as text at `/metrics`, on a thread of its own, for as long as the process lives.
 pub fn serve(address: SocketAddr, registry: Registry) -> Result<(), String> {
-    let server = tiny_http::Server::http(address).map_err(|error| format!("METRICS_ADDR={address}: {error}; set another, or off"))?;
+    let server =
+        tiny_http::Server::http(address).map_err(|error| format!("METRICS_ADDR={address}: {error}; set another, or off"))?;
     let answer = move || {
         for request in server.incoming_requests() {
             let mut text = String::new();

@@ -85,8 +85,17 @@ pub struct Watermark {
     pub opened: Vec<Minute>,
     /// Whether all partitions have been replayed up to what the store holds already.
     pub live: bool,
-    /// The partition that holds the watermark, if it is one with a backlog.
-    pub held_by: Option<i32>,
+    /// Whom the others must wait for, if a partition with a backlog holds the minimum.
+    pub alignment: Option<Alignment>,
+}
+
+/// A partition with a backlog that others must not run away from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alignment {
+    /// The partition.
+    pub holder: i32,
+    /// What others may be only so far ahead of: its watermark or the pipeline's, whichever is higher.
+    pub base: Option<Micros>,
 }
 
 /// The rule by which the watermark moves.
@@ -141,7 +150,7 @@ impl Tracker {
         }
         self.open.extend(&opened);
         self.advance();
-        Watermark { at: self.at, opened: opened.into_iter().collect(), live: self.live, held_by: self.held_by() }
+        Watermark { at: self.at, opened: opened.into_iter().collect(), live: self.live, alignment: self.alignment() }
     }
 
     fn advance(&mut self) {
@@ -177,9 +186,12 @@ impl Tracker {
         Some(Micros(by_clock.min(most_advanced.0.saturating_add(silent)).saturating_sub(idle_after)))
     }
 
-    fn held_by(&self) -> Option<i32> {
-        let (_, holder) = self.counting().min_by_key(|(watermark, _)| *watermark)?;
-        (holder.standing == Standing::Backlogged).then_some(holder.partition)
+    /// During a replay a partition that has reached its emit-from offset waits for the others: it must not hold them back.
+    fn alignment(&self) -> Option<Alignment> {
+        let moving = self.counting().filter(|(_, mark)| self.live || !mark.replayed);
+        let (watermark, holder) = moving.min_by_key(|(watermark, _)| *watermark)?;
+        let alignment = Alignment { holder: holder.partition, base: self.at.max(watermark) };
+        (holder.standing == Standing::Backlogged).then_some(alignment)
     }
 }
 
@@ -227,9 +239,10 @@ impl Known {
 
     /// Whether a partition must wait for a backlogged one that holds the watermark. That bounds state and changes no answer.
     pub fn too_far_ahead(&self, partition: i32, own: Option<Micros>, max_ahead: i64) -> bool {
-        let Some((_, watermark)) = &self.latest else { return false };
-        watermark.held_by.is_some_and(|holder| holder != partition)
-            && own > watermark.at.map(|at| Micros(at.0.saturating_add(max_ahead)))
+        let alignment = self.latest.as_ref().and_then(|(_, watermark)| watermark.alignment);
+        alignment.is_some_and(|Alignment { holder, base }| {
+            holder != partition && own > base.map(|base| Micros(base.0.saturating_add(max_ahead)))
+        })
     }
 
     /// Whether life has begun: everything that the store holds was replayed.

@@ -54,7 +54,9 @@ fn differences(seed: u64) -> Vec<String> {
 fn any_log_in_any_cut_gives_what_the_oracle_says() {
     let mut failed = Vec::new();
     for seed in seeds() {
+        let watchdog = support::Watchdog::start(seed);
         let differences = differences(seed);
+        drop(watchdog);
         if !differences.is_empty() {
             eprintln!("{}", differences[..differences.len().min(12)].join("\n  "));
             failed.push(seed);

@@ -169,12 +169,7 @@ impl Fold {
         {
             return false;
         }
-        let counted = Totals {
-            events: 1,
-            viewers: 0,
-            chats: i64::from(event.kind == Kind::ChatMessage),
-            cents: event.amount.0,
-        };
+        let counted = Totals { events: 1, viewers: 0, chats: i64::from(event.kind == Kind::ChatMessage), cents: event.amount.0 };
         self.shares.add((event.stream, minute), counted);
         let movement = match event.kind {
             Kind::ViewerJoin => Movement::Join,

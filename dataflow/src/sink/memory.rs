@@ -90,7 +90,12 @@ impl Store for MemoryStore {
                     (partition, (start, changed.partitions.get(&partition).map_or(start, |mark| mark.next_offset)))
                 })
                 .collect(),
-            verdicts: changed.dead_letters.iter().filter(|(_, reason)| by_clock(reason)).map(|(&at, &reason)| (at, reason)).collect(),
+            verdicts: changed
+                .dead_letters
+                .iter()
+                .filter(|(_, reason)| by_clock(reason))
+                .map(|(&at, &reason)| (at, reason))
+                .collect(),
             open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
         };
         check(&stored).map_err(StoreError::Fatal)?;

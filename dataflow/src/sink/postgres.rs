@@ -43,7 +43,8 @@ struct Run {
 impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
-        let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
+        let unusable =
+            |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
         let mut config: Config = connection.parse().map_err(unusable)?;
         config.connect_timeout(CONNECT).application_name("tidemark-dataflow").tcp_user_timeout(STALLED);
         let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
@@ -147,12 +148,8 @@ impl Store for PostgresStore {
             transaction.commit()?;
             Ok(stored)
         })?;
-        self.run = Some(Run {
-            pipeline: begin.pipeline.clone(),
-            topic: begin.topic.clone(),
-            fence: stored.fence,
-            epoch: stored.epoch,
-        });
+        self.run =
+            Some(Run { pipeline: begin.pipeline.clone(), topic: begin.topic.clone(), fence: stored.fence, epoch: stored.epoch });
         Ok(stored)
     }
 
@@ -198,7 +195,8 @@ impl Run {
     fn lock(&self, transaction: &mut Transaction<'_>) -> Result<i64, Failure> {
         let row = transaction.query_opt("select fence, epoch from progress where pipeline = $1 for update", &[&self.pipeline])?;
         let Some(row) = row else {
-            let what = format!("the progress row of pipeline {} is gone: the tables were reset under a running pipeline", self.pipeline);
+            let what =
+                format!("the progress row of pipeline {} is gone: the tables were reset under a running pipeline", self.pipeline);
             return Err(StoreError::Fatal(what).into());
         };
         let theirs: i64 = row.get(0);
@@ -256,7 +254,8 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
     let watermark: Option<Timestamp> = row.get(3);
     let watermark = watermark.map(|time| time.0);
     let hash_key: Vec<u8> = row.get(2);
-    let hash_key = <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
+    let hash_key =
+        <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
     let partitions = transaction.query(
         "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
@@ -266,8 +265,8 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
         &[&begin.topic],
     )?;
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
-    let open_rows =
-        transaction.query("select window_start, stream_id from stream_metrics_minute where window_start >= $1", &[&first_open])?;
+    let open_rows = transaction
+        .query("select window_start, stream_id from stream_metrics_minute where window_start >= $1", &[&first_open])?;
     Ok(Stored {
         fence: row.get(0),
         epoch: row.get(1),

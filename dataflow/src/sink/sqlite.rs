@@ -72,12 +72,8 @@ impl Store for SqliteStore {
         let stored = read_stored(&transaction, begin)?;
         check(&stored).map_err(StoreError::Fatal)?;
         transaction.commit()?;
-        self.run = Some(Run {
-            pipeline: begin.pipeline.clone(),
-            topic: begin.topic.clone(),
-            fence: stored.fence,
-            epoch: stored.epoch,
-        });
+        self.run =
+            Some(Run { pipeline: begin.pipeline.clone(), topic: begin.topic.clone(), fence: stored.fence, epoch: stored.epoch });
         Ok(stored)
     }
 
@@ -132,14 +128,14 @@ fn refuse_changed_fingerprint(transaction: &Transaction<'_>, begin: &Begin) -> R
 
 fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, StoreError> {
     let of_pipeline = "from progress where pipeline = ?1";
-    let (fence, epoch, hash_key, watermark) = transaction.query_row(
-        &format!("select fence, epoch, hash_key, watermark {of_pipeline}"),
-        [&begin.pipeline],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros))),
-    )?;
+    let (fence, epoch, hash_key, watermark) =
+        transaction.query_row(&format!("select fence, epoch, hash_key, watermark {of_pipeline}"), [&begin.pipeline], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros)))
+        })?;
     let mut partitions = transaction
         .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
-    let partitions = partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    let partitions =
+        partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     let mut verdicts = transaction
         .prepare(r#"select partition, "offset", reason from dead_letters where topic = ?1 and reason in ('future', 'closed')"#)?;
     let verdicts = verdicts.query_map([&begin.topic], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;

@@ -115,3 +115,26 @@ fn compare<K: Ord + Clone + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
     let say = |key: K| format!("{what} {key:?}: found {:?}, expected {:?}", found.get(&key), expected.get(&key));
     keys.into_iter().filter(differ).map(say).collect()
 }
+
+/// Ends the test process if a run hangs, and says which.
+pub struct Watchdog(Option<std::sync::mpsc::Sender<()>>, Option<std::thread::JoinHandle<()>>);
+
+impl Watchdog {
+    pub fn start(seed: u64) -> Watchdog {
+        let (alive, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            if ended.recv_timeout(Duration::from_secs(20)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("seed {seed} hangs\n").as_bytes());
+                std::process::exit(3);
+            }
+        });
+        Watchdog(Some(alive), Some(thread))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        let _ = self.1.take().expect("it is dropped once").join();
+    }
+}

@@ -103,7 +103,8 @@ impl Random {
         }
         let ts = self.event_time();
         let stamp = self.stamp(ts);
-        let kinds = ["viewer_join", "viewer_join", "viewer_leave", "chat_message", "donation", "stream_start", "stream_stop", "poll"];
+        let kinds =
+            ["viewer_join", "viewer_join", "viewer_leave", "chat_message", "donation", "stream_start", "stream_stop", "poll"];
         let kind = *pick(&mut self.random, &kinds);
         let mut fields = vec![
             format!(r#""event_type":"{kind}""#),
@@ -111,7 +112,10 @@ impl Random {
             format!(r#""ts":"{stamp}""#),
         ];
         if !self.one_in(12) {
-            fields.push(format!(r#""user_id":{}"#, pick(&mut self.random, &[r#""u1""#, r#""u2""#, r#""u\u0033""#, r#""""#, "7", "null"])));
+            fields.push(format!(
+                r#""user_id":{}"#,
+                pick(&mut self.random, &[r#""u1""#, r#""u2""#, r#""u\u0033""#, r#""""#, "7", "null"])
+            ));
         }
         let amount = *pick(&mut self.random, &["0.005", "25.00", "\"12.345\"", "1e2", "-1", "1000000000.00", "-0", "true", "3"]);
         if self.one_in(2) || kind == "donation" {
