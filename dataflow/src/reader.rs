@@ -1,6 +1,6 @@
 //! One partition, as its owner reads it: poll → decode → admit, and the mark that says where it stands.
 //!
-//! A reader never blocks. What it may read is decided by its [`Gate`]:
+//! A reader never blocks. What it may read is decided by its gate:
 //!
 //! ```text
 //! Replaying ──reached emit-from──▶ AwaitingLife ──everybody has──▶ Reading ──stop_at──▶ Done (also from Quiet)
@@ -82,6 +82,17 @@ pub struct Tally {
     pub rejected_bytes: u64,
 }
 
+/// The moment of the worker's loop in which something is read.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// The clock's reading.
+    pub now: Micros,
+    /// The open slice.
+    pub slice: Slice,
+    /// What is known of the pipeline's watermark.
+    pub known: &'a Known,
+}
+
 /// Reads one partition.
 pub struct Reader {
     partition: i32,
@@ -142,12 +153,11 @@ impl Reader {
         &mut self,
         source: &mut dyn Source,
         max: usize,
-        now: Micros,
-        slice: Slice,
-        known: &Known,
+        turn: Turn<'_>,
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), SourceError> {
+        let Turn { now, slice, known } = turn;
         let before = match self.pass_gate(source, slice, known)? {
             Gate::Replaying => Some(self.plan.emit_from),
             Gate::Reading => self.plan.stop_at,

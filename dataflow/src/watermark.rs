@@ -195,7 +195,7 @@ impl Tracker {
     }
 }
 
-/// The watermark of each slice that has a mark, on worker 0 only: what the sink stores. [`broadcast`] tells the others.
+/// The watermark of each slice that has a mark, on worker 0 only: what the sink stores. Broadcast, it tells the others.
 pub fn of_all_partitions<'scope>(
     marks: StreamVec<'scope, Slice, Mark>,
     mut tracker: Tracker,

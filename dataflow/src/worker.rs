@@ -3,7 +3,7 @@
 use crate::Slice;
 use crate::clock::Clock;
 use crate::fold::Admitted;
-use crate::reader::{Desk, Outlet, Reader, Tally};
+use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
 use crate::run::Control;
 use crate::sink::Change;
 use crate::source::{Source, SourceError};
@@ -160,7 +160,7 @@ impl Loop {
             if known.too_far_ahead(reader.partition(), reader.watermark(&desk.rules), pace.max_ahead) {
                 continue;
             }
-            reader.read(source.as_mut(), BATCH, now, slice, &known, desk, senders)?;
+            reader.read(source.as_mut(), BATCH, Turn { now, slice, known: &known }, desk, senders)?;
         }
         Ok(desk.tally.records - before)
     }

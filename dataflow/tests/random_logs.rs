@@ -23,7 +23,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn differences(seed: u64) -> Vec<String> {
     let mut random = Random::new(seed);
     let rules = random.rules();
-    let partitions = i32::try_from(1 + random.below(4)).unwrap();
+    let partitions = i32::try_from(1 + random.below(4)).expect("at most four");
     let log = MemoryLog::default();
     let store = MemoryStore::default();
     for run in 0..1 + random.below(3) {

@@ -1,4 +1,5 @@
 //! What the tests of the whole pipeline share: runs in memory, and the comparison with the oracle.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub mod random;
