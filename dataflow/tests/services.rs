@@ -103,7 +103,7 @@ fn required(name: &str) -> Option<String> {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
     assert!(value.is_some() || std::env::var("TIDEMARK_TEST_REQUIRE").as_deref() != Ok("1"), "{name} is not set");
     if value.is_none() {
-        println!("skipped: {name} is not set");
+        eprintln!("skipped: {name} is not set");
     }
     value
 }
