@@ -1,22 +1,27 @@
 //! A run from its plan to its end: the workers, their dataflows, the commit thread.
 
 use crate::Slice;
+use crate::checkpoint::Parts;
+use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
 use crate::decode::Decoder;
 use crate::fold::Fold;
+use crate::fold::snapshot::Saver;
 use crate::pipeline::{self, Inputs, State};
 use crate::plan::{self, Plan, PlanError, Wish};
 use crate::reader::{Desk, Reader, Tally};
+use crate::rules::Rules;
 use crate::run::Control;
-use crate::sink::commit::Committer;
+use crate::sink::commit::{Committer, Keeper};
 use crate::sink::{Resume, Store};
 use crate::source::Log;
 use crate::telemetry::Metrics;
-use crate::watermark::{Known, PartitionMark, Standing, Tracker};
-use crate::worker::{InFlight, Loop, Pace, Senders, drop_dataflows};
+use crate::watermark::{self, Known, PartitionMark, Standing, Tracker};
+use crate::worker::{Ending, InFlight, Loop, Pace, Senders, drop_dataflows};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemark_model::Micros;
@@ -39,6 +44,8 @@ pub struct Options {
     pub max_ahead: Duration,
     /// How long a log or a store that is not there yet is waited for.
     pub patience: Duration,
+    /// How often a checkpoint is made.
+    pub checkpoint_every: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -62,14 +69,23 @@ pub fn run(
     options: &Options,
     log: Arc<dyn Log>,
     mut store: Box<dyn Store>,
+    parts: Arc<dyn Parts>,
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), control)? else { return Ok(()) };
-    tracing::info!(fence = plan.fence, partitions = plan.partitions.len(), replay = !plan.live(), "took over the pipeline");
+    let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else { return Ok(()) };
+    tracing::info!(
+        fence = plan.fence,
+        partitions = plan.partitions.len(),
+        checkpoint = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.id.to_string()),
+        to_replay = plan.to_replay(),
+        "took over the pipeline"
+    );
     let plan = Arc::new(plan);
     let base = options.clock.now();
-    let (committer, commit_thread) = Committer::start(store, Arc::clone(control), Arc::clone(metrics));
+    let settled = Arc::new(Settled::default());
+    let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
+    let (committer, commit_thread) = Committer::start(store, keeper, Arc::clone(control), Arc::clone(metrics));
     let committer = Mutex::new(Some(committer));
     let launch = {
         let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));
@@ -79,7 +95,7 @@ pub fn run(
             } else {
                 None
             };
-            work(worker, &options, &plan, log.as_ref(), base, committer, &control, &metrics);
+            work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
         }
     };
     let guards = timely::execute(timely_config(options.workers), launch).map_err(RunError::Workers)?;
@@ -99,13 +115,14 @@ fn decide_with_patience(
     options: &Options,
     log: &dyn Log,
     store: &mut dyn Store,
+    parts: &dyn Parts,
     control: &Control,
 ) -> Result<Option<Plan>, PlanError> {
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
     while !control.stopping() {
-        let error = match plan::decide(&options.wish, log, store) {
+        let error = match plan::decide(&options.wish, log, store, parts) {
             Ok(plan) => return Ok(Some(plan)),
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
             Err(error) => return Err(error),
@@ -136,18 +153,51 @@ fn work(
     options: &Options,
     plan: &Plan,
     log: &dyn Log,
+    parts: &Arc<dyn Parts>,
     base: Micros,
     committer: Option<Committer>,
+    settled: &Arc<Settled>,
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) {
     let rules = options.wish.rules;
     let idle_after = options.idle_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
     let known = Rc::new(RefCell::new(Known::default()));
+    let (notify, notices) = channel();
+    let mut fold = Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics));
+    if let Some(checkpoint) = &plan.checkpoint
+        && let Err(error) = fold.restore(checkpoint, parts.as_ref(), worker.index(), worker.peers())
+    {
+        return control.fail(format!("checkpoint {}: {error}", checkpoint.id));
+    }
+    let checkpoint = plan.checkpoint.as_ref();
+    let start = watermark::Start {
+        partitions: unread(plan, &rules),
+        at: checkpoint.and_then(|checkpoint| checkpoint.watermark),
+        open: checkpoint.map(|checkpoint| checkpoint.open.clone()).unwrap_or_default(),
+        resume_at: plan.watermark,
+        workers: worker.peers(),
+    };
     let state = State {
-        tracker: Tracker::new(&rules, idle_after, plan.watermark, unread(plan)),
-        fold: Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics)),
-        resume: Resume { live: plan.live(), watermark: plan.watermark, names: plan.names.clone() },
+        tracker: Tracker::new(&rules, idle_after, start),
+        fold,
+        saver: Saver {
+            parts: Arc::clone(parts),
+            pipeline: plan.keys.tag(),
+            fence: plan.fence,
+            worker: worker.index(),
+            notices: notify,
+        },
+        resume: Resume {
+            watermark: plan.watermark,
+            names: plan.names.clone(),
+            partitions: unread(plan, &rules),
+            checkpoints: plan.checkpoints.clone(),
+            pipeline: plan.keys.tag(),
+            fence: plan.fence,
+            workers: worker.peers(),
+            settled: Arc::clone(settled),
+        },
         committer,
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
@@ -186,28 +236,33 @@ fn work(
         max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
         until_end: options.wish.until_end,
     };
+    let every = i64::try_from(options.checkpoint_every.as_micros()).unwrap_or(i64::MAX);
+    let schedule = (worker.index() == 0).then(|| (Schedule::new(every, now), Arc::clone(settled)));
     let in_flight = InFlight::default();
+    let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-    Loop { source, readers, desk, senders, probe, known, pace, control, metrics, in_flight }.run(worker);
+    let own = Loop { source, readers, desk, senders, probe, known, pace, control, metrics, in_flight, schedule, notices, ending };
+    own.run(worker);
 }
 
 fn reader(partition: i32, plan: &Plan, now: Micros) -> Reader {
     let verdicts = plan.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
     let verdicts = verdicts.map(|(&(_, offset), &reason)| (offset, reason)).collect();
-    Reader::new(partition, plan.partitions[&partition], plan.live().then_some(plan.watermark), verdicts, now)
+    Reader::new(partition, plan.partitions[&partition], verdicts, now)
 }
 
 /// Every partition as it stands before its owner has spoken.
-fn unread(plan: &Plan) -> Vec<PartitionMark> {
+fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
     let mark = |(&partition, of): (&i32, &plan::PartitionPlan)| PartitionMark {
         partition,
         start_offset: of.start_offset,
         next_offset: of.replay_from,
         end_offset: of.replay_from,
-        watermark: None,
+        highest: of.highest,
+        watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
         delivered: false,
-        replayed: plan.live(),
+        replayed: of.replay_from >= of.emit_from,
         touched: Vec::new(),
     };
     plan.partitions.iter().map(mark).collect()

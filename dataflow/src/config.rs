@@ -5,6 +5,7 @@ use crate::cluster::Options;
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
@@ -79,6 +80,15 @@ pub struct RunArgs {
     /// A partition further ahead of the pipeline's watermark waits for those that hold it; changes no result
     #[arg(long, env = "MAX_AHEAD", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
     pub max_ahead: Duration,
+    /// Where checkpoints are kept, shared by all processes; default: DATA_DIR/checkpoints
+    #[arg(long, env = "CHECKPOINT_DIR", value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// How often a checkpoint is made; if writing one takes long, less often
+    #[arg(long, env = "CHECKPOINT_EVERY", value_name = "DURATION", default_value = "10s", value_parser = duration::parse_positive)]
+    pub checkpoint_every: Duration,
+    /// Replay the log from its start instead of going on from a checkpoint
+    #[arg(long)]
+    pub ignore_checkpoints: bool,
     /// How long a broker, topic or database that is not there yet is waited for
     #[arg(long, env = "WAIT", value_name = "DURATION", default_value = "2 minutes", value_parser = duration::parse)]
     pub wait: Duration,
@@ -125,12 +135,14 @@ impl RunArgs {
                 rules,
                 starting_offsets: self.starting_offsets,
                 until_end: self.until_end,
+                ignore_checkpoints: self.ignore_checkpoints,
             },
             workers: usize::from(self.workers),
             slice: self.slice,
             idle_after: self.idle_after.duration(),
             max_ahead: self.max_ahead,
             patience: self.wait,
+            checkpoint_every: self.checkpoint_every,
             clock: Clock::System,
         })
     }

@@ -16,6 +16,23 @@ pub struct StreamKey(pub u64, pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewerKey(pub u64, pub u64);
 
+/// Ranges of hashes: each viewer is in one of them, a worker owns whole ones, and a checkpoint keeps each apart. So a checkpoint
+/// of any number of workers can be taken up by any other number, and no hash table grows so large that its rehash stalls a worker.
+/// It is also the largest number of workers that have something to own.
+pub const RANGES: usize = 256;
+
+impl ViewerKey {
+    /// The range that the viewer is in.
+    pub fn range(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+}
+
+/// The worker, of `workers` in all, that owns a range.
+pub fn owner(range: usize, workers: usize) -> usize {
+    range * workers / RANGES
+}
+
 /// A (stream, user or none, event id): with the window, what makes two records copies of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventKey(pub u64, pub u64);
@@ -64,6 +81,11 @@ impl Keys {
         EventKey(a, b)
     }
 
+    /// What tells this pipeline from others of the same name, without telling its key.
+    pub fn tag(&self) -> u32 {
+        (self.hash(b't', (0, 0), b"").0 >> 32) as u32
+    }
+
     fn hash(&self, kind: u8, of: (u64, u64), text: &[u8]) -> (u64, u64) {
         let mut hasher = self.seed;
         hasher.write_u64(of.0);
@@ -75,7 +97,7 @@ impl Keys {
     }
 }
 
-/// A hasher for keys that are hashes already: it takes their second word, because exchange and shards are chosen by the first.
+/// A hasher for keys that are hashes already: it takes their second word, because owners and ranges are chosen by the first.
 #[derive(Clone, Copy, Default)]
 pub struct KeyHasher(u64);
 
@@ -99,6 +121,17 @@ pub type KeySet<K> = hashbrown::HashSet<K, BuildHasherDefault<KeyHasher>>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_range_has_one_owner_and_workers_own_alike() {
+        for workers in [1, 2, 3, 5, 64, 255, 256] {
+            let mut owned = vec![0; workers];
+            (0..RANGES).for_each(|range| owned[owner(range, workers)] += 1);
+            let (least, most) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
+            assert!(*least > 0 && most - least <= 1, "{workers}: {owned:?}");
+        }
+        assert_eq!([ViewerKey(0, 9).range(), ViewerKey(u64::MAX, 0).range()], [0, 255]);
+    }
 
     #[test]
     fn different_things_have_different_keys() {

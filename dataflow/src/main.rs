@@ -8,6 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tidemark_dataflow::checkpoint::{Parts, directory::Directory};
 use tidemark_dataflow::cluster;
 use tidemark_dataflow::config::{Cli, LogFormat, RunArgs};
 use tidemark_dataflow::run::Control;
@@ -40,6 +41,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     tracing::info!(log = %place, store = %target, workers = options.workers, "starting");
     let log = open_log(place);
     let store = open_store(&target)?;
+    let parts = open_checkpoints(args)?;
     let (metrics, registry) = Metrics::new();
     if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
         telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
@@ -47,7 +49,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let control = Arc::new(Control::default());
     stop_on_signals(&control).context("signal handlers")?;
     let started = Instant::now();
-    cluster::run(&options, log, store, &control, &metrics)?;
+    cluster::run(&options, log, store, parts, &control, &metrics)?;
     if args.until_end {
         let summary = summary(&metrics, started.elapsed());
         std::io::stdout().write_all(summary.as_bytes()).context("standard output")?;
@@ -68,6 +70,12 @@ fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
         store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?),
         store::Store::Sqlite(path) => Box::new(SqliteStore::open(path)?),
     })
+}
+
+fn open_checkpoints(args: &RunArgs) -> anyhow::Result<Arc<dyn Parts>> {
+    let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.log.data_dir.join("checkpoints"));
+    let directory = Directory::open(&path).with_context(|| format!("CHECKPOINT_DIR={}", path.display()))?;
+    Ok(Arc::new(directory))
 }
 
 fn start_logging(format: LogFormat) {

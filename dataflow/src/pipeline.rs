@@ -1,6 +1,7 @@
 //! The assembly: from admitted events and partition marks to what one commit needs. Connects; computes nothing.
 
 use crate::Slice;
+use crate::fold::snapshot::Saver;
 use crate::fold::{self, Admitted, Fold};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Change, Resume};
@@ -31,6 +32,8 @@ pub struct State {
     pub tracker: Tracker,
     /// The viewers that the worker owns.
     pub fold: Fold,
+    /// Begins the worker's parts of checkpoints.
+    pub saver: Saver,
     /// What the sink goes on from.
     pub resume: Resume,
     /// Worker 0's commit thread.
@@ -42,13 +45,13 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Pro
     let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
-    let shares = fold::shares(inputs.events, watermarks, state.fold).as_collection();
+    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver).as_collection();
     let rows = views::minute_metrics(shares);
 
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(mark)),
-        Mark::Clock(_) => None,
+        Mark::Clock(_) | Mark::Checkpoint | Mark::Ended => None,
     });
     let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(watermark)));
     let changes = with_slice(inputs.changes, Some);

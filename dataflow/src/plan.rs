@@ -4,12 +4,13 @@
 //! the store's next offset: what lies below it is in the tables already, so it is folded but not written again, and no row is
 //! ever seen to go back.
 
+use crate::checkpoint::{self, Manifest, Parts};
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
 use crate::sink::{Begin, Store, StoreError, Stored};
 use crate::source::{Description, Log, SourceError};
 use std::collections::BTreeMap;
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::{Micros, Minute, Nanos, Reason};
 
 /// Where a partition without stored progress starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -27,6 +28,8 @@ pub struct PartitionPlan {
     pub start_offset: i64,
     /// Where this run reads from.
     pub replay_from: i64,
+    /// Highest event time below it that was neither undecodable nor `future`.
+    pub highest: Option<Nanos>,
     /// Where this run writes from.
     pub emit_from: i64,
     /// Where it ends, if it is to end.
@@ -48,12 +51,16 @@ pub struct Plan {
     pub verdicts: BTreeMap<(i32, i64), Reason>,
     /// Streams that have rows in open windows.
     pub names: Vec<(Minute, StreamKey, String)>,
+    /// The checkpoint from which the state is taken up, if there is one.
+    pub checkpoint: Option<Manifest>,
+    /// The checkpoints that stay valid, newest first.
+    pub checkpoints: Vec<Manifest>,
 }
 
 impl Plan {
-    /// Whether there is nothing to replay.
-    pub fn live(&self) -> bool {
-        self.partitions.values().all(|partition| partition.replay_from >= partition.emit_from)
+    /// Offsets (bytes, in a file log) between where reading starts and where writing starts.
+    pub fn to_replay(&self) -> i64 {
+        self.partitions.values().map(|partition| (partition.emit_from - partition.replay_from).max(0)).sum()
     }
 }
 
@@ -86,10 +93,12 @@ pub struct Wish {
     pub starting_offsets: StartingOffsets,
     /// End where the log ends now.
     pub until_end: bool,
+    /// Replay the log from its start, whatever checkpoints there are.
+    pub ignore_checkpoints: bool,
 }
 
 /// Takes over the pipeline and decides where this run starts.
-pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store) -> Result<Plan, PlanError> {
+pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Parts) -> Result<Plan, PlanError> {
     let description = log.describe()?;
     let start = |bounds: &crate::source::Bounds| match wish.starting_offsets {
         StartingOffsets::Earliest => bounds.low,
@@ -102,31 +111,77 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store) -> Result<Plan,
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
         hash_key: draw_hash_key()?,
     };
-    let stored = store.begin(&begin, &|stored| check_offsets(stored, &description, log.topic()))?;
-    Ok(plan(wish, &description, stored))
+    let mut checkpoints = Vec::new();
+    let stored = store.begin(&begin, &mut |stored| {
+        checkpoints = usable_checkpoints(stored, parts, wish.ignore_checkpoints)?;
+        check_offsets(stored, checkpoints.first(), &description, log.topic())
+    })?;
+    let plan = plan(wish, &description, stored, checkpoints);
+    // What no commit has named is left of a run that died, and never used.
+    checkpoint::clean(parts, plan.keys.tag(), &plan.checkpoints, None);
+    Ok(plan)
 }
 
-fn plan(wish: &Wish, description: &Description, stored: Stored) -> Plan {
+/// The stored checkpoints that can be used, newest first.
+fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Result<Vec<Manifest>, String> {
+    let next_offsets = stored.partitions.iter().map(|(&partition, &(_, next))| (partition, next)).collect();
+    let mut usable = Vec::new();
+    for value in stored.checkpoints.as_array().into_iter().flatten().filter(|_| !ignore) {
+        let version = &value["version"];
+        if *version != checkpoint::manifest::VERSION {
+            return Err(format!(
+                "the newest checkpoint is of version {version}, and this program reads version {}: run the program that wrote it, or \
+                 let the log be replayed from its start instead, with --ignore-checkpoints",
+                checkpoint::manifest::VERSION
+            ));
+        }
+        let manifest: Manifest =
+            serde_json::from_value(value.clone()).map_err(|error| format!("progress.checkpoints: {error}"))?;
+        match manifest.check(parts, &next_offsets) {
+            Ok(()) => usable.push(manifest),
+            Err(error) => tracing::error!(checkpoint = %manifest.id, error, "a checkpoint cannot be used; trying what was before it"),
+        }
+    }
+    Ok(usable)
+}
+
+fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {
     let keys = Keys::new(HashKey(stored.hash_key));
+    let checkpoint = checkpoints.first();
     let partition = |(&partition, &(start_offset, next_offset)): (&i32, &(i64, i64))| {
         let high = description.partitions.get(&partition).map(|bounds| bounds.high);
         let stop_at = high.filter(|_| wish.until_end);
-        (partition, PartitionPlan { start_offset, replay_from: start_offset, emit_from: next_offset, stop_at })
+        // A partition that is not in the checkpoint was found after it.
+        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&partition));
+        let replay_from = read_to.map_or(start_offset, |read_to| read_to.next_offset);
+        let highest = read_to.and_then(|read_to| read_to.highest);
+        (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
+    let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
     let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
+    let to_replay = |&(partition, offset): &(i32, i64)| offset >= partitions[&partition].replay_from;
     Plan {
         fence: stored.fence,
         watermark: stored.watermark,
-        partitions: stored.partitions.iter().map(partition).collect(),
-        verdicts: stored.verdicts,
+        verdicts: stored.verdicts.into_iter().filter(|(at, _)| partitions.contains_key(&at.0) && to_replay(at)).collect(),
+        checkpoint: checkpoint.cloned(),
+        partitions,
         names,
         keys,
+        checkpoints,
     }
 }
 
 /// Never silently lose: what the store expects must still be in the log.
-fn check_offsets(stored: &Stored, description: &Description, topic: &str) -> Result<(), String> {
+fn check_offsets(
+    stored: &Stored,
+    checkpoint: Option<&Manifest>,
+    description: &Description,
+    topic: &str,
+) -> Result<(), String> {
     for (partition, &(start, next)) in &stored.partitions {
+        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(partition));
+        let start = read_to.map_or(start, |read_to| read_to.next_offset);
         let Some(bounds) = description.partitions.get(partition) else {
             return Err(format!(
                 "topic {topic} has no partition {partition} any more, of which the store holds records up to offset {next}: it was \

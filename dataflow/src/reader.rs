@@ -107,24 +107,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that starts where the plan says. `live`: nothing is to be replayed, by anybody, and the stored watermark is in
-    /// force from the start.
-    pub fn new(
-        partition: i32,
-        plan: PartitionPlan,
-        live: Option<Option<Micros>>,
-        verdicts: BTreeMap<i64, Reason>,
-        now: Micros,
-    ) -> Reader {
-        let mut admission = Admission::default();
-        if let Some(watermark) = live {
-            admission.returned(watermark);
-        }
+    /// A reader that starts where the plan says. Until life has begun for all it reads only what the store holds already.
+    pub fn new(partition: i32, plan: PartitionPlan, verdicts: BTreeMap<i64, Reason>, now: Micros) -> Reader {
         Reader {
             partition,
             plan,
-            gate: if live.is_some() { Gate::Reading } else { Gate::Replaying },
-            admission,
+            gate: Gate::Replaying,
+            admission: Admission::resume(plan.highest),
             verdicts,
             last_delivery: now,
             delivered: false,
@@ -255,6 +244,7 @@ impl Reader {
             start_offset: self.plan.start_offset,
             next_offset: position.next_offset,
             end_offset: position.end_offset,
+            highest: self.admission.highest(),
             watermark: self.admission.watermark(&desk.rules),
             standing,
             delivered: std::mem::take(&mut self.delivered),

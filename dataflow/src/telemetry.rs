@@ -6,9 +6,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemark_model::Reason;
 
 /// Labels of the rejected records.
@@ -40,6 +42,18 @@ pub struct Metrics {
     pub watermark: Gauge,
     /// Transactions that were tried again.
     pub commit_retries: Counter,
+    /// Lengths of the fold operator's activations.
+    fold_activation: Activations,
+}
+
+/// A histogram whose bounds fit activations: what matters is whether any is longer than 20 ms.
+#[derive(Debug)]
+struct Activations(Histogram);
+
+impl Default for Activations {
+    fn default() -> Activations {
+        Activations(Histogram::new([0.000_1, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5]))
+    }
 }
 
 impl Metrics {
@@ -62,7 +76,14 @@ impl Metrics {
         registry.register("rejected", "Rejected records by reason", metrics.rejected.clone());
         registry.register("epoch", "Number of the last commit", metrics.epoch.clone());
         registry.register("watermark_seconds", "Stored watermark, seconds since 1970", metrics.watermark.clone());
+        let activations = metrics.fold_activation.0.clone();
+        registry.register("fold_activation_seconds", "How long the fold operator was active at once", activations);
         (Arc::new(metrics), registry)
+    }
+
+    /// The fold operator was active.
+    pub fn fold_activation(&self, length: Duration) {
+        self.fold_activation.0.observe(length.as_secs_f64());
     }
 
     /// Records were read.

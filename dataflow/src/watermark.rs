@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use tidemark_model::{Micros, Minute};
+use tidemark_model::{Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -55,7 +55,9 @@ pub struct PartitionMark {
     pub next_offset: i64,
     /// The log's end as last seen.
     pub end_offset: i64,
-    /// Its own watermark.
+    /// Highest event time that was neither undecodable nor `future`.
+    pub highest: Option<Nanos>,
+    /// Its own watermark: that time minus lateness.
     pub watermark: Option<Micros>,
     /// Where it stands.
     pub standing: Standing,
@@ -74,6 +76,10 @@ pub enum Mark {
     Clock(Micros),
     /// A partition's.
     Partition(PartitionMark),
+    /// Worker 0's word that it is time for a checkpoint.
+    Checkpoint,
+    /// A worker's word that it reads nothing any more.
+    Ended,
 }
 
 /// The pipeline's watermark as of a slice, the same on every worker.
@@ -87,6 +93,21 @@ pub struct Watermark {
     pub live: bool,
     /// Whom the others must wait for, if a partition with a backlog holds the minimum.
     pub alignment: Option<Alignment>,
+    /// The state as of this slice is to be saved.
+    pub checkpoint: Option<Request>,
+    /// Whether no worker reads any more.
+    pub ended: bool,
+}
+
+/// A checkpoint that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its number in this run, from 1.
+    pub number: u64,
+    /// Worker 0's clock at the end of the slice.
+    pub taken_at: Micros,
+    /// The windows that are open after the slice.
+    pub open: Vec<Minute>,
 }
 
 /// A partition with a backlog that others must not run away from.
@@ -110,22 +131,39 @@ pub struct Tracker {
     clock: Option<Micros>,
     last_delivery: Option<Micros>,
     open: BTreeSet<Minute>,
+    checkpoints: u64,
+    reading_workers: usize,
+}
+
+/// What the rule goes on from.
+pub struct Start {
+    /// Every partition that exists: none of them may be overlooked because its owner was slow to speak.
+    pub partitions: Vec<PartitionMark>,
+    /// The watermark as the restored state had it.
+    pub at: Option<Micros>,
+    /// The windows that were open then.
+    pub open: Vec<Minute>,
+    /// The stored watermark, which comes into force once everything is replayed.
+    pub resume_at: Option<Micros>,
+    /// All workers.
+    pub workers: usize,
 }
 
 impl Tracker {
-    /// `partitions` are all that exist at start: none of them may be overlooked because its owner was slow to speak.
-    /// `resume_at` is the stored watermark, which comes into force once everything is replayed.
-    pub fn new(rules: &Rules, idle_after: Option<i64>, resume_at: Option<Micros>, partitions: Vec<PartitionMark>) -> Tracker {
+    /// The rule as of a start.
+    pub fn new(rules: &Rules, idle_after: Option<i64>, start: Start) -> Tracker {
         Tracker {
             lateness: rules.lateness(),
             idle_after,
-            resume_at,
-            at: None,
+            resume_at: start.resume_at,
+            at: start.at,
             live: false,
-            partitions: partitions.into_iter().map(|mark| (mark.partition, mark)).collect(),
+            partitions: start.partitions.into_iter().map(|mark| (mark.partition, mark)).collect(),
             clock: None,
             last_delivery: None,
-            open: BTreeSet::new(),
+            open: start.open.into_iter().collect(),
+            checkpoints: 0,
+            reading_workers: start.workers,
         }
     }
 
@@ -133,8 +171,15 @@ impl Tracker {
     pub fn slice(&mut self, marks: impl IntoIterator<Item = Mark>) -> Watermark {
         let mut opened = BTreeSet::new();
         let mut delivered = false;
+        let mut wanted = false;
         for mark in marks {
             match mark {
+                Mark::Checkpoint => wanted = true,
+                Mark::Ended => {
+                    self.reading_workers = self.reading_workers.saturating_sub(1);
+                    // The last one, so that the next run replays nothing.
+                    wanted |= self.reading_workers == 0;
+                }
                 // Never backwards, also if the machine's clock is set back.
                 Mark::Clock(now) => self.clock = self.clock.max(Some(now)),
                 Mark::Partition(mut mark) => {
@@ -150,7 +195,21 @@ impl Tracker {
         }
         self.open.extend(&opened);
         self.advance();
-        Watermark { at: self.at, opened: opened.into_iter().collect(), live: self.live, alignment: self.alignment() }
+        Watermark {
+            at: self.at,
+            opened: opened.into_iter().collect(),
+            live: self.live,
+            alignment: self.alignment(),
+            // While replaying nothing is committed, so nothing could name it.
+            checkpoint: (wanted && self.live).then(|| self.request()),
+            ended: self.reading_workers == 0,
+        }
+    }
+
+    fn request(&mut self) -> Request {
+        self.checkpoints += 1;
+        let taken_at = self.clock.unwrap_or(Micros(0));
+        Request { number: self.checkpoints, taken_at, open: self.open.iter().copied().collect() }
     }
 
     fn advance(&mut self) {
@@ -224,6 +283,8 @@ pub fn of_all_partitions<'scope>(
 pub struct Known {
     /// The newest slice whose watermark has arrived, and that watermark.
     pub latest: Option<(Slice, Watermark)>,
+    /// The number of the newest checkpoint that was asked for; 0: none yet.
+    pub checkpoint: u64,
 }
 
 impl Known {
@@ -245,6 +306,11 @@ impl Known {
         })
     }
 
+    /// Whether no worker reads any more.
+    pub fn ended(&self) -> bool {
+        self.latest.as_ref().is_some_and(|(_, watermark)| watermark.ended)
+    }
+
     /// Whether life has begun: everything that the store holds was replayed.
     pub fn live(&self) -> bool {
         self.latest.as_ref().is_some_and(|(_, watermark)| watermark.live)
@@ -258,6 +324,7 @@ pub fn observe<'scope>(watermarks: StreamVec<'scope, Slice, Watermark>, known: R
             let slice = *stamp.least().expect("a message has a time");
             for watermark in data.flat_map(|batch| batch.drain(..)) {
                 let mut known = known.borrow_mut();
+                known.checkpoint = known.checkpoint.max(watermark.checkpoint.as_ref().map_or(0, |request| request.number));
                 if known.latest.as_ref().is_none_or(|(latest, _)| *latest <= slice) {
                     known.latest = Some((slice, watermark));
                 }

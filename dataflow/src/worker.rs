@@ -1,6 +1,8 @@
 //! The loop of one worker: read → close the slice when its time is over → step, and never more in flight than is bounded.
 
 use crate::Slice;
+use crate::checkpoint::PartNotice;
+use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
 use crate::fold::Admitted;
 use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
@@ -13,7 +15,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 use tidemark_model::{Micros, Minute};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::{InputHandle, ProbeHandle};
@@ -27,6 +30,8 @@ const MOST_SLICES: usize = 64;
 const MOST_RECORDS: u64 = 400_000;
 /// Bytes of rejected records that may be uncommitted, likewise.
 const MOST_REJECTED_BYTES: u64 = 64 << 20;
+/// How long the last checkpoint is waited for when a run ends.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
 /// How long a worker that has nothing to do sleeps before it looks again.
 const NAP: Duration = Duration::from_millis(5);
 
@@ -88,6 +93,23 @@ pub struct Loop {
     pub metrics: Arc<Metrics>,
     /// Slices that were sent and are not committed.
     pub in_flight: InFlight,
+    /// When worker 0 asks for the next checkpoint, and what it knows of those it asked for.
+    pub schedule: Option<(Schedule, Arc<Settled>)>,
+    /// Parts of this worker that are on the disk.
+    pub notices: Receiver<PartNotice>,
+    /// How far it is with ending.
+    pub ending: Ending,
+}
+
+/// How far a worker is with ending.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// It has said that it reads nothing any more.
+    said: bool,
+    /// The newest of its parts of which it gave notice.
+    noticed: u64,
+    /// Since when no worker reads any more.
+    since: Option<Instant>,
 }
 
 /// What a worker has sent that is not committed.
@@ -121,9 +143,15 @@ impl Loop {
         while self.control.failure().is_none() {
             self.in_flight.forget_committed(&self.probe);
             let now = self.pace.clock.now();
-            let due = self.pace.slice_of(now);
+            self.give_notice();
+            // Who has nothing to read any more need not wait for the slice's time to be over.
+            let due = if self.ending.said { slice + 1 } else { self.pace.slice_of(now) };
             if due > slice && self.in_flight.slices.len() < MOST_SLICES {
+                let over = self.has_ended();
                 self.close_slice(slice, now, first_worker)?;
+                if over {
+                    return Ok(());
+                }
                 slice = due;
                 self.senders.advance_to(slice);
             }
@@ -132,9 +160,6 @@ impl Loop {
                 false => self.read(slice, now, most_records)?,
             };
             self.source.serve()?;
-            if self.control.stopping() || (self.pace.until_end && self.readers.iter().all(Reader::done)) {
-                return self.close_slice(slice, now, first_worker);
-            }
             if read > 0 {
                 worker.step();
             } else {
@@ -142,6 +167,28 @@ impl Loop {
             }
         }
         Ok(())
+    }
+
+    /// Tells the sink which parts of checkpoints are on the disk.
+    fn give_notice(&mut self) {
+        for notice in self.notices.try_iter() {
+            self.ending.noticed = notice.number;
+            self.senders.changes.send(Change::Part(notice));
+        }
+    }
+
+    /// Whether nothing is left to be sent: nobody reads, and this worker's part of the last checkpoint is on the disk.
+    fn has_ended(&mut self) -> bool {
+        let known = self.known.borrow();
+        if !known.ended() {
+            return false;
+        }
+        let waited = self.ending.since.get_or_insert_with(Instant::now).elapsed();
+        if self.ending.noticed < known.checkpoint && waited > LAST_CHECKPOINT {
+            tracing::warn!(?waited, "ending without the last checkpoint: its part is not on the disk yet");
+            return true;
+        }
+        self.ending.noticed >= known.checkpoint
     }
 
     /// Reads from each partition, the one that is furthest behind first.
@@ -168,13 +215,24 @@ impl Loop {
     /// Says where each partition stands, and what was counted.
     fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
         let Loop { source, readers, desk, senders, .. } = self;
-        for reader in readers {
+        for reader in readers.iter_mut() {
             if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
                 senders.marks.send(Mark::Partition(mark));
             }
         }
         if first_worker {
             senders.marks.send(Mark::Clock(now));
+        }
+        if let Some((schedule, settled)) = &mut self.schedule
+            && self.known.borrow().live()
+            && !self.ending.said
+            && schedule.due(now, settled)
+        {
+            senders.marks.send(Mark::Checkpoint);
+        }
+        if !self.ending.said && (self.control.stopping() || (self.pace.until_end && readers.iter().all(Reader::done))) {
+            self.ending.said = true;
+            senders.marks.send(Mark::Ended);
         }
         if let Some(watermark) = self.known.borrow().watermark() {
             let first_open = Minute::first_open(watermark);

@@ -8,6 +8,7 @@ mod support;
 use std::time::Duration;
 use support::Setup;
 use support::random::{NOW, Random, pick};
+use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::sink::memory::MemoryStore;
 use tidemark_dataflow::source::memory::MemoryLog;
 
@@ -26,6 +27,7 @@ fn differences(seed: u64) -> Vec<String> {
     let partitions = i32::try_from(1 + random.below(4)).expect("at most four");
     let log = MemoryLog::default();
     let store = MemoryStore::default();
+    let parts = MemoryParts::default();
     for run in 0..1 + random.below(3) {
         let most = if random.one_in(10) { 1_000 } else { 120 };
         log.extend(random.log(partitions, most));
@@ -37,8 +39,10 @@ fn differences(seed: u64) -> Vec<String> {
             most_per_read: *pick(&mut random.random, &[0, 1, 3, 17]),
             now: NOW,
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600, 100_000_000])),
+            // With each slice, every few, or only at the end.
+            checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 5_000, 1_000_000_000])),
         };
-        setup.run_to_end(&log, &store);
+        setup.run_to_end(&log, &store, &parts);
         let tables = store.tables();
         let answer = support::expected(&log, &rules, NOW, &tables);
         let mut differences = support::differences(&tables, &answer);

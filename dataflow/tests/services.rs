@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::oracle;
@@ -93,10 +94,12 @@ fn run(log: Arc<dyn Log>, store: Box<dyn Store>, workers: usize) {
         most_per_read: 0,
         now: Micros(0),
         max_ahead: Duration::from_secs(3_600),
+        checkpoint_every: Duration::from_millis(500),
     };
     let options = Options { clock: Clock::System, patience: Duration::from_secs(30), ..setup.options() };
     let (metrics, _) = Metrics::new();
-    cluster::run(&options, log, store, &Arc::new(Control::default()), &metrics).expect("the run ends cleanly");
+    let parts = Arc::new(MemoryParts::default());
+    cluster::run(&options, log, store, parts, &Arc::new(Control::default()), &metrics).expect("the run ends cleanly");
 }
 
 fn required(name: &str) -> Option<String> {

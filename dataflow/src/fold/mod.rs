@@ -7,23 +7,29 @@
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
 //! 2. folds the events;
 //! 3. emits the differences at the slice's time t;
-//! 4. closes windows by the watermark: takes back its shares of them, at t + 1.
+//! 4. closes windows by the watermark: takes back its shares of them, at t + 1;
+//! 5. saves its state, if a checkpoint was asked for at t ([`snapshot`]).
 //!
 //! Closing at t + 1 is what keeps rows: in the same slice the last events of a window and its closing would cancel to nothing.
+//!
+//! An activation has a bounded length: what is left of a slice, or of a snapshot, is done in the next one.
 
 pub mod duplicates;
 pub mod presence;
+pub mod snapshot;
 pub mod totals;
 
 use crate::Slice;
-use crate::keys::{EventKey, StreamKey, ViewerKey};
+use crate::keys::{EventKey, StreamKey, ViewerKey, owner};
 use crate::telemetry::Metrics;
-use crate::watermark::Watermark;
+use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
 use presence::{Movement, Presence};
 use serde::{Deserialize, Serialize};
+use snapshot::{Saved, Saver, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -54,18 +60,45 @@ pub type RowKey = (StreamKey, Minute);
 /// A share of a row that changed: data, time, difference.
 pub type Share = (RowKey, Slice, Totals);
 
-/// The differences of all workers' shares, one per key and slice and worker.
+/// After this long an activation leaves the rest to the next one, so that the worker can turn to its source and its peers.
+const ACTIVATION: Duration = Duration::from_millis(4);
+/// When to look again whether the thread that writes a checkpoint has room.
+const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
+
+/// What the operator is at.
+enum Stage {
+    /// The next slice.
+    Waiting,
+    /// The events of a slice.
+    Folding(Capability<Slice>, std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
+    /// A snapshot of the state after a slice.
+    Saving(Snapshot),
+}
+
+/// The differences of all workers' shares, one per key and slice and worker. What the state holds from a checkpoint is emitted
+/// in the first slice.
 pub fn shares<'scope>(
     events: StreamVec<'scope, Slice, Admitted>,
     watermarks: StreamVec<'scope, Slice, Watermark>,
     mut state: Fold,
+    saver: Saver,
 ) -> StreamVec<'scope, Slice, Share> {
     type Builder = CapacityContainerBuilder<Vec<Share>>;
-    let by_owner = Exchange::new(|event: &Admitted| event.viewer.0);
-    events.binary_frontier::<_, Builder, _, _, _, _>(watermarks, by_owner, Pipeline, "Fold", move |initial, _| {
-        drop(initial);
+    let scope = events.scope();
+    let workers = scope.peers();
+    let by_owner = Exchange::new(move |event: &Admitted| owner(event.viewer.range(), workers) as u64);
+    events.binary_frontier::<_, Builder, _, _, _, _>(watermarks, by_owner, Pipeline, "Fold", move |initial, info| {
+        let activator = scope.activator_for(info.address);
+        let mut first = Some(initial);
         let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
+        let mut stage = Stage::Waiting;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
+            let started = Instant::now();
+            if let Some(capability) = first.take() {
+                let slice = *capability.time();
+                let restored = state.shares.take_changes();
+                output.session(&capability).give_iterator(restored.map(|(key, change)| (key, slice, change)));
+            }
             // In the order of arrival, which is each partition's own: of two copies in it the first is the one that counts.
             // (`for_each_stamp` sorts unstably.)
             events.for_each(|stamp, batch| {
@@ -78,21 +111,53 @@ pub fn shares<'scope>(
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
                 input.watermarks.extend(data.flat_map(|batch| batch.drain(..)));
             });
-            while let Some(entry) = stash.first_entry() {
-                let slice = *entry.key();
-                if event_frontier.less_equal(&slice) || watermark_frontier.less_equal(&slice) {
-                    break;
-                }
-                let (capability, input) = entry.remove();
-                let changed = state.slice(input);
-                output.session(&capability).give_iterator(changed.map(|(key, change)| (key, slice, change)));
-                let closed = state.close();
-                if !closed.is_empty() {
-                    let next = slice + 1;
-                    let capability = capability.delayed(&next);
-                    output.session(&capability).give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
+            let deadline = started + ACTIVATION;
+            loop {
+                stage = match std::mem::replace(&mut stage, Stage::Waiting) {
+                    Stage::Waiting => {
+                        let passed = |slice: &Slice| !event_frontier.less_equal(slice) && !watermark_frontier.less_equal(slice);
+                        let Some(entry) = stash.first_entry().filter(|entry| passed(entry.key())) else { break };
+                        let (capability, Input { events, watermarks }) = entry.remove();
+                        let request = state.open(watermarks);
+                        Stage::Folding(capability, events.into_iter(), request)
+                    }
+                    Stage::Folding(capability, mut batches, request) => {
+                        if let Some(batch) = batches.next() {
+                            state.fold(batch);
+                            stage = Stage::Folding(capability, batches, request);
+                            if Instant::now() < deadline {
+                                continue;
+                            }
+                            activator.activate();
+                            break;
+                        }
+                        let slice = *capability.time();
+                        let changed = state.changes();
+                        output.session(&capability).give_iterator(changed.map(|(key, change)| (key, slice, change)));
+                        let closed = state.close();
+                        if !closed.is_empty() {
+                            let next = slice + 1;
+                            let capability = capability.delayed(&next);
+                            output.session(&capability).give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
+                        }
+                        request.map_or(Stage::Waiting, |request| Stage::Saving(saver.begin(&state, &request)))
+                    }
+                    Stage::Saving(snapshot) => match snapshot.save(&state, deadline) {
+                        Saved::All => Stage::Waiting,
+                        Saved::Some(snapshot) => {
+                            stage = Stage::Saving(snapshot);
+                            activator.activate();
+                            break;
+                        }
+                        Saved::Full(snapshot) => {
+                            stage = Stage::Saving(snapshot);
+                            activator.activate_after(DISK_IS_BEHIND);
+                            break;
+                        }
+                    },
                 }
             }
+            state.metrics.fold_activation(started.elapsed());
         }
     })
 }
@@ -127,24 +192,32 @@ impl Fold {
         }
     }
 
-    /// Opens and folds; hands out what changed. Call [`Fold::close`] next.
-    pub fn slice(&mut self, input: Input) -> impl Iterator<Item = (RowKey, Totals)> {
-        for watermark in &input.watermarks {
-            for &minute in &watermark.opened {
-                self.open(minute);
+    /// Begins a slice: opens the windows that are touched for the first time. Hands back what checkpoint is asked for, if any.
+    fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
+        let mut request = None;
+        for watermark in watermarks {
+            for minute in watermark.opened {
+                self.open_window(minute);
             }
             self.watermark = self.watermark.max(watermark.at);
+            request = request.or(watermark.checkpoint);
         }
-        let mut duplicates = 0;
-        for event in input.events.into_iter().flatten() {
-            duplicates += u64::from(!self.event(&event));
-        }
+        request
+    }
+
+    /// Folds events of the slice.
+    fn fold(&mut self, events: Vec<Admitted>) {
+        let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
         self.metrics.duplicates.inc_by(duplicates);
+    }
+
+    /// What changed in the slice. Call [`Fold::close`] next.
+    fn changes(&mut self) -> impl Iterator<Item = (RowKey, Totals)> {
         self.shares.take_changes()
     }
 
     /// Closes all windows that the watermark has passed; hands out what that takes back.
-    pub fn close(&mut self) -> Vec<(RowKey, Totals)> {
+    fn close(&mut self) -> Vec<(RowKey, Totals)> {
         let Some(watermark) = self.watermark else { return Vec::new() };
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
@@ -152,7 +225,7 @@ impl Fold {
         self.shares.close(first_open)
     }
 
-    fn open(&mut self, minute: Minute) {
+    fn open_window(&mut self, minute: Minute) {
         if self.shares.open(minute) {
             for (stream, viewers) in self.presence.present_at_end_of(minute) {
                 self.shares.add((stream, minute), Totals { viewers, ..Totals::default() });
@@ -165,7 +238,7 @@ impl Fold {
         let minute = Minute::of(event.ts);
         assert!(self.shares.is_open(minute), "an event of {minute} met a window that is not open");
         if let Some(id) = event.id
-            && !self.duplicates.first(minute, id)
+            && !self.duplicates.first(minute, event.viewer.range(), id)
         {
             return false;
         }

@@ -10,13 +10,13 @@
 //! Steps of closed windows are summed into one base count per stream. Of a viewer's movements in closed windows only the last
 //! matters; a viewer whose last movement is a leave, or a join that has timed out, is dropped.
 
-use crate::keys::{KeyMap, StreamKey, ViewerKey};
+use crate::keys::{KeyMap, RANGES, StreamKey, ViewerKey};
 use hashbrown::hash_map::Entry;
 use std::collections::BTreeMap;
 use tidemark_model::{Minute, Nanos};
 
-/// Tables of viewers per worker, so that none grows so large that its rehash stalls the worker.
-const SHARDS: usize = 64;
+/// Closed windows in which all ranges are swept once.
+const SWEEP: usize = 64;
 /// Nanoseconds in a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -32,9 +32,9 @@ pub enum Movement {
 /// A movement in one word: twice its time, plus one for a leave. So the later one is the greater one, and a leave is greater
 /// than a join at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Moved(u64);
+pub struct Moved(pub u64);
 
-/// Marks a viewer whose movements are in `Shard::several`. No movement has this value: times end in 2262.
+/// Marks a viewer whose movements are in `Range::several`. No movement has this value: times end in 2262.
 const SEVERAL: Moved = Moved(u64::MAX);
 
 impl Moved {
@@ -47,13 +47,17 @@ impl Moved {
         Minute::of(self.ts())
     }
 
+    fn is_leave(self) -> bool {
+        self.0 & 1 == 1
+    }
+
     fn ts(self) -> Nanos {
         Nanos((self.0 >> 1).cast_signed())
     }
 
     /// The first window at whose end a join no longer counts; a leave never does.
     fn until(self, timeout: i64) -> Minute {
-        if self.0 & 1 == 1 {
+        if self.is_leave() {
             return Minute(0);
         }
         // The window e with the least end such that end − 1 ns − ts ≥ timeout.
@@ -108,9 +112,9 @@ impl Steps {
     }
 }
 
-/// Viewers of one shard. Most have one movement that matters; it stands in the table itself.
+/// Viewers of one range. Most have one movement that matters; it stands in the table itself.
 #[derive(Debug, Default)]
-struct Shard {
+struct Range {
     viewers: KeyMap<ViewerKey, Moved>,
     several: KeyMap<ViewerKey, Vec<Moved>>,
 }
@@ -119,7 +123,7 @@ struct Shard {
 #[derive(Debug)]
 pub struct Presence {
     timeout: i64,
-    shards: Vec<Shard>,
+    ranges: Vec<Range>,
     /// Changes of the present count at the end of a window, against the window before it. No zeros.
     steps: BTreeMap<Minute, KeyMap<StreamKey, i64>>,
     /// The sum of the steps of all closed windows. No zeros.
@@ -135,7 +139,7 @@ impl Presence {
     pub fn new(timeout: i64) -> Presence {
         Presence {
             timeout,
-            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            ranges: std::iter::repeat_with(Range::default).take(RANGES).collect(),
             steps: BTreeMap::new(),
             base: KeyMap::default(),
             left: BTreeMap::new(),
@@ -150,7 +154,7 @@ impl Presence {
         if movement == Movement::Leave {
             self.left.entry(moved.minute()).or_default().push(viewer);
         }
-        let steps = self.shards[viewer.0 as usize % SHARDS].insert(viewer, moved, self.timeout);
+        let steps = self.ranges[viewer.range()].insert(viewer, moved, self.timeout);
         for &(minute, change) in &steps.steps[..steps.len] {
             add(self.steps.entry(minute).or_default(), stream, change);
         }
@@ -168,7 +172,7 @@ impl Presence {
 
     /// Windows before `first_open` are closed: sums them up and drops who no longer matters.
     ///
-    /// Who left is dropped at once. Joins that have timed out are found by sweeping one shard per closed window.
+    /// Who left is dropped at once. Joins that have timed out are found by sweeping some ranges per closed window.
     pub fn close(&mut self, first_open: Minute) {
         if first_open <= self.first_open {
             return;
@@ -182,18 +186,80 @@ impl Presence {
         }
         while let Some(entry) = self.left.first_entry().filter(|entry| *entry.key() < first_open) {
             for viewer in entry.remove() {
-                self.shards[viewer.0 as usize % SHARDS].collapse(viewer, first_open, self.timeout);
+                self.ranges[viewer.range()].collapse(viewer, first_open, self.timeout);
             }
         }
-        for _ in 0..windows.min(SHARDS) {
-            self.shards[self.next_sweep].sweep(first_open, self.timeout);
-            self.next_sweep = (self.next_sweep + 1) % SHARDS;
+        for _ in 0..windows.min(SWEEP) * (RANGES / SWEEP) {
+            self.ranges[self.next_sweep].sweep(first_open, self.timeout);
+            self.next_sweep = (self.next_sweep + 1) % RANGES;
         }
     }
 
     /// Viewers that are remembered, present or not.
     pub fn viewers(&self) -> usize {
-        self.shards.iter().map(|shard| shard.viewers.len()).sum()
+        self.ranges.iter().map(|range| range.viewers.len()).sum()
+    }
+
+    /// The movements of a range's viewers: those of one viewer follow each other, in the order of their windows.
+    pub fn movements(&self, range: usize) -> impl Iterator<Item = (ViewerKey, Moved)> {
+        let Range { viewers, several } = &self.ranges[range];
+        viewers.iter().flat_map(move |(&viewer, moved)| {
+            let history = if *moved == SEVERAL { several[&viewer].as_slice() } else { std::slice::from_ref(moved) };
+            history.iter().map(move |&moved| (viewer, moved))
+        })
+    }
+
+    /// Whether anybody of a range is remembered.
+    pub fn has_viewers(&self, range: usize) -> bool {
+        !self.ranges[range].viewers.is_empty()
+    }
+
+    /// The steps at each window that has any.
+    pub fn steps(&self) -> &BTreeMap<Minute, KeyMap<StreamKey, i64>> {
+        &self.steps
+    }
+
+    /// The present counts as of the last closed window.
+    pub fn base(&self) -> &KeyMap<StreamKey, i64> {
+        &self.base
+    }
+
+    /// Takes up the movements of a range as they were saved. Their steps are saved apart.
+    pub fn restore_movements(&mut self, range: usize, movements: impl ExactSizeIterator<Item = (ViewerKey, Moved)>) {
+        let Presence { ranges, left, first_open, .. } = self;
+        let Range { viewers, several } = &mut ranges[range];
+        viewers.reserve(movements.len());
+        for (viewer, moved) in movements {
+            if moved.is_leave() && moved.minute() >= *first_open {
+                left.entry(moved.minute()).or_default().push(viewer);
+            }
+            match viewers.entry(viewer) {
+                Entry::Vacant(slot) => {
+                    slot.insert(moved);
+                }
+                Entry::Occupied(mut slot) => {
+                    let first = slot.insert(SEVERAL);
+                    let history = several.entry(viewer).or_insert_with(|| vec![first]);
+                    history.push(moved);
+                }
+            }
+        }
+    }
+
+    /// Takes up steps as they were saved: they add to those that are there.
+    pub fn restore_steps(&mut self, minute: Minute, steps: impl Iterator<Item = (StreamKey, i64)>) {
+        let at = self.steps.entry(minute).or_default();
+        steps.for_each(|(stream, change)| add(at, stream, change));
+    }
+
+    /// Takes up present counts as they were saved: they add to those that are there.
+    pub fn restore_base(&mut self, counts: impl Iterator<Item = (StreamKey, i64)>) {
+        counts.for_each(|(stream, count)| add(&mut self.base, stream, count));
+    }
+
+    /// The state is as of this first open window.
+    pub fn restore_first_open(&mut self, first_open: Minute) {
+        self.first_open = first_open;
     }
 }
 
@@ -206,7 +272,7 @@ fn add(counts: &mut KeyMap<StreamKey, i64>, stream: StreamKey, change: i64) {
     }
 }
 
-impl Shard {
+impl Range {
     fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
         let mut steps = Steps::default();
         match self.viewers.entry(viewer) {
@@ -243,7 +309,7 @@ impl Shard {
 
     /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
     fn sweep(&mut self, first_open: Minute, timeout: i64) {
-        let Shard { viewers, several } = self;
+        let Range { viewers, several } = self;
         viewers.retain(|&viewer, slot| collapse(viewer, slot, several, first_open, timeout));
         if viewers.len() < viewers.capacity() / 4 {
             viewers.shrink_to(viewers.len() * 2);
@@ -367,7 +433,7 @@ mod tests {
         assert_eq!((presence.viewers(), present(&presence, 0), present(&presence, 1)), (2, 2, 1));
         presence.close(Minute(2));
         assert_eq!((presence.viewers(), present(&presence, 2)), (1, 1));
-        for minute in 3..SHARDS as u32 + 4 {
+        for minute in 3..SWEEP as u32 + 4 {
             presence.close(Minute(minute));
         }
         assert_eq!((presence.viewers(), present(&presence, 70)), (0, 0));

@@ -89,6 +89,18 @@ impl Shares {
         }
     }
 
+    /// All shares of each open window. Call it when no change is pending.
+    pub fn of_windows(&self) -> &BTreeMap<Minute, KeyMap<StreamKey, Totals>> {
+        debug_assert!(self.changed.is_empty());
+        &self.emitted
+    }
+
+    /// Takes up shares as they were saved, as a change that is to be emitted: they add to those that are there.
+    pub fn restore(&mut self, minute: Minute, shares: impl Iterator<Item = (StreamKey, Totals)>) {
+        self.open(minute);
+        shares.for_each(|(stream, share)| self.add((stream, minute), share));
+    }
+
     /// Hands out what changed since the last call, a difference per key, none of them zero.
     pub fn take_changes(&mut self) -> impl Iterator<Item = (RowKey, Totals)> {
         let changed = std::mem::take(&mut self.changed);

@@ -2,6 +2,8 @@
 
 use super::{Commit, Store, StoreError};
 use crate::Slice;
+use crate::checkpoint::schedule::Settled;
+use crate::checkpoint::{self, Parts};
 use crate::run::Control;
 use crate::telemetry::Metrics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -41,10 +43,15 @@ struct Shared {
 impl Committer {
     /// Starts the thread on a store that has begun. It ends when the committer is dropped and all that was sent is written, or
     /// when the run fails.
-    pub fn start(store: Box<dyn Store>, control: Arc<Control>, metrics: Arc<Metrics>) -> (Committer, JoinHandle<()>) {
+    pub fn start(
+        store: Box<dyn Store>,
+        keeper: Keeper,
+        control: Arc<Control>,
+        metrics: Arc<Metrics>,
+    ) -> (Committer, JoinHandle<()>) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let thread = Thread { store, slices, shared: Arc::clone(&shared), control, metrics };
+        let thread = Thread { store, slices, shared: Arc::clone(&shared), keeper, control, metrics };
         let handle = std::thread::Builder::new().name("commit".to_owned()).spawn(move || thread.run());
         (Committer { queue, shared }, handle.expect("the system can start a thread"))
     }
@@ -71,10 +78,29 @@ impl Committer {
     }
 }
 
+/// What the commit thread does for checkpoints once a commit has named them.
+pub struct Keeper {
+    /// Where their parts are.
+    pub parts: Arc<dyn Parts>,
+    /// Who waits for them.
+    pub settled: Arc<Settled>,
+}
+
+impl Keeper {
+    fn committed(&self, epoch: i64, commit: &Commit) {
+        self.settled.committed(epoch);
+        let Some(checkpoints) = &commit.checkpoints else { return };
+        let Some(newest) = checkpoints.first().map(|newest| newest.id) else { return };
+        self.settled.settle(newest.number);
+        checkpoint::clean(self.parts.as_ref(), newest.pipeline, checkpoints, Some(newest));
+    }
+}
+
 struct Thread {
     store: Box<dyn Store>,
     slices: Receiver<(Slice, Commit)>,
     shared: Arc<Shared>,
+    keeper: Keeper,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
 }
@@ -117,6 +143,7 @@ impl Thread {
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         let epoch = self.with_patience(|store| store.commit(commit))?;
         self.metrics.committed(epoch, commit);
+        self.keeper.committed(epoch, commit);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The in-memory twin of a store.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
+use crate::checkpoint::Manifest;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,6 +39,8 @@ pub struct Tables {
     fingerprint: Option<String>,
     hash_key: [u8; 16],
     starts: BTreeMap<i32, i64>,
+    /// `progress.checkpoints`.
+    pub checkpoints: Vec<Manifest>,
 }
 
 /// Tables in memory. Clones share them.
@@ -62,7 +65,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
         if tables.fingerprint.as_ref().is_some_and(|stored| *stored != begin.fingerprint) {
             return Err(StoreError::Fatal("the fingerprint changed".to_owned()));
@@ -97,6 +100,7 @@ impl Store for MemoryStore {
                 .map(|(&at, &reason)| (at, reason))
                 .collect(),
             open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
+            checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
         };
         check(&stored).map_err(StoreError::Fatal)?;
         self.fence = changed.fence;
@@ -132,6 +136,7 @@ impl Store for MemoryStore {
         }
         tables.partitions.extend(commit.partitions.clone());
         tables.watermark = tables.watermark.max(commit.watermark);
+        tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
         Ok(epoch)
     }

@@ -7,14 +7,18 @@
 pub mod commit;
 pub mod memory;
 pub mod postgres;
+mod publication;
 pub mod sqlite;
 
 use crate::Slice;
+use crate::checkpoint::schedule::Settled;
+use crate::checkpoint::{Manifest, PartNotice};
 use crate::fold::RowKey;
 use crate::fold::totals::Totals;
 use crate::keys::{KeyMap, StreamKey};
 use crate::watermark::{PartitionMark, Watermark};
 use commit::Committer;
+use publication::Publication;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -56,6 +60,8 @@ pub enum Change {
     Partition(PartitionMark),
     /// The pipeline's watermark.
     Watermark(Watermark),
+    /// A worker's part of a checkpoint is on the disk, or is not.
+    Part(PartNotice),
 }
 
 /// A row as the store has it. Values are absolute.
@@ -78,6 +84,8 @@ pub struct Commit {
     pub partitions: BTreeMap<i32, PartitionMark>,
     /// The pipeline's watermark; `None` changes nothing.
     pub watermark: Option<Micros>,
+    /// The valid checkpoints from now on, newest first; `None` changes nothing.
+    pub checkpoints: Option<Vec<Manifest>>,
 }
 
 impl Commit {
@@ -87,6 +95,7 @@ impl Commit {
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
+        self.checkpoints = later.checkpoints.or(self.checkpoints.take());
     }
 
     /// For each stream the newest of its rows here.
@@ -112,6 +121,8 @@ pub struct Stored {
     pub verdicts: BTreeMap<(i32, i64), Reason>,
     /// Windows and names of the rows that are not final.
     pub open_rows: Vec<(Minute, String)>,
+    /// The checkpoints that commits have named, newest first, as they stand in the table.
+    pub checkpoints: serde_json::Value,
 }
 
 /// What a run says of itself when it takes over.
@@ -155,7 +166,7 @@ pub trait Store: Send {
     /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
     ///
     /// `check` sees what is stored before anything is changed; its objection ends the run and leaves the store as it was.
-    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError>;
+    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError>;
 
     /// Writes a commit, unless another run has taken over; answers its epoch. After [`StoreError::Transient`] the same commit is
     /// given again, and is applied once in all.
@@ -182,12 +193,22 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
 
 /// What the sink starts with.
 pub struct Resume {
-    /// Whether there is nothing to replay.
-    pub live: bool,
     /// The stored watermark.
     pub watermark: Option<Micros>,
     /// Names of streams that have rows in open windows.
     pub names: Vec<(Minute, StreamKey, String)>,
+    /// Every partition as it stands before its owner has spoken.
+    pub partitions: Vec<PartitionMark>,
+    /// Checkpoints that are valid, newest first.
+    pub checkpoints: Vec<Manifest>,
+    /// What this run's checkpoints are called.
+    pub pipeline: u32,
+    /// The run's fence token.
+    pub fence: i64,
+    /// All workers.
+    pub workers: usize,
+    /// Where it is said that a checkpoint was given up.
+    pub settled: Arc<Settled>,
 }
 
 /// Collects changes by slice and hands closed slices to the commit thread. The stream carries nothing: it is there to be probed.
@@ -240,15 +261,22 @@ struct Assembly {
     names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,
+    publication: Publication,
 }
 
 impl Assembly {
     fn new(resume: Resume) -> Assembly {
         let mut names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>> = BTreeMap::new();
-        for (minute, stream, name) in resume.names {
-            names.entry(minute).or_default().insert(stream, name.into());
+        for (minute, stream, name) in &resume.names {
+            names.entry(*minute).or_default().insert(*stream, name.as_str().into());
         }
-        Assembly { live: resume.live, watermark: resume.watermark, names, partitions: BTreeMap::new() }
+        Assembly {
+            live: false,
+            watermark: resume.watermark,
+            names,
+            partitions: BTreeMap::new(),
+            publication: Publication::new(resume),
+        }
     }
 
     /// What the slice must write, if anything is worth a transaction of its own.
@@ -256,6 +284,7 @@ impl Assembly {
         let mut rows = Vec::new();
         let mut commit = Commit::default();
         let mut live = self.live;
+        let mut request = None;
         for change in changes {
             match change {
                 Change::Row(key, totals) => rows.push((key, totals)),
@@ -264,13 +293,19 @@ impl Assembly {
                 }
                 Change::DeadLetter(letter) => commit.dead_letters.push(letter),
                 Change::Partition(mark) => {
+                    self.publication.stands(&mark);
                     self.partitions.insert(mark.partition, mark);
                 }
                 Change::Watermark(watermark) => {
                     commit.watermark = commit.watermark.max(watermark.at);
                     live |= watermark.live;
+                    request = watermark.checkpoint;
                 }
+                Change::Part(notice) => commit.checkpoints = self.publication.part(notice).or(commit.checkpoints.take()),
             }
+        }
+        if let Some(request) = request {
+            self.publication.begin(request, commit.watermark);
         }
         let replay = !std::mem::replace(&mut self.live, live);
         if replay {
@@ -290,7 +325,8 @@ impl Assembly {
         let first_open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
         let closes = first_open(commit.watermark) > first_open(self.watermark);
         let delivered = self.partitions.values().any(|mark| mark.delivered);
-        if commit.rows.is_empty() && commit.dead_letters.is_empty() && !delivered && !closes {
+        let nothing = commit.rows.is_empty() && commit.dead_letters.is_empty() && commit.checkpoints.is_none();
+        if nothing && !delivered && !closes {
             return None;
         }
         self.watermark = self.watermark.max(commit.watermark);

@@ -1,7 +1,7 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
-use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
+use ::postgres::types::{FromSql, Json, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Transaction};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -136,7 +136,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Store for PostgresStore {
-    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let stored = self.attempt(|client| {
             let mut transaction = client.transaction()?;
             refuse_foreign_tables(&mut transaction)?;
@@ -248,7 +248,7 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
         &[&begin.pipeline, &begin.topic, &partitions, &starts],
     )?;
     let row = transaction.query_one(
-        "update progress set fence = fence + 1 where pipeline = $1 returning fence, epoch, hash_key, watermark",
+        "update progress set fence = fence + 1 where pipeline = $1 returning fence, epoch, hash_key, watermark, checkpoints",
         &[&begin.pipeline],
     )?;
     let watermark: Option<Timestamp> = row.get(3);
@@ -275,6 +275,7 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
         partitions: partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
         verdicts: verdicts.iter().filter_map(|row| Some(((row.get(0), row.get(1)), Reason::parse(row.get(2))?))).collect(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
+        checkpoints: row.get(4),
     })
 }
 
@@ -364,8 +365,10 @@ fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit,
     )?;
     // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back.
     transaction.execute(
-        "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now() where pipeline = $1",
-        &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp)],
+        "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
+             checkpoints = coalesce($4, checkpoints)
+         where pipeline = $1",
+        &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp), &commit.checkpoints.as_ref().map(Json)],
     )?;
     Ok(())
 }

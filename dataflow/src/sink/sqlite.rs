@@ -54,7 +54,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl Store for SqliteStore {
-    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
         refuse_changed_fingerprint(&transaction, begin)?;
@@ -128,10 +128,10 @@ fn refuse_changed_fingerprint(transaction: &Transaction<'_>, begin: &Begin) -> R
 
 fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, StoreError> {
     let of_pipeline = "from progress where pipeline = ?1";
-    let (fence, epoch, hash_key, watermark) =
-        transaction.query_row(&format!("select fence, epoch, hash_key, watermark {of_pipeline}"), [&begin.pipeline], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros)))
-        })?;
+    let select = format!("select fence, epoch, hash_key, watermark, checkpoints {of_pipeline}");
+    let (fence, epoch, hash_key, watermark, checkpoints) = transaction.query_row(&select, [&begin.pipeline], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros), row.get::<_, String>(4)?))
+    })?;
     let mut partitions = transaction
         .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
     let partitions =
@@ -155,6 +155,8 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         partitions: partitions.collect::<Result<_, _>>()?,
         verdicts: verdicts_by_offset,
         open_rows: rows.collect::<Result<_, _>>()?,
+        checkpoints: serde_json::from_str(&checkpoints)
+            .map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?,
     })
 }
 
@@ -214,9 +216,11 @@ fn write_progress(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epo
         upsert.execute(params![run.pipeline, run.topic, mark.partition, start, next, end, watermark, standing])?;
     }
     let mut update = transaction.prepare_cached(
-        "update progress set epoch = ?2, watermark = max(coalesce(watermark, ?3), coalesce(?3, watermark)), updated_at = ?4
+        "update progress set epoch = ?2, watermark = max(coalesce(watermark, ?3), coalesce(?3, watermark)), updated_at = ?4,
+             checkpoints = coalesce(?5, checkpoints)
          where pipeline = ?1",
     )?;
-    update.execute(params![run.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now()])?;
+    let checkpoints = commit.checkpoints.as_ref().map(|checkpoints| serde_json::to_string(checkpoints).expect("plain data"));
+    update.execute(params![run.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now(), checkpoints])?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
+use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::oracle;
@@ -28,6 +29,7 @@ pub struct Setup {
     pub most_per_read: usize,
     pub now: Micros,
     pub max_ahead: Duration,
+    pub checkpoint_every: Duration,
 }
 
 impl Setup {
@@ -38,23 +40,26 @@ impl Setup {
                 rules: self.rules,
                 starting_offsets: StartingOffsets::Earliest,
                 until_end: true,
+                ignore_checkpoints: false,
             },
             workers: self.workers,
             slice: self.slice,
             idle_after: Some(Duration::from_secs(30)),
             max_ahead: self.max_ahead,
             patience: Duration::ZERO,
+            checkpoint_every: self.checkpoint_every,
             clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
         }
     }
 
     /// Runs to the log's end.
-    pub fn run_to_end(&self, log: &MemoryLog, store: &MemoryStore) -> Arc<Metrics> {
+    pub fn run_to_end(&self, log: &MemoryLog, store: &MemoryStore, parts: &MemoryParts) -> Arc<Metrics> {
         let mut log = log.clone();
         log.most_per_read = self.most_per_read;
         let (metrics, _) = Metrics::new();
         let control = Arc::new(Control::default());
-        cluster::run(&self.options(), Arc::new(log), Box::new(store.clone()), &control, &metrics).expect("the run ends cleanly");
+        let (store, parts) = (Box::new(store.clone()), Arc::new(parts.clone()));
+        cluster::run(&self.options(), Arc::new(log), store, parts, &control, &metrics).expect("the run ends cleanly");
         metrics
     }
 }

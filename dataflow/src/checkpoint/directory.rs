@@ -1,0 +1,97 @@
+//! Parts as files: `CHECKPOINT_DIR/ID/WORKER.part`.
+
+use super::{Id, PartFile, Parts};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A directory of checkpoints.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// This directory; it is made if it is not there.
+    pub fn open(path: &Path) -> io::Result<Directory> {
+        fs::create_dir_all(path)?;
+        Ok(Directory { path: path.to_owned() })
+    }
+
+    fn of(&self, id: Id) -> PathBuf {
+        self.path.join(id.to_string())
+    }
+
+    fn part(&self, id: Id, worker: usize) -> PathBuf {
+        self.of(id).join(format!("{worker}.part"))
+    }
+}
+
+impl Parts for Directory {
+    fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
+        fs::create_dir_all(self.of(id))?;
+        let path = self.part(id, worker);
+        Ok(Box::new(PartOnDisk { file: File::create(&path)?, directories: [self.of(id), self.path.clone()] }))
+    }
+
+    fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(File::open(self.part(id, worker))?))
+    }
+
+    fn list(&self) -> io::Result<Vec<Id>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            ids.extend(entry?.file_name().to_str().and_then(Id::parse));
+        }
+        Ok(ids)
+    }
+
+    fn remove(&self, id: Id) -> io::Result<()> {
+        fs::remove_dir_all(self.of(id))
+    }
+}
+
+struct PartOnDisk {
+    file: File,
+    /// Those that must have the new name on the disk too.
+    directories: [PathBuf; 2],
+}
+
+impl Write for PartOnDisk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl PartFile for PartOnDisk {
+    fn persist(self: Box<Self>) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.directories.iter().try_for_each(|directory| File::open(directory)?.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_by_their_names_and_strangers_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let parts = Directory::open(&dir.path().join("a/b")).unwrap();
+        let id = Id { pipeline: 0xbeef, fence: 7, number: 12 };
+        assert_eq!(Id::parse(&id.to_string()), Some(id));
+        let mut file = parts.create(id, 3).unwrap();
+        file.write_all(b"state").unwrap();
+        file.persist().unwrap();
+        fs::create_dir(dir.path().join("a/b/lost+found")).unwrap();
+        let mut text = String::new();
+        parts.open(id, 3).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), parts.list().unwrap()), ("state", vec![id]));
+        assert!(parts.open(id, 4).is_err());
+        parts.remove(id).unwrap();
+        assert!(parts.list().unwrap().is_empty() && dir.path().join("a/b/lost+found").exists());
+    }
+}

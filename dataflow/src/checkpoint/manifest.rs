@@ -1,0 +1,107 @@
+//! What a commit says of a checkpoint, and which one a restart uses.
+
+use super::{Id, Parts};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use tidemark_model::{Micros, Minute, Nanos};
+
+/// Version of the parts' form and of the state in them; raised when either changes.
+pub const VERSION: u32 = 1;
+
+/// A worker's word that its part of a checkpoint is on the disk, or why it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartNotice {
+    /// The checkpoint's number in this run.
+    pub number: u64,
+    /// The worker.
+    pub worker: usize,
+    /// The part.
+    pub outcome: Result<Part, String>,
+}
+
+/// A part that is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its length.
+    pub bytes: u64,
+    /// CRC-32 (IEEE) of all its bytes.
+    pub checksum: u32,
+}
+
+/// How far a partition was read when the state was as it is in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadTo {
+    /// Exclusive: all records below it are in the state.
+    pub next_offset: i64,
+    /// Highest event time that was neither undecodable nor `future`.
+    pub highest: Option<Nanos>,
+}
+
+/// A checkpoint as `progress.checkpoints` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the parts.
+    pub version: u32,
+    /// Its name.
+    pub id: Id,
+    /// Worker 0's clock when its slice ended.
+    pub taken_at: Micros,
+    /// The pipeline's watermark as of that slice.
+    pub watermark: Option<Micros>,
+    /// Windows that were open.
+    pub open: Vec<Minute>,
+    /// Every partition.
+    pub partitions: BTreeMap<i32, ReadTo>,
+    /// The parts; the index is the worker that wrote it.
+    pub parts: Vec<Part>,
+}
+
+impl Manifest {
+    /// Length of all parts.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Why it cannot be used, if so. `next_offsets` are those of the store: a checkpoint that is ahead of them belongs to another
+    /// past of the database, from before it was restored.
+    pub fn check(&self, parts: &dyn Parts, next_offsets: &BTreeMap<i32, i64>) -> Result<(), String> {
+        if self.version != VERSION {
+            let theirs = self.version;
+            return Err(format!("it is of version {theirs}, and this program reads version {VERSION}"));
+        }
+        for (partition, read_to) in &self.partitions {
+            let stored = next_offsets.get(partition).copied().unwrap_or(0);
+            if read_to.next_offset > stored {
+                let ahead = read_to.next_offset;
+                return Err(format!("it is ahead of the tables (partition {partition}: offset {ahead}, tables: {stored})"));
+            }
+        }
+        for (worker, expected) in self.parts.iter().enumerate() {
+            let found = parts.open(self.id, worker).and_then(measure);
+            match found {
+                Ok(found) if found == *expected => {}
+                Ok(found) => {
+                    let (bytes, checksum) = (found.bytes, found.checksum);
+                    return Err(format!("its part {worker} has {bytes} bytes of CRC {checksum:08x}, not {expected:?}"));
+                }
+                Err(error) => return Err(format!("its part {worker}: {error}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn measure(mut part: Box<dyn Read>) -> io::Result<Part> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut bytes = 0;
+    loop {
+        let read = part.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(Part { bytes, checksum: hasher.finalize() });
+        }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}

@@ -1,0 +1,196 @@
+//! The form of a part: a head, then sections of rows, then a section that counts them. Numbers are little-endian.
+//!
+//! ```text
+//! MAGIC  version fence number worker             5 × 64 bits
+//! kind range minute row_bytes  rows              4 × 32 bits, 64 bits; then `rows` rows of `row_bytes` bytes each
+//! …
+//! End 0 0 0  sections
+//! ```
+//!
+//! Whether all bytes are as they were written is told by the checksum in the manifest.
+
+use super::Id;
+use super::manifest::VERSION;
+use bytemuck::{Pod, Zeroable};
+use std::io::{self, Read};
+use tidemark_model::Minute;
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("parts are written as the machine has them in memory, which must be little-endian");
+
+const MAGIC: u64 = u64::from_le_bytes(*b"TIDEMARK");
+const END: u32 = 0;
+/// No section is larger; a larger one is damage.
+const MAX_SECTION_BYTES: u64 = 4 << 30;
+
+/// What a section holds. The discriminant is the kind in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Joins and leaves of a range's viewers.
+    Viewers(usize),
+    /// Event ids of a window that belong to a range's viewers.
+    Ids(Minute, usize),
+    /// A worker's shares of a window's rows. They add, so any worker may take them up.
+    Shares(Minute),
+    /// Steps of the present counts at a window. They add.
+    Steps(Minute),
+    /// Sums of the steps of closed windows. They add.
+    Base,
+}
+
+impl Key {
+    fn words(self) -> (u32, u32, u32) {
+        let range = |range: usize| u32::try_from(range).expect("a range is a small number");
+        match self {
+            Key::Viewers(of) => (1, range(of), 0),
+            Key::Ids(minute, of) => (2, range(of), minute.0),
+            Key::Shares(minute) => (3, 0, minute.0),
+            Key::Steps(minute) => (4, 0, minute.0),
+            Key::Base => (5, 0, 0),
+        }
+    }
+
+    fn of_words(kind: u32, range: u32, minute: u32) -> Option<Key> {
+        Some(match kind {
+            1 => Key::Viewers(range as usize),
+            2 => Key::Ids(Minute(minute), range as usize),
+            3 => Key::Shares(Minute(minute)),
+            4 => Key::Steps(Minute(minute)),
+            5 => Key::Base,
+            _ => return None,
+        })
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Head {
+    magic: u64,
+    version: u64,
+    fence: i64,
+    number: u64,
+    worker: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct SectionHead {
+    kind: u32,
+    range: u32,
+    minute: u32,
+    row_bytes: u32,
+    rows: u64,
+}
+
+/// The bytes that a part begins with.
+pub fn head(id: Id, worker: usize) -> Vec<u8> {
+    let head = Head { magic: MAGIC, version: VERSION.into(), fence: id.fence, number: id.number, worker: worker as u64 };
+    bytemuck::bytes_of(&head).to_vec()
+}
+
+/// A section, ready to be written.
+pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size_of::<SectionHead>() + rows.size_hint().0 * size_of::<R>());
+    bytes.resize(size_of::<SectionHead>(), 0);
+    rows.for_each(|row| bytes.extend_from_slice(bytemuck::bytes_of(&row)));
+    let (kind, range, minute) = key.words();
+    let row_bytes = u32::try_from(size_of::<R>()).expect("a row is small");
+    let rows = (bytes.len() - size_of::<SectionHead>()) as u64 / u64::from(row_bytes);
+    let head = SectionHead { kind, range, minute, row_bytes, rows };
+    bytes[..size_of::<SectionHead>()].copy_from_slice(bytemuck::bytes_of(&head));
+    bytes
+}
+
+/// The bytes that a part ends with.
+pub fn end(sections: u64) -> Vec<u8> {
+    bytemuck::bytes_of(&SectionHead { kind: END, range: 0, minute: 0, row_bytes: 0, rows: sections }).to_vec()
+}
+
+/// The rows of a section that was read.
+pub struct Rows<'a> {
+    row_bytes: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Rows<'a> {
+    /// The rows, if they are of this kind.
+    pub fn of<R: Pod>(self) -> io::Result<impl ExactSizeIterator<Item = R> + 'a> {
+        if self.row_bytes != size_of::<R>() {
+            return Err(damaged(format!("rows of {} bytes where {} are expected", self.row_bytes, size_of::<R>())));
+        }
+        Ok(self.bytes.chunks_exact(size_of::<R>()).map(bytemuck::pod_read_unaligned))
+    }
+}
+
+/// Reads a part: hands the rows of each section for which `wanted` says so to `take`.
+pub fn read(
+    mut part: impl Read,
+    id: Id,
+    worker: usize,
+    wanted: impl Fn(Key) -> bool,
+    mut take: impl FnMut(Key, Rows<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut found = vec![0; size_of::<Head>()];
+    part.read_exact(&mut found)?;
+    if found != head(id, worker) {
+        return Err(damaged(format!("it is not part {worker} of checkpoint {id} in version {VERSION}")));
+    }
+    let mut bytes = Vec::new();
+    let mut sections = 0;
+    loop {
+        let mut head = SectionHead::zeroed();
+        part.read_exact(bytemuck::bytes_of_mut(&mut head))?;
+        if head.kind == END {
+            return if head.rows == sections { Ok(()) } else { Err(damaged("sections are missing".to_owned())) };
+        }
+        let key = Key::of_words(head.kind, head.range, head.minute);
+        let key = key.ok_or_else(|| damaged(format!("a section of unknown kind {}", head.kind)))?;
+        let length = u64::from(head.row_bytes).saturating_mul(head.rows);
+        if length > MAX_SECTION_BYTES {
+            return Err(damaged(format!("a section of {length} bytes")));
+        }
+        sections += 1;
+        bytes.clear();
+        if part.by_ref().take(length).read_to_end(&mut bytes)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if wanted(key) {
+            take(key, Rows { row_bytes: head.row_bytes as usize, bytes: &bytes })?;
+        }
+    }
+}
+
+fn damaged(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_damage_is_told() {
+        let id = Id { pipeline: 1, fence: 2, number: 3 };
+        let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares(Minute(8)), Key::Steps(Minute(u32::MAX)), Key::Base];
+        let mut bytes = head(id, 1);
+        for (key, rows) in keys.into_iter().zip(0u64..) {
+            bytes.extend(section(key, (0..rows).map(|row| [row, rows])));
+        }
+        bytes.extend(end(keys.len() as u64));
+        let all = |bytes: &[u8], worker| {
+            let mut found = Vec::new();
+            let take = |key, rows: Rows<'_>| {
+                found.push((key, rows.of::<[u64; 2]>()?.collect::<Vec<_>>()));
+                Ok(())
+            };
+            read(bytes, id, worker, |_| true, take).map(|()| found)
+        };
+        let found = all(&bytes, 1).unwrap();
+        let expected = keys.into_iter().zip(0u64..).map(|(key, rows)| (key, (0..rows).map(|row| [row, rows]).collect::<Vec<_>>()));
+        assert_eq!(found, expected.collect::<Vec<_>>());
+        assert!(all(&bytes, 0).is_err(), "another worker's part");
+        for length in 0..bytes.len() {
+            assert!(all(&bytes[..length], 1).is_err(), "cut to {length} bytes");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! When the next checkpoint is due. Pure: the caller brings the clock.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use tidemark_model::Micros;
+
+/// Writing takes at most one part in this many of the time: the interval stretches by itself.
+const SHARE: i64 = 10;
+
+/// What worker 0's loop knows of checkpoints that were asked for; the sink and the commit thread say it.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The newest checkpoint that was published or given up.
+    number: AtomicU64,
+    /// The newest commit.
+    epoch: AtomicI64,
+}
+
+impl Settled {
+    /// A checkpoint was published or given up.
+    pub fn settle(&self, number: u64) {
+        self.number.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// A commit was made.
+    pub fn committed(&self, epoch: i64) {
+        self.epoch.fetch_max(epoch, Ordering::AcqRel);
+    }
+}
+
+/// Decides when to ask.
+#[derive(Debug)]
+pub struct Schedule {
+    /// Microseconds from one to the next, if they are quick.
+    every: i64,
+    /// How many were asked for.
+    number: u64,
+    asked_at: Micros,
+    pending: bool,
+    next: Micros,
+    /// The newest commit when the last one was settled: without another there is nothing new to save.
+    epoch: i64,
+}
+
+impl Schedule {
+    /// The first is due one interval from now.
+    pub fn new(every: i64, now: Micros) -> Schedule {
+        let next = Micros(now.0.saturating_add(every));
+        Schedule { every, number: 0, asked_at: now, pending: false, next, epoch: 0 }
+    }
+
+    /// Whether a checkpoint is to be asked for now; the caller then asks.
+    pub fn due(&mut self, now: Micros, settled: &Settled) -> bool {
+        let epoch = settled.epoch.load(Ordering::Acquire);
+        if self.pending {
+            if settled.number.load(Ordering::Acquire) < self.number {
+                return false;
+            }
+            self.pending = false;
+            self.epoch = epoch;
+            let took = now.0.saturating_sub(self.asked_at.0).max(0);
+            self.next = Micros(self.asked_at.0.saturating_add(self.every.max(took.saturating_mul(SHARE))));
+        }
+        if now < self.next || epoch <= self.epoch {
+            return false;
+        }
+        self.number += 1;
+        self.asked_at = now;
+        self.pending = true;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_one_stretches_the_interval_and_nothing_new_needs_none() {
+        let settled = Settled::default();
+        let mut schedule = Schedule::new(100, Micros(0));
+        assert!(!schedule.due(Micros(100), &settled), "nothing was committed");
+        settled.committed(1);
+        assert!(!schedule.due(Micros(99), &settled));
+        assert!(schedule.due(Micros(100), &settled));
+        settled.committed(2);
+        assert!(!schedule.due(Micros(300), &settled), "the first is not settled");
+        settled.settle(1);
+        assert!(!schedule.due(Micros(150), &settled), "it took 50, so the next is due 500 after it was asked for");
+        settled.committed(3);
+        assert!(!schedule.due(Micros(599), &settled));
+        assert!(schedule.due(Micros(600), &settled));
+    }
+}

@@ -1,0 +1,155 @@
+//! Saves the state of `fold` as of a slice, and takes it up again.
+//!
+//! The next slice is not begun before everything is saved, so nothing that is saved can change meanwhile. That takes a few
+//! nanoseconds a viewer, spread over activations of bounded length, and what is saved goes to a thread that writes it.
+
+use super::{Fold, Totals};
+use crate::checkpoint::part::{self, Key};
+use crate::checkpoint::writer::PartWriter;
+use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
+use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
+use crate::watermark::Request;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+use tidemark_model::Minute;
+
+use super::presence::Moved;
+
+/// Begins snapshots: what a worker needs for its part of a checkpoint.
+pub struct Saver {
+    /// Where parts go.
+    pub parts: Arc<dyn Parts>,
+    /// Tells pipelines apart.
+    pub pipeline: u32,
+    /// The run's fence token.
+    pub fence: i64,
+    /// The worker.
+    pub worker: usize,
+    /// Where notice is given of parts that are on the disk.
+    pub notices: Sender<PartNotice>,
+}
+
+impl Saver {
+    /// Begins to save the state as it is now. It must not change until [`Snapshot::save`] has said that it is done.
+    pub fn begin(&self, state: &Fold, request: &Request) -> Snapshot {
+        let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
+        let writer = PartWriter::start(Arc::clone(&self.parts), id, self.worker, self.notices.clone());
+        let viewers = (0..RANGES).filter(|&range| state.presence.has_viewers(range)).map(Key::Viewers);
+        let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
+        let shares = state.shares.of_windows().keys().map(|&minute| Key::Shares(minute));
+        let steps = state.presence.steps().keys().map(|&minute| Key::Steps(minute));
+        let left = viewers.chain(ids).chain(shares).chain(steps).chain([Key::Base]).collect();
+        Snapshot { writer, left }
+    }
+}
+
+/// A snapshot that is being saved.
+pub struct Snapshot {
+    writer: PartWriter,
+    left: Vec<Key>,
+}
+
+/// How far a snapshot is.
+pub enum Saved {
+    /// All of it went to the thread that writes.
+    All,
+    /// The time was over.
+    Some(Snapshot),
+    /// The disk is behind.
+    Full(Snapshot),
+}
+
+impl Snapshot {
+    /// Saves on, until the deadline.
+    pub fn save(mut self, state: &Fold, deadline: Instant) -> Saved {
+        while let Some(&key) = self.left.last() {
+            if !self.writer.has_room() {
+                return Saved::Full(self);
+            }
+            if Instant::now() >= deadline {
+                return Saved::Some(self);
+            }
+            self.writer.send(state.section(key));
+            self.left.pop();
+        }
+        self.writer.finish();
+        Saved::All
+    }
+}
+
+impl Fold {
+    fn section(&self, key: Key) -> Vec<u8> {
+        let count = |(&StreamKey(a, b), &count): (&StreamKey, &i64)| [a, b, count.cast_unsigned()];
+        match key {
+            Key::Viewers(range) => {
+                let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
+                part::section(key, self.presence.movements(range).map(row))
+            }
+            Key::Ids(minute, range) => {
+                part::section(key, self.duplicates.set(minute, range).iter().map(|&EventKey(a, b)| [a, b]))
+            }
+            Key::Shares(minute) => {
+                let row = |(&StreamKey(a, b), share): (&StreamKey, &Totals)| {
+                    let Totals { events, viewers, chats, cents } = *share;
+                    let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
+                    [a, b, events, viewers, chats, cents]
+                };
+                part::section(key, self.shares.of_windows()[&minute].iter().map(row))
+            }
+            Key::Steps(minute) => part::section(key, self.presence.steps()[&minute].iter().map(count)),
+            Key::Base => part::section(key, self.presence.base().iter().map(count)),
+        }
+    }
+
+    /// Takes up a worker's share of a checkpoint: the ranges that it owns now, and of what adds the parts that fall to it.
+    pub fn restore(&mut self, manifest: &Manifest, parts: &dyn Parts, worker: usize, workers: usize) -> io::Result<()> {
+        self.watermark = manifest.watermark;
+        self.presence.restore_first_open(manifest.watermark.map_or(Minute(0), Minute::first_open));
+        for &minute in &manifest.open {
+            self.shares.open(minute);
+        }
+        for written_by in 0..manifest.parts.len() {
+            let mine = |key| match key {
+                Key::Viewers(range) | Key::Ids(_, range) => owner(range, workers) == worker,
+                Key::Shares(_) | Key::Steps(_) | Key::Base => written_by % workers == worker,
+            };
+            if !part_matters(written_by, manifest.parts.len(), worker, workers) {
+                continue;
+            }
+            let part = io::BufReader::with_capacity(1 << 18, parts.open(manifest.id, written_by)?);
+            part::read(part, manifest.id, written_by, mine, |key, rows| self.take_up(key, rows))?;
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, key: Key, rows: part::Rows<'_>) -> io::Result<()> {
+        let count = |[a, b, count]: [u64; 3]| (StreamKey(a, b), count.cast_signed());
+        match key {
+            Key::Viewers(range) => {
+                let movement = |[a, b, moved]: [u64; 3]| (ViewerKey(a, b), Moved(moved));
+                self.presence.restore_movements(range, rows.of()?.map(movement));
+            }
+            Key::Ids(minute, range) => {
+                self.duplicates.restore(minute, range, rows.of()?.map(|[a, b]: [u64; 2]| EventKey(a, b)));
+            }
+            Key::Shares(minute) => {
+                let share = |[a, b, totals @ ..]: [u64; 6]| {
+                    let [events, viewers, chats, cents] = totals.map(u64::cast_signed);
+                    (StreamKey(a, b), Totals { events, viewers, chats, cents })
+                };
+                self.shares.restore(minute, rows.of()?.map(share));
+            }
+            Key::Steps(minute) => self.presence.restore_steps(minute, rows.of()?.map(count)),
+            Key::Base => self.presence.restore_base(rows.of()?.map(count)),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a part has anything for a worker: ranges that it owns now, or what adds.
+fn part_matters(written_by: usize, writers: usize, worker: usize, workers: usize) -> bool {
+    let owned_then_and_now = |range| owner(range, writers) == written_by && owner(range, workers) == worker;
+    written_by % workers == worker || (0..RANGES).any(owned_then_and_now)
+}
