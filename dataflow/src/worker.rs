@@ -172,7 +172,7 @@ impl Loop {
     /// Tells the sink which parts of checkpoints are on the disk.
     fn give_notice(&mut self) {
         for notice in self.notices.try_iter() {
-            self.ending.noticed = notice.number;
+            self.ending.noticed = self.ending.noticed.max(notice.number);
             self.senders.changes.send(Change::Part(notice));
         }
     }
