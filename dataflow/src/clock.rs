@@ -1,5 +1,6 @@
 //! The clocks that the pipeline reads: the wall clock, or one that a test moves.
 
+use crate::background::Script;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,8 @@ pub enum Clock {
         /// Microseconds per reading.
         step: i64,
     },
+    /// A simulation's clock; who reads it waits until the simulation lets it go on.
+    Scripted(Arc<dyn Script>),
 }
 
 impl Clock {
@@ -28,6 +31,14 @@ impl Clock {
                 Err(_) => Micros(0),
             },
             Clock::Manual { now, step } => Micros(now.fetch_add(*step, Ordering::Relaxed)),
+            Clock::Scripted(script) => Micros(script.now()),
+        }
+    }
+
+    /// The calling worker reads the clock no more.
+    pub fn leave(&self) {
+        if let Clock::Scripted(script) = self {
+            script.leave();
         }
     }
 
@@ -38,6 +49,10 @@ impl Clock {
             Clock::Manual { now, .. } => {
                 now.fetch_add(i64::try_from(nap.as_micros()).unwrap_or(0), Ordering::Relaxed);
                 nap.min(Duration::from_micros(20))
+            }
+            Clock::Scripted(script) => {
+                script.now();
+                Duration::ZERO
             }
         }
     }

@@ -1,12 +1,13 @@
 //! A run from its plan to its end: the workers, their dataflows, the commit thread.
 
 use crate::Slice;
+use crate::background::Background;
 use crate::checkpoint::Parts;
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
 use crate::decode::Decoder;
-use crate::fold::Fold;
 use crate::fold::snapshot::Saver;
+use crate::fold::{Fold, Stints};
 use crate::pipeline::{self, Inputs, State};
 use crate::plan::{self, Plan, PlanError, Wish};
 use crate::reader::{Desk, Reader, Tally};
@@ -48,6 +49,10 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// The clock.
     pub clock: Clock,
+    /// Where commits and checkpoints are written.
+    pub background: Background,
+    /// How long a worker folds at once.
+    pub stints: Stints,
 }
 
 /// Why a run ended other than cleanly.
@@ -85,7 +90,8 @@ pub fn run(
     let base = options.clock.now();
     let settled = Arc::new(Settled::default());
     let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
-    let (committer, commit_thread) = Committer::start(store, keeper, Arc::clone(control), Arc::clone(metrics));
+    let (committer, commit_thread) =
+        Committer::start(store, keeper, Arc::clone(control), Arc::clone(metrics), &options.background);
     let committer = Mutex::new(Some(committer));
     let launch = {
         let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));
@@ -95,6 +101,7 @@ pub fn run(
             } else {
                 None
             };
+            let _leaving = Leaving(&options.clock);
             work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
         }
     };
@@ -104,10 +111,19 @@ pub fn run(
             control.fail(format!("a worker panicked: {panic}"));
         }
     }
-    if commit_thread.join().is_err() {
+    if !commit_thread.join() {
         control.fail("the commit thread panicked".to_owned());
     }
     control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+}
+
+/// Tells the clock when a worker is over, however it ends.
+struct Leaving<'a>(&'a Clock);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// The plan, once log and store are there; none if the run is stopped while it waits.
@@ -187,7 +203,9 @@ fn work(
             fence: plan.fence,
             worker: worker.index(),
             notices: notify,
+            background: options.background.clone(),
         },
+        stints: options.stints,
         resume: Resume {
             watermark: plan.watermark,
             names: plan.names.clone(),

@@ -1,7 +1,9 @@
 //! The command line of `tidemark-dataflow`; each doc comment is its help text.
 
+use crate::background::Background;
 use crate::clock::Clock;
 use crate::cluster::Options;
+use crate::fold::Stints;
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
@@ -144,6 +146,8 @@ impl RunArgs {
             patience: self.wait,
             checkpoint_every: self.checkpoint_every,
             clock: Clock::System,
+            background: Background::Threads,
+            stints: Stints::default(),
         })
     }
 }

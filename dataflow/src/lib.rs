@@ -13,7 +13,7 @@
 //!
 //! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
-//! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`]; [`telemetry`]
+//! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
 //!
 //! Invariants:
@@ -27,6 +27,7 @@
 //! 6. A record's fault is data and is kept; the world's fault is retried, with a bound, or ends the run with one clear line.
 
 pub mod admit;
+pub mod background;
 pub mod checkpoint;
 pub mod clock;
 pub mod cluster;

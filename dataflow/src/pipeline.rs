@@ -2,7 +2,7 @@
 
 use crate::Slice;
 use crate::fold::snapshot::Saver;
-use crate::fold::{self, Admitted, Fold};
+use crate::fold::{self, Admitted, Fold, Stints};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Change, Resume};
 use crate::views;
@@ -34,6 +34,8 @@ pub struct State {
     pub fold: Fold,
     /// Begins the worker's parts of checkpoints.
     pub saver: Saver,
+    /// How long it folds at once.
+    pub stints: Stints,
     /// What the sink goes on from.
     pub resume: Resume,
     /// Worker 0's commit thread.
@@ -45,7 +47,7 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Pro
     let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
-    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver).as_collection();
+    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints).as_collection();
     let rows = views::minute_metrics(shares);
 
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));

@@ -139,7 +139,9 @@ fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Resul
             serde_json::from_value(value.clone()).map_err(|error| format!("progress.checkpoints: {error}"))?;
         match manifest.check(parts, &next_offsets) {
             Ok(()) => usable.push(manifest),
-            Err(error) => tracing::error!(checkpoint = %manifest.id, error, "a checkpoint cannot be used; trying what was before it"),
+            Err(error) => {
+                tracing::error!(checkpoint = %manifest.id, error, "a checkpoint cannot be used; trying what was before it")
+            }
         }
     }
     Ok(usable)
@@ -173,12 +175,7 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
 }
 
 /// Never silently lose: what the store expects must still be in the log.
-fn check_offsets(
-    stored: &Stored,
-    checkpoint: Option<&Manifest>,
-    description: &Description,
-    topic: &str,
-) -> Result<(), String> {
+fn check_offsets(stored: &Stored, checkpoint: Option<&Manifest>, description: &Description, topic: &str) -> Result<(), String> {
     for (partition, &(start, next)) in &stored.partitions {
         let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(partition));
         let start = read_to.map_or(start, |read_to| read_to.next_offset);

@@ -126,10 +126,10 @@ impl Loop {
         if let Err(error) = self.turns(worker) {
             self.control.fail(format!("source: {error}"));
         }
-        let Loop { senders, control, .. } = self;
+        let Loop { senders, control, pace, .. } = self;
         drop(senders);
         while worker.has_dataflows() && control.failure().is_none() {
-            worker.step_or_park(Some(NAP));
+            worker.step_or_park(Some(pace.clock.sleep(NAP)));
         }
         if control.failure().is_some() {
             drop_dataflows(worker);
@@ -144,8 +144,8 @@ impl Loop {
             self.in_flight.forget_committed(&self.probe);
             let now = self.pace.clock.now();
             self.give_notice();
-            // Who has nothing to read any more need not wait for the slice's time to be over.
-            let due = if self.ending.said { slice + 1 } else { self.pace.slice_of(now) };
+            // When nobody reads any more, nobody need wait for the slice's time to be over.
+            let due = self.pace.slice_of(now).max(if self.known.borrow().ended() { slice + 1 } else { slice });
             if due > slice && self.in_flight.slices.len() < MOST_SLICES {
                 let over = self.has_ended();
                 self.close_slice(slice, now, first_worker)?;

@@ -4,7 +4,7 @@
 //! worker 0's loop: it is time ──mark──▶ watermark operator ──broadcast──▶ every fold, at slice S
 //!                                                                           │ saves piece by piece, before it takes S + 1
 //!                                                                           ▼
-//!                                              a thread per worker and checkpoint writes a part, and has it on the disk
+//!                                              a task per worker and checkpoint writes a part, and has it on the disk
 //!                                                                           │ notice
 //!      store: progress.checkpoints ◀──fenced commit── sink ◀──────── whichever slice is open then
 //! ```
@@ -15,7 +15,7 @@
 //!
 //! - [`manifest`]: what a commit says of a checkpoint, and which one a restart uses
 //! - [`part`]: the form of a part, and its reader
-//! - [`writer`]: the thread that writes one
+//! - [`writer`]: the task that writes one
 //! - [`schedule`]: when the next one is due
 //! - [`directory`] and [`memory`]: where parts are
 
@@ -76,7 +76,7 @@ pub trait Parts: Send + Sync {
 }
 
 /// A part that is being written.
-pub trait PartFile: Write {
+pub trait PartFile: Write + Send {
     /// Has it on the disk: after this it is there whatever happens.
     fn persist(self: Box<Self>) -> std::io::Result<()>;
 }
@@ -92,7 +92,9 @@ pub fn clean(parts: &dyn Parts, pipeline: u32, kept: &[Manifest], newest: Option
             for id in ids.into_iter().filter(superfluous) {
                 match parts.remove(id) {
                     Ok(()) => tracing::debug!(checkpoint = %id, "removed a checkpoint that is not needed any more"),
-                    Err(error) => tracing::warn!(checkpoint = %id, %error, "cannot remove a checkpoint that is not needed any more"),
+                    Err(error) => {
+                        tracing::warn!(checkpoint = %id, %error, "cannot remove a checkpoint that is not needed any more")
+                    }
                 }
             }
         }

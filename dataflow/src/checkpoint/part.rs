@@ -186,7 +186,8 @@ mod tests {
             read(bytes, id, worker, |_| true, take).map(|()| found)
         };
         let found = all(&bytes, 1).unwrap();
-        let expected = keys.into_iter().zip(0u64..).map(|(key, rows)| (key, (0..rows).map(|row| [row, rows]).collect::<Vec<_>>()));
+        let expected =
+            keys.into_iter().zip(0u64..).map(|(key, rows)| (key, (0..rows).map(|row| [row, rows]).collect::<Vec<_>>()));
         assert_eq!(found, expected.collect::<Vec<_>>());
         assert!(all(&bytes, 0).is_err(), "another worker's part");
         for length in 0..bytes.len() {

@@ -60,8 +60,49 @@ pub type RowKey = (StreamKey, Minute);
 /// A share of a row that changed: data, time, difference.
 pub type Share = (RowKey, Slice, Totals);
 
-/// After this long an activation leaves the rest to the next one, so that the worker can turn to its source and its peers.
-const ACTIVATION: Duration = Duration::from_millis(4);
+/// How much an activation does before it leaves the rest to the next one, so that the worker can turn to its source and its peers.
+#[derive(Clone, Copy, Debug)]
+pub enum Stints {
+    /// As much as this time allows.
+    Time(Duration),
+    /// So many batches of events or pieces of a snapshot.
+    Steps(u32),
+}
+
+impl Default for Stints {
+    fn default() -> Stints {
+        Stints::Time(Duration::from_millis(4))
+    }
+}
+
+/// What is left of an activation.
+pub enum Stint {
+    /// Until then.
+    Until(Instant),
+    /// So many steps.
+    Steps(u32),
+}
+
+impl Stint {
+    fn new(stints: Stints, started: Instant) -> Stint {
+        match stints {
+            Stints::Time(time) => Stint::Until(started + time),
+            Stints::Steps(steps) => Stint::Steps(steps),
+        }
+    }
+
+    /// Whether the next step is for the next activation.
+    fn is_over(&mut self) -> bool {
+        match self {
+            Stint::Until(deadline) => Instant::now() >= *deadline,
+            Stint::Steps(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+        }
+    }
+}
+
 /// When to look again whether the thread that writes a checkpoint has room.
 const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 
@@ -82,6 +123,7 @@ pub fn shares<'scope>(
     watermarks: StreamVec<'scope, Slice, Watermark>,
     mut state: Fold,
     saver: Saver,
+    stints: Stints,
 ) -> StreamVec<'scope, Slice, Share> {
     type Builder = CapacityContainerBuilder<Vec<Share>>;
     let scope = events.scope();
@@ -111,7 +153,7 @@ pub fn shares<'scope>(
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
                 input.watermarks.extend(data.flat_map(|batch| batch.drain(..)));
             });
-            let deadline = started + ACTIVATION;
+            let mut stint = Stint::new(stints, started);
             loop {
                 stage = match std::mem::replace(&mut stage, Stage::Waiting) {
                     Stage::Waiting => {
@@ -125,7 +167,7 @@ pub fn shares<'scope>(
                         if let Some(batch) = batches.next() {
                             state.fold(batch);
                             stage = Stage::Folding(capability, batches, request);
-                            if Instant::now() < deadline {
+                            if !stint.is_over() {
                                 continue;
                             }
                             activator.activate();
@@ -138,11 +180,13 @@ pub fn shares<'scope>(
                         if !closed.is_empty() {
                             let next = slice + 1;
                             let capability = capability.delayed(&next);
-                            output.session(&capability).give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
+                            output
+                                .session(&capability)
+                                .give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
                         }
                         request.map_or(Stage::Waiting, |request| Stage::Saving(saver.begin(&state, &request)))
                     }
-                    Stage::Saving(snapshot) => match snapshot.save(&state, deadline) {
+                    Stage::Saving(snapshot) => match snapshot.save(&state, &mut stint) {
                         Saved::All => Stage::Waiting,
                         Saved::Some(snapshot) => {
                             stage = Stage::Saving(snapshot);

@@ -3,7 +3,9 @@
 //! The next slice is not begun before everything is saved, so nothing that is saved can change meanwhile. That takes a few
 //! nanoseconds a viewer, spread over activations of bounded length, and what is saved goes to a thread that writes it.
 
-use super::{Fold, Totals};
+use super::presence::Moved;
+use super::{Fold, Stint, Totals};
+use crate::background::Background;
 use crate::checkpoint::part::{self, Key};
 use crate::checkpoint::writer::PartWriter;
 use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
@@ -12,10 +14,7 @@ use crate::watermark::Request;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
 use tidemark_model::Minute;
-
-use super::presence::Moved;
 
 /// Begins snapshots: what a worker needs for its part of a checkpoint.
 pub struct Saver {
@@ -29,13 +28,15 @@ pub struct Saver {
     pub worker: usize,
     /// Where notice is given of parts that are on the disk.
     pub notices: Sender<PartNotice>,
+    /// Where they are written.
+    pub background: Background,
 }
 
 impl Saver {
     /// Begins to save the state as it is now. It must not change until [`Snapshot::save`] has said that it is done.
     pub fn begin(&self, state: &Fold, request: &Request) -> Snapshot {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
-        let writer = PartWriter::start(Arc::clone(&self.parts), id, self.worker, self.notices.clone());
+        let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
         let viewers = (0..RANGES).filter(|&range| state.presence.has_viewers(range)).map(Key::Viewers);
         let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
         let shares = state.shares.of_windows().keys().map(|&minute| Key::Shares(minute));
@@ -62,17 +63,17 @@ pub enum Saved {
 }
 
 impl Snapshot {
-    /// Saves on, until the deadline.
-    pub fn save(mut self, state: &Fold, deadline: Instant) -> Saved {
+    /// Saves on, until the stint is over.
+    pub fn save(mut self, state: &Fold, stint: &mut Stint) -> Saved {
         while let Some(&key) = self.left.last() {
             if !self.writer.has_room() {
                 return Saved::Full(self);
             }
-            if Instant::now() >= deadline {
-                return Saved::Some(self);
-            }
             self.writer.send(state.section(key));
             self.left.pop();
+            if stint.is_over() {
+                return Saved::Some(self);
+            }
         }
         self.writer.finish();
         Saved::All

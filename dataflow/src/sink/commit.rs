@@ -2,6 +2,7 @@
 
 use super::{Commit, Store, StoreError};
 use crate::Slice;
+use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Parts};
 use crate::run::Control;
@@ -9,7 +10,6 @@ use crate::telemetry::Metrics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 
@@ -48,12 +48,16 @@ impl Committer {
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
-    ) -> (Committer, JoinHandle<()>) {
+        background: &Background,
+    ) -> (Committer, Started) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let thread = Thread { store, slices, shared: Arc::clone(&shared), keeper, control, metrics };
-        let handle = std::thread::Builder::new().name("commit".to_owned()).spawn(move || thread.run());
-        (Committer { queue, shared }, handle.expect("the system can start a thread"))
+        let last_check = Instant::now();
+        let background = background.clone();
+        let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
+        let mut thread = Thread { store, slices, shared: queue_end, keeper, control, metrics, background, last_check };
+        let started = to_start.start("commit", Box::new(move |wait| thread.step(wait)));
+        (Committer { queue, shared }, started)
     }
 
     /// Has the sink operator scheduled whenever slices are acknowledged.
@@ -103,26 +107,30 @@ struct Thread {
     keeper: Keeper,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
+    background: Background,
+    /// When it was last found out whether this run was fenced off; each commit finds it out too.
+    last_check: Instant,
 }
 
 impl Thread {
-    fn run(mut self) {
-        loop {
-            match self.slices.recv_timeout(CHECK_FENCE_EVERY) {
-                Ok(first) => {
-                    let (slice, commit, slices) = self.gather(first);
-                    if let Err(error) = self.write(&commit) {
-                        return self.control.fail(error);
-                    }
-                    self.acknowledge(slice, slices);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let checked = self.with_patience(|store| store.check_fence());
-                    if let Err(error) = checked {
-                        return self.control.fail(error);
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
+    fn step(&mut self, wait: Duration) -> Step {
+        let outcome = match self.slices.recv_timeout(wait) {
+            Ok(first) => {
+                let (slice, commit, slices) = self.gather(first);
+                self.write(&commit).map(|()| self.acknowledge(slice, slices))
+            }
+            Err(RecvTimeoutError::Timeout) if self.last_check.elapsed() < CHECK_FENCE_EVERY => Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                self.last_check = Instant::now();
+                self.with_patience(|store| store.check_fence())
+            }
+            Err(RecvTimeoutError::Disconnected) => return Step::Done,
+        };
+        match outcome {
+            Ok(()) => Step::Again,
+            Err(error) => {
+                self.control.fail(error);
+                Step::Done
             }
         }
     }
@@ -142,6 +150,7 @@ impl Thread {
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         let epoch = self.with_patience(|store| store.commit(commit))?;
+        self.last_check = Instant::now();
         self.metrics.committed(epoch, commit);
         self.keeper.committed(epoch, commit);
         Ok(())
@@ -159,7 +168,7 @@ impl Thread {
             };
             self.metrics.commit_retries.inc();
             tracing::warn!(error, pause_ms = pause.as_millis(), "the store failed; trying again, the sources are held back");
-            if self.control.wait_unless_failed(pause) {
+            if self.control.wait_unless_failed(self.background.pause(pause)) {
                 return Err("ended while waiting for the store".to_owned());
             }
             pause = (pause * 2).min(PAUSES.1);

@@ -38,6 +38,8 @@ pub struct Tables {
     fence: i64,
     fingerprint: Option<String>,
     hash_key: [u8; 16],
+    /// The hash key, where a test must have the same one each time.
+    pub given_hash_key: Option<[u8; 16]>,
     starts: BTreeMap<i32, i64>,
     /// `progress.checkpoints`.
     pub checkpoints: Vec<Manifest>,
@@ -48,6 +50,8 @@ pub struct Tables {
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
     fence: i64,
+    /// The last commit that this run knows of.
+    epoch: i64,
 }
 
 impl MemoryStore {
@@ -72,7 +76,7 @@ impl Store for MemoryStore {
         }
         let mut changed = tables.clone();
         if changed.fingerprint.is_none() {
-            changed.hash_key = begin.hash_key;
+            changed.hash_key = changed.given_hash_key.unwrap_or(begin.hash_key);
             changed.fingerprint = Some(begin.fingerprint.clone());
         }
         for (&partition, &start) in &begin.start_offsets {
@@ -104,6 +108,7 @@ impl Store for MemoryStore {
         };
         check(&stored).map_err(StoreError::Fatal)?;
         self.fence = changed.fence;
+        self.epoch = changed.epoch;
         *tables = changed;
         Ok(stored)
     }
@@ -111,6 +116,11 @@ impl Store for MemoryStore {
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
         let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
         self.fenced(&tables)?;
+        if tables.epoch > self.epoch {
+            // An earlier attempt was applied after all, although its outcome was not heard.
+            self.epoch = tables.epoch;
+            return Ok(self.epoch);
+        }
         let epoch = tables.epoch + 1;
         for (&(minute, _), row) in &commit.rows {
             let mut new = StoredRow {
@@ -138,6 +148,8 @@ impl Store for MemoryStore {
         tables.watermark = tables.watermark.max(commit.watermark);
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
+        drop(tables);
+        self.epoch = epoch;
         Ok(epoch)
     }
 

@@ -1,7 +1,7 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
-use ::postgres::types::{FromSql, Json, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
+use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Transaction};
 use std::collections::BTreeMap;
 use std::error::Error;

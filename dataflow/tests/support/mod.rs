@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
+use tidemark_dataflow::background::Background;
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
+use tidemark_dataflow::fold::Stints;
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::plan::{StartingOffsets, Wish};
 use tidemark_dataflow::rules::Rules;
@@ -49,6 +51,8 @@ impl Setup {
             patience: Duration::ZERO,
             checkpoint_every: self.checkpoint_every,
             clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
+            background: Background::Threads,
+            stints: Stints::default(),
         }
     }
 

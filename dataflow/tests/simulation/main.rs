@@ -1,0 +1,202 @@
+//! Crashes and faults, simulated: the production loop on in-memory twins of log, store and checkpoints. A seed decides everything,
+//! the order of threads too, so a seed that fails fails again.
+//!
+//! In one schedule a pipeline is run several times, with other numbers of workers, over a log that grows. Runs crash at any turn,
+//! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
+//! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions lose their leader. Every commit
+//! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
+//! the end.
+//!
+//! `TIDEMARK_SIMULATIONS=FIRST..END` chooses the seeds.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod script;
+
+use faults::{Chance, FaultyLog, FaultyParts, FaultyStore, Judge, damage};
+use rand::RngExt;
+use script::{End, Simulation};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use support::random::{NOW, Random, pick};
+use support::{Setup, Watchdog};
+use tidemark_dataflow::background::Background;
+use tidemark_dataflow::checkpoint::memory::MemoryParts;
+use tidemark_dataflow::clock::Clock;
+use tidemark_dataflow::cluster::{self, Options, RunError};
+use tidemark_dataflow::fold::Stints;
+use tidemark_dataflow::rules::Rules;
+use tidemark_dataflow::sink::memory::MemoryStore;
+use tidemark_dataflow::source::memory::{MemoryLog, Stored};
+use tidemark_dataflow::telemetry::Metrics;
+
+/// What all runs of one schedule share.
+#[derive(Clone)]
+struct World {
+    rules: Rules,
+    log: MemoryLog,
+    /// Records that are still to be written, in their order.
+    unwritten: Arc<Mutex<VecDeque<(i32, Stored)>>>,
+    store: MemoryStore,
+    parts: MemoryParts,
+    judge: Judge,
+    /// The clock when the last run ended.
+    now: i64,
+}
+
+impl World {
+    fn new(random: &mut Random) -> World {
+        let rules = random.rules();
+        let partitions = i32::try_from(1 + random.below(4)).unwrap();
+        let most = if random.one_in(10) { 800 } else { 150 };
+        let mut unwritten = VecDeque::new();
+        let mut records = random.log(partitions, most);
+        // In any mixture of the partitions.
+        while records.values().any(|records| !records.is_empty()) {
+            let partition = i32::try_from(random.below(usize::try_from(partitions).unwrap())).unwrap();
+            let records = records.get_mut(&partition).unwrap();
+            if !records.is_empty() {
+                unwritten.push_back((partition, records.remove(0)));
+            }
+        }
+        let log = MemoryLog::new((0..partitions).map(|partition| (partition, Vec::new())).collect());
+        let store = MemoryStore::default();
+        store.tables().given_hash_key = Some([random.random.random(); 16]);
+        let judge = Judge { log: log.clone(), rules, differences: Arc::default() };
+        let (parts, unwritten) = (MemoryParts::default(), Arc::new(Mutex::new(unwritten)));
+        World { rules, log, unwritten, store, parts, judge, now: NOW.0 }
+    }
+
+    /// Runs once, by a seed of its own.
+    fn run(&mut self, random: &mut Random, faults: bool, end: End) -> Result<(), RunError> {
+        let seed = random.random.random();
+        let chance = Chance::new(seed, faults);
+        let ends_by_itself = matches!(end, End::ByItself);
+        // Microseconds or seconds to a turn: with seconds, partitions fall idle.
+        let most_per_turn: u64 = *pick(&mut random.random, &[50, 20_000, 5_000_000]);
+        let turns_per_slice = *pick(&mut random.random, &[1, 3, 20]);
+        let setup = Setup {
+            rules: self.rules,
+            workers: *pick(&mut random.random, &[1, 1, 2, 3]),
+            slice: Duration::from_micros(most_per_turn / 2 * turns_per_slice),
+            most_per_read: *pick(&mut random.random, &[0, 1, 3, 17]),
+            now: NOW,
+            max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600])),
+            checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1_000_000, 60_000_000])),
+        };
+        let unwritten = Arc::clone(&self.unwritten);
+        let write_to = self.log.clone();
+        let pace = *pick(&mut random.random, &[1, 4, 30]);
+        let between_turns = move |random: &mut rand_xoshiro::Xoshiro256PlusPlus| {
+            if random.random_range(0..pace) == 0
+                && let Some((partition, record)) = unwritten.lock().unwrap().pop_front()
+            {
+                write_to.extend(BTreeMap::from([(partition, vec![Stored { offset: 0, ..record }])]));
+            }
+        };
+        if ends_by_itself {
+            let mut unwritten = self.unwritten.lock().unwrap();
+            unwritten.drain(..).for_each(|(partition, record)| {
+                self.log.extend(BTreeMap::from([(partition, vec![Stored { offset: 0, ..record }])]));
+            });
+        }
+        let simulation =
+            Simulation::new(seed, setup.workers, self.now, most_per_turn.cast_signed(), end, Box::new(between_turns));
+        let mut options: Options = setup.options();
+        options.wish.until_end = ends_by_itself;
+        options.clock = Clock::Scripted(simulation.clone());
+        options.background = Background::Scripted(simulation.clone());
+        options.stints = Stints::Steps(*pick(&mut random.random, &[1, 3, 1_000_000]));
+        let mut log = self.log.clone();
+        log.most_per_read = setup.most_per_read;
+        let log = Arc::new(FaultyLog { log, chance: chance.clone() });
+        let store = Box::new(FaultyStore { store: self.store.clone(), chance: chance.clone(), judge: self.judge.clone() });
+        let parts = Arc::new(FaultyParts { parts: self.parts.clone(), chance });
+        let (metrics, _) = Metrics::new();
+        let outcome = cluster::run(&options, log, store, parts, simulation.control(), &metrics);
+        self.now = simulation.clock();
+        if simulation.overran() {
+            let what =
+                format!("a run does not come to its end ({ends_by_itself}): {setup:?}, {:?}", self.store.tables().partitions);
+            self.judge.differences.lock().unwrap().push(what);
+        }
+        outcome
+    }
+
+    fn differences(&self) -> Vec<String> {
+        std::mem::take(&mut self.judge.differences.lock().unwrap())
+    }
+}
+
+/// One schedule; the differences, each with where it was seen.
+fn differences(seed: u64) -> Vec<String> {
+    let mut random = Random::new(seed);
+    let mut world = World::new(&mut random);
+    for run in 0..1 + random.below(5) {
+        let most_turns = *pick(&mut random.random, &[30, 300, 1_500]);
+        let turns = u64::try_from(1 + random.below(most_turns)).unwrap();
+        let end = match random.below(6) {
+            0 => End::Stop(turns),
+            1 => {
+                let (mut successor, mut random) = (world.clone(), Random::new(seed ^ 0x5eed_0000 ^ run as u64));
+                let successors_turns = u64::try_from(1 + random.below(300)).unwrap();
+                let meanwhile = move || {
+                    // In a thread of its own: the one that asks is a worker of the other run.
+                    let run = move || drop(successor.run(&mut random, true, End::Crash(successors_turns)));
+                    std::thread::spawn(run).join().unwrap();
+                };
+                End::Zombie { turns, meanwhile: Box::new(meanwhile), more: 200 }
+            }
+            _ => End::Crash(turns),
+        };
+        let stops = matches!(end, End::Stop(_));
+        let outcome = world.run(&mut random, true, end);
+        if stops && let Err(error) = outcome {
+            return vec![format!("seed {seed}, run {run}: a run that was stopped says: {error}")];
+        }
+        let chance = Chance::new(random.random.random(), true);
+        if chance.one_in(8) {
+            damage(&world.parts, &chance);
+        }
+        let found = world.differences();
+        if !found.is_empty() {
+            return [vec![format!("seed {seed}, run {run}")], found].concat();
+        }
+    }
+    if let Err(error) = world.run(&mut random, false, End::ByItself) {
+        return [vec![format!("seed {seed}, last run: {error}")], world.differences()].concat();
+    }
+    let tables = world.store.tables().clone();
+    world.judge.tables(&tables);
+    let mut found = world.differences();
+    if !found.is_empty() {
+        found.insert(0, format!("seed {seed}, at the end"));
+    }
+    found
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("TIDEMARK_SIMULATIONS") else { return 0..500 };
+    let (first, end) = text.split_once("..").expect("TIDEMARK_SIMULATIONS=FIRST..END");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
+
+#[test]
+fn no_crash_and_no_fault_changes_a_number() {
+    let mut failed = Vec::new();
+    for seed in seeds() {
+        let watchdog = Watchdog::start(seed);
+        let differences = differences(seed);
+        drop(watchdog);
+        if !differences.is_empty() {
+            eprintln!("{}", differences[..differences.len().min(12)].join("\n  "));
+            failed.push(seed);
+        }
+        assert!(failed.len() < 5, "seeds {failed:?} differ");
+    }
+    assert!(failed.is_empty(), "seeds {failed:?} differ");
+}

@@ -1,0 +1,220 @@
+//! One thread runs at a time: which worker takes the next turn, when tasks make their steps, when time passes and when it ends,
+//! all by the seed.
+
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+use tidemark_dataflow::background::{Script, Step, Task};
+use tidemark_dataflow::run::Control;
+
+/// How a run ends.
+pub enum End {
+    /// As by `kill -9`, after so many turns.
+    Crash(u64),
+    /// As by SIGTERM, after so many turns.
+    Stop(u64),
+    /// It holds still after so many turns while something else happens, goes on for so many, and then crashes.
+    Zombie { turns: u64, meanwhile: Box<dyn FnOnce() + Send>, more: u64 },
+    /// When it has reached the end.
+    ByItself,
+}
+
+/// What happens between two turns, besides.
+pub type BetweenTurns = Box<dyn FnMut(&mut Xoshiro256PlusPlus) + Send>;
+
+/// The script of one run.
+pub struct Simulation {
+    stage: Mutex<Stage>,
+    changed: Condvar,
+    control: OnceLock<Arc<Control>>,
+    over: AtomicBool,
+    overrun: AtomicBool,
+}
+
+/// A run that is to end by itself ends long before.
+const MOST_TURNS: u64 = 100_000;
+
+struct Stage {
+    random: Xoshiro256PlusPlus,
+    now: i64,
+    /// Microseconds that pass with a turn, at most.
+    most_per_turn: i64,
+    turns: u64,
+    end: End,
+    between_turns: BetweenTurns,
+    tasks: Vec<Task>,
+    /// Of each worker, whether it waits for its turn; `None` once it has left.
+    waiting: Vec<Option<bool>>,
+    running: Option<usize>,
+}
+
+impl std::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Simulation")
+    }
+}
+
+impl Simulation {
+    pub fn new(
+        seed: u64,
+        workers: usize,
+        now: i64,
+        most_per_turn: i64,
+        end: End,
+        between_turns: BetweenTurns,
+    ) -> Arc<Simulation> {
+        let stage = Stage {
+            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+            now,
+            most_per_turn,
+            turns: 0,
+            end,
+            between_turns,
+            tasks: Vec::new(),
+            waiting: vec![Some(false); workers],
+            running: None,
+        };
+        Arc::new(Simulation {
+            stage: Mutex::new(stage),
+            changed: Condvar::new(),
+            control: OnceLock::new(),
+            over: AtomicBool::new(false),
+            overrun: AtomicBool::new(false),
+        })
+    }
+
+    /// What the run is stopped by.
+    pub fn control(&self) -> &Arc<Control> {
+        self.control.get_or_init(Arc::default)
+    }
+
+    /// The clock's reading, without waiting for a turn.
+    pub fn clock(&self) -> i64 {
+        self.lock().now
+    }
+
+    /// Whether it had to be ended because it did not end.
+    pub fn overran(&self) -> bool {
+        self.overrun.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().expect("no worker panics while it holds the stage")
+    }
+
+    /// Nothing is done any more: what is not in the store or on the disk now is gone.
+    fn crash(&self, stage: &mut Stage) {
+        self.over.store(true, Ordering::Release);
+        stage.tasks.clear();
+        self.control().fail("a simulated crash".to_owned());
+    }
+
+    fn next_turn(&self, stage: &mut Stage) {
+        stage.turns += 1;
+        stage.now += stage.random.random_range(1..=stage.most_per_turn);
+        for _ in 0..stage.random.random_range(0..4) {
+            stage.step_a_task();
+        }
+        let Stage { random, between_turns, .. } = stage;
+        between_turns(random);
+        match &mut stage.end {
+            End::Crash(turns) if stage.turns >= *turns => return self.crash(stage),
+            End::Stop(turns) if stage.turns >= *turns => {
+                self.control().stop();
+                stage.end = End::ByItself;
+            }
+            End::Zombie { turns, .. } if stage.turns >= *turns => {
+                let crash = stage.turns;
+                let End::Zombie { meanwhile, more, .. } = std::mem::replace(&mut stage.end, End::ByItself) else {
+                    unreachable!()
+                };
+                stage.end = End::Crash(crash + more);
+                meanwhile();
+            }
+            _ => {}
+        }
+        if stage.turns > MOST_TURNS {
+            self.crash(stage);
+            return self.overrun.store(true, Ordering::Release);
+        }
+        let ready: Vec<usize> = (0..stage.waiting.len()).filter(|&worker| stage.waiting[worker].is_some()).collect();
+        stage.running = Some(ready[stage.random.random_range(0..ready.len())]);
+    }
+}
+
+impl Stage {
+    fn step_a_task(&mut self) {
+        if self.tasks.is_empty() {
+            return;
+        }
+        let at = self.random.random_range(0..self.tasks.len());
+        if self.tasks[at](Duration::ZERO) == Step::Done {
+            drop(self.tasks.remove(at));
+        }
+    }
+}
+
+/// The index of the calling worker, from the name that timely gives its threads.
+fn this_worker() -> Option<usize> {
+    std::thread::current().name()?.strip_prefix("timely:work-")?.parse().ok()
+}
+
+impl Script for Simulation {
+    fn now(&self) -> i64 {
+        let mut stage = self.lock();
+        let Some(me) = this_worker().filter(|_| !self.over.load(Ordering::Acquire)) else { return stage.now };
+        if stage.running == Some(me) {
+            stage.running = None;
+        }
+        stage.waiting[me] = Some(true);
+        loop {
+            let all_wait = stage.waiting.iter().flatten().all(|&waits| waits);
+            if stage.running.is_none() && all_wait {
+                self.next_turn(&mut stage);
+                self.changed.notify_all();
+            }
+            if self.over.load(Ordering::Acquire) {
+                return stage.now;
+            }
+            if stage.running == Some(me) {
+                stage.waiting[me] = Some(false);
+                return stage.now;
+            }
+            stage = self.changed.wait(stage).expect("no worker panics while it holds the stage");
+        }
+    }
+
+    fn leave(&self) {
+        let mut stage = self.lock();
+        if let Some(me) = this_worker() {
+            stage.waiting[me] = None;
+            if stage.running == Some(me) {
+                stage.running = None;
+            }
+        }
+        let all_wait = stage.waiting.iter().flatten().all(|&waits| waits);
+        if !self.over.load(Ordering::Acquire) && stage.running.is_none() && all_wait && stage.waiting.iter().any(Option::is_some)
+        {
+            self.next_turn(&mut stage);
+        }
+        self.changed.notify_all();
+    }
+
+    fn start(&self, task: Task) {
+        // A worker that starts one has the turn, so the order of tasks is the seed's too.
+        self.lock().tasks.push(task);
+    }
+
+    fn finish(&self) {
+        let mut stage = self.lock();
+        for _ in 0..1_000_000 {
+            if stage.tasks.is_empty() {
+                return;
+            }
+            stage.step_a_task();
+        }
+        panic!("tasks do not come to their end");
+    }
+}
