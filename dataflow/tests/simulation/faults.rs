@@ -5,10 +5,12 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::checkpoint::{Id, PartFile, Parts};
 use tidemark_dataflow::rules::Rules;
+use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
@@ -90,6 +92,23 @@ pub struct FaultyStore {
     pub store: MemoryStore,
     pub chance: Chance,
     pub judge: Judge,
+    /// Crashes the run.
+    pub crash: Arc<AtomicBool>,
+    pub control: Arc<Control>,
+}
+
+impl FaultyStore {
+    /// The outcome of a commit is not heard, perhaps because the process is killed just then.
+    fn fails(&self, what: &str) -> Result<(), StoreError> {
+        if !self.chance.fault(10) {
+            return Ok(());
+        }
+        if self.chance.one_in(4) {
+            self.crash.store(true, Ordering::Release);
+            self.control.fail("a simulated crash while committing".to_owned());
+        }
+        Err(StoreError::Transient(format!("simulated: {what}")))
+    }
 }
 
 impl Store for FaultyStore {
@@ -98,9 +117,7 @@ impl Store for FaultyStore {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
-        if self.chance.fault(12) {
-            return Err(StoreError::Transient("simulated: it was not applied".to_owned()));
-        }
+        self.fails("it was not applied")?;
         let before = self.store.tables().clone();
         let epoch = self.store.commit(commit)?;
         let after = self.store.tables().clone();
@@ -110,9 +127,7 @@ impl Store for FaultyStore {
                 self.judge.tables(&after);
             }
         }
-        if self.chance.fault(12) {
-            return Err(StoreError::Transient("simulated: it was applied".to_owned()));
-        }
+        self.fails("it was applied")?;
         Ok(epoch)
     }
 

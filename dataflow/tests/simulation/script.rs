@@ -31,6 +31,7 @@ pub struct Simulation {
     control: OnceLock<Arc<Control>>,
     over: AtomicBool,
     overrun: AtomicBool,
+    crash_in_step: Arc<AtomicBool>,
 }
 
 /// A run that is to end by itself ends long before.
@@ -82,6 +83,7 @@ impl Simulation {
             control: OnceLock::new(),
             over: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
+            crash_in_step: Arc::default(),
         })
     }
 
@@ -93,6 +95,11 @@ impl Simulation {
     /// The clock's reading, without waiting for a turn.
     pub fn clock(&self) -> i64 {
         self.lock().now
+    }
+
+    /// Set in a step of a task, it crashes the run at the end of that step.
+    pub fn crash_in_step(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.crash_in_step)
     }
 
     /// Whether it had to be ended because it did not end.
@@ -116,6 +123,9 @@ impl Simulation {
         stage.now += stage.random.random_range(1..=stage.most_per_turn);
         for _ in 0..stage.random.random_range(0..4) {
             stage.step_a_task();
+            if self.crash_in_step.load(Ordering::Acquire) {
+                return self.crash(stage);
+            }
         }
         let Stage { random, between_turns, .. } = stage;
         between_turns(random);
@@ -214,6 +224,9 @@ impl Script for Simulation {
                 return;
             }
             stage.step_a_task();
+            if self.crash_in_step.load(Ordering::Acquire) {
+                return self.crash(&mut stage);
+            }
         }
         panic!("tasks do not come to their end");
     }
