@@ -11,7 +11,8 @@
 //!
 //! and what holds them together:
 //!
-//! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run
+//! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run;
+//!   [`net`]: several processes as one
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
 //!
@@ -32,6 +33,7 @@ pub mod config;
 pub mod decode;
 pub mod fold;
 pub mod keys;
+pub mod net;
 pub mod oracle;
 pub mod pipeline;
 pub mod plan;

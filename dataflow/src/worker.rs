@@ -62,6 +62,8 @@ pub struct Pace {
     pub slice: i64,
     /// How far a partition may be ahead of the pipeline's watermark, in microseconds.
     pub max_ahead: i64,
+    /// Workers of this process, who share its bounds.
+    pub workers: usize,
     /// End once all partitions have reached the offsets at which they are to stop.
     pub until_end: bool,
 }
@@ -116,7 +118,7 @@ impl Loop {
 
     fn turns(&mut self, worker: &mut Worker) -> Result<(), SourceError> {
         let first_worker = worker.index() == 0;
-        let most_records = MOST_RECORDS / worker.peers() as u64;
+        let most_records = MOST_RECORDS / self.pace.workers as u64;
         let mut slice = 0;
         while self.control.failure().is_none() {
             self.in_flight.forget_committed(&self.probe);
