@@ -5,6 +5,7 @@
 //! - [`admit`]: whether an event counts, by its partition's own watermark; pure
 //! - [`reader`]: the three above for one partition, and where it stands
 //! - [`watermark`]: marks of all partitions to the pipeline's watermark of each slice
+//! - [`exchange`]: events on their way to the worker that owns their viewer
 //! - [`fold`]: duplicates, presence, totals: small differences per (stream, minute), at the viewer's owner
 //! - [`views`]: differential collections: the sum of all differences is a row
 //! - [`sink`]: changes of closed slices to one transaction: Postgres, SQLite, or memory
@@ -31,6 +32,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod decode;
+pub mod exchange;
 pub mod fold;
 pub mod keys;
 pub mod net;

@@ -101,8 +101,10 @@ fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let control = Arc::clone(control);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut signalled = false;
         for signal in signals.forever() {
-            if control.stopping() {
+            // Not `stopping`: another process of the cluster may have been the first to hear of the same stop.
+            if std::mem::replace(&mut signalled, true) {
                 std::process::exit(128 + signal);
             }
             tracing::info!(signal, "stopping: committing what was read");

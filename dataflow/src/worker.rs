@@ -2,6 +2,7 @@
 
 use crate::Slice;
 use crate::clock::Clock;
+use crate::exchange::Events;
 use crate::fold::Admitted;
 use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
 use crate::run::Control;
@@ -35,7 +36,7 @@ type Input<D> = InputHandle<Slice, CapacityContainerBuilder<Vec<D>>>;
 /// The worker's ends of the dataflow's inputs. They move together.
 pub struct Senders {
     /// Events that count.
-    pub events: Input<Admitted>,
+    pub events: InputHandle<Slice, CapacityContainerBuilder<Events>>,
     /// Where partitions stand.
     pub marks: Input<Mark>,
     /// Names and dead letters.

@@ -220,6 +220,14 @@ fn a_stop_of_one_stops_all_and_everything_is_committed() {
         let said = process.said();
         assert!(said.contains("stopped; everything that was read is committed") && !said.contains("gone"), "{said}");
     }
+    // A supervisor tells all of them: that is one stop, and no second signal that ends them by force.
+    let mut all: Vec<Process> = (0..3).map(|process| ground.start(process, &[])).collect();
+    all.iter_mut().for_each(|process| process.wait_until_it_says("took over the pipeline"));
+    for process in &all {
+        process.signal("TERM");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    all.iter_mut().for_each(Process::ends_well);
 }
 
 #[test]

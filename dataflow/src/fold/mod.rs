@@ -16,6 +16,7 @@ pub mod presence;
 pub mod totals;
 
 use crate::Slice;
+use crate::exchange::Events;
 use crate::keys::{EventKey, StreamKey, ViewerKey};
 use crate::telemetry::Metrics;
 use crate::watermark::Watermark;
@@ -26,13 +27,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::{Capability, Operator};
+use timely::dataflow::{Stream, StreamVec};
 use totals::{Shares, Totals};
 
 /// An event that counts, on its way to the worker that owns its viewer.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admitted {
     /// Whose event it is; names the owner.
     pub viewer: ViewerKey,
@@ -56,12 +57,12 @@ pub type Share = (RowKey, Slice, Totals);
 
 /// The differences of all workers' shares, one per key and slice and worker.
 pub fn shares<'scope>(
-    events: StreamVec<'scope, Slice, Admitted>,
+    events: Stream<'scope, Slice, Events>,
     watermarks: StreamVec<'scope, Slice, Watermark>,
     mut state: Fold,
 ) -> StreamVec<'scope, Slice, Share> {
     type Builder = CapacityContainerBuilder<Vec<Share>>;
-    let by_owner = Exchange::new(|event: &Admitted| event.viewer.0);
+    let by_owner = ExchangeCore::<CapacityContainerBuilder<Events>, _>::new(|event: &Admitted| event.viewer.0);
     events.binary_frontier::<_, Builder, _, _, _, _>(watermarks, by_owner, Pipeline, "Fold", move |initial, _| {
         drop(initial);
         let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
@@ -71,7 +72,7 @@ pub fn shares<'scope>(
             events.for_each(|stamp, batch| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
-                input.events.push(std::mem::take(batch));
+                input.events.push(std::mem::take(&mut batch.0));
             });
             watermarks.for_each_stamp(|stamp, data| {
                 let capability = stamp.retain_least(0).expect("a message has a time");

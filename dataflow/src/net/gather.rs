@@ -412,7 +412,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(500));
         // The same index at an address of its own: a hostfile that was copied and changed.
         let mut other = places[1].clone();
-        other.addresses[1] = super::tests::places(1)[0].addresses[0].clone();
+        other.addresses[1] = places(1)[0].addresses[0].clone();
         let two = start(&other, |greeting| greeting.instance = 2, LONG);
         let (first, two) = (first.join().unwrap().err().unwrap(), two.join().unwrap().err().unwrap());
         assert!(first.contains("two processes have --process 1"), "{first}");

@@ -7,6 +7,7 @@
 //!
 //! JSON, because it is also read by processes of other builds, which are to understand why they are refused.
 
+use crate::exchange::CODEC;
 use serde::{Deserialize, Serialize};
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -78,10 +79,9 @@ impl Greeting {
 
 /// What tells this program from others whose rows it could not read: its version and sources, the codec, the machine's words.
 pub fn build() -> String {
-    let codec = if cfg!(feature = "abomonation") { "abomonation" } else { "bytemuck" };
     let words = if cfg!(target_endian = "little") { "le" } else { "be" };
     let (version, sources) = (env!("CARGO_PKG_VERSION"), env!("TIDEMARK_SOURCES"));
-    format!("{version} (sources {sources}, {codec}, {words}{})", usize::BITS)
+    format!("{version} (sources {sources}, {CODEC}, {words}{})", usize::BITS)
 }
 
 /// Says something.
@@ -138,11 +138,11 @@ fn read_exact(stream: &mut TcpStream, mut into: &mut [u8], until: Instant) -> Re
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    pub fn greeting(process: usize) -> Greeting {
+    pub(in crate::net) fn greeting(process: usize) -> Greeting {
         Greeting {
             pipeline: "p".to_owned(),
             build: "b".to_owned(),
