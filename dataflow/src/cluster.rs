@@ -164,7 +164,7 @@ impl Process<'_> {
         let plan = Arc::new(plan);
         let base = options.clock.now();
         let (committer, commit_thread) =
-            store.map(|store| Committer::start(store, Arc::clone(control), Arc::clone(metrics))).unzip();
+            store.map(|store| Committer::start(store, Arc::clone(&log), Arc::clone(control), Arc::clone(metrics))).unzip();
         let committer = Mutex::new(committer);
         let launch = {
             let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));

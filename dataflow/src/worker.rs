@@ -135,6 +135,7 @@ impl Loop {
                 false => self.read(slice, now, most_records)?,
             };
             self.source.serve()?;
+            self.take_up_new_partitions(worker, now)?;
             if self.control.stopping() || (self.pace.until_end && self.readers.iter().all(Reader::done)) {
                 return self.close_slice(slice, now, first_worker);
             }
@@ -142,6 +143,21 @@ impl Loop {
                 worker.step();
             } else {
                 worker.step_or_park(Some(self.pace.clock.sleep(self.pace.nap(now))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Partitions that came into being: their owner reads them, once all that is stored has been replayed.
+    fn take_up_new_partitions(&mut self, worker: &Worker, now: Micros) -> Result<(), SourceError> {
+        if self.pace.until_end || !self.known.borrow().live() {
+            return Ok(());
+        }
+        for partition in self.source.others()? {
+            if usize::try_from(partition).is_ok_and(|p| p % worker.peers() == worker.index()) {
+                tracing::info!(partition, "a new partition: it is read from its beginning");
+                self.source.add(partition)?;
+                self.readers.push(Reader::of_new_partition(partition, now));
             }
         }
         Ok(())

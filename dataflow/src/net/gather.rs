@@ -406,13 +406,14 @@ mod tests {
 
     #[test]
     fn two_processes_with_one_index_are_refused() {
+        let elsewhere = places(1)[0].addresses[0].clone();
         let places = places(3);
         let first = start(&places[0], |_| (), LONG);
         let one = start(&places[1], |greeting| greeting.instance = 1, Duration::from_secs(5));
         std::thread::sleep(Duration::from_millis(500));
         // The same index at an address of its own: a hostfile that was copied and changed.
         let mut other = places[1].clone();
-        other.addresses[1] = places(1)[0].addresses[0].clone();
+        other.addresses[1] = elsewhere;
         let two = start(&other, |greeting| greeting.instance = 2, LONG);
         let (first, two) = (first.join().unwrap().err().unwrap(), two.join().unwrap().err().unwrap());
         assert!(first.contains("two processes have --process 1"), "{first}");

@@ -3,6 +3,7 @@
 use super::{Commit, Store, StoreError};
 use crate::Slice;
 use crate::run::Control;
+use crate::source::Log;
 use crate::telemetry::Metrics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -41,10 +42,15 @@ struct Shared {
 impl Committer {
     /// Starts the thread on a store that has begun. It ends when the committer is dropped and all that was sent is written, or
     /// when the run fails.
-    pub fn start(store: Box<dyn Store>, control: Arc<Control>, metrics: Arc<Metrics>) -> (Committer, JoinHandle<()>) {
+    pub fn start(
+        store: Box<dyn Store>,
+        log: Arc<dyn Log>,
+        control: Arc<Control>,
+        metrics: Arc<Metrics>,
+    ) -> (Committer, JoinHandle<()>) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let thread = Thread { store, slices, shared: Arc::clone(&shared), control, metrics };
+        let thread = Thread { store, log, slices, shared: Arc::clone(&shared), control, metrics };
         let handle = std::thread::Builder::new().name("commit".to_owned()).spawn(move || thread.run());
         (Committer { queue, shared }, handle.expect("the system can start a thread"))
     }
@@ -73,6 +79,7 @@ impl Committer {
 
 struct Thread {
     store: Box<dyn Store>,
+    log: Arc<dyn Log>,
     slices: Receiver<(Slice, Commit)>,
     shared: Arc<Shared>,
     control: Arc<Control>,
@@ -117,6 +124,8 @@ impl Thread {
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         let epoch = self.with_patience(|store| store.commit(commit))?;
         self.metrics.committed(epoch, commit);
+        let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
+        self.log.committed(&next_offsets);
         Ok(())
     }
 
