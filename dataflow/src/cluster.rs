@@ -1,13 +1,17 @@
 //! A run from its plan to its end: the workers, their dataflows, the commit thread.
 
 use crate::Slice;
-use crate::background::Background;
+use crate::background::{Background, Started};
 use crate::checkpoint::Parts;
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
 use crate::decode::Decoder;
 use crate::fold::snapshot::Saver;
 use crate::fold::{Fold, Stints};
+use crate::net::greeting::{Greeting, Purpose};
+use crate::net::peers::Peers;
+use crate::net::place::Place;
+use crate::net::{self, Fabric, Start};
 use crate::pipeline::{self, Inputs, State};
 use crate::plan::{self, Plan, PlanError, Wish};
 use crate::reader::{Desk, Reader, Tally};
@@ -21,21 +25,26 @@ use crate::watermark::{self, Known, PartitionMark, Standing, Tracker};
 use crate::worker::{Ending, InFlight, Loop, Pace, Senders, drop_dataflows};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidemark_model::Micros;
+use timely::WorkerConfig;
+use timely::communication::WorkerGuards;
 use timely::dataflow::InputHandle;
 use timely::worker::Worker;
-use timely::{CommunicationConfig, WorkerConfig};
+
+/// How often a process of several looks whether its run has failed.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How a run goes.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What decides where it starts.
     pub wish: Wish,
-    /// Worker threads.
+    /// Worker threads of this process.
     pub workers: usize,
     /// Wall-clock time in a slice.
     pub slice: Duration,
@@ -79,39 +88,145 @@ pub fn run(
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
     let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else { return Ok(()) };
-    tracing::info!(
-        fence = plan.fence,
-        partitions = plan.partitions.len(),
-        checkpoint = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.id.to_string()),
-        to_replay = plan.to_replay(),
-        "took over the pipeline"
-    );
-    let plan = Arc::new(plan);
-    let base = options.clock.now();
-    let settled = Arc::new(Settled::default());
-    let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
-    let (committer, commit_thread) =
-        Committer::start(store, keeper, Arc::clone(control), Arc::clone(metrics), &options.background);
-    let committer = Mutex::new(Some(committer));
-    let launch = {
-        let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));
-        move |worker: &mut Worker| {
-            let committer = if worker.index() == 0 {
-                committer.lock().expect("nobody panics while holding the committer").take()
-            } else {
-                None
-            };
-            let _leaving = Leaving(&options.clock);
-            work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
-        }
+    let fabric = net::alone(options.workers).map_err(RunError::Workers)?;
+    let process = Process { options, log, parts, start: Start { plan }, control, metrics };
+    join(process.start(fabric, Some(store))?, control)
+}
+
+/// The same as one process of several. Process 0 has the store: it decides the plan, and it commits.
+///
+/// After an error, threads of this process may still run and must be left to their end: the program is to exit at once.
+pub fn run_with_others(
+    options: &Options,
+    place: &Place,
+    log: Arc<dyn Log>,
+    store: Option<Box<dyn Store>>,
+    parts: Arc<dyn Parts>,
+    control: &Arc<Control>,
+    metrics: &Arc<Metrics>,
+) -> Result<(), RunError> {
+    let greeting = options.greeting(place, log.topic())?;
+    let Some(team) = net::gather::gather(place, greeting, options.patience, control).map_err(RunError::Workers)? else {
+        return Ok(());
     };
-    let guards = timely::execute(timely_config(options.workers), launch).map_err(RunError::Workers)?;
-    for result in guards.join() {
+    tracing::info!(processes = place.processes(), "all processes of the cluster are there");
+    net::peers::hold_broken_connections(control);
+    let peers = Peers::start(place, team.words, control).map_err(RunError::Workers)?;
+    let result = run_in_team(options, place, (log, store, parts), (&peers, team.rows), control, metrics);
+    peers.leave(result.as_ref().err().map(ToString::to_string).as_deref());
+    result
+}
+
+fn run_in_team(
+    options: &Options,
+    place: &Place,
+    (log, mut store, parts): (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>),
+    (peers, rows): (&Peers, Vec<Option<TcpStream>>),
+    control: &Arc<Control>,
+    metrics: &Arc<Metrics>,
+) -> Result<(), RunError> {
+    let failed = || control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())));
+    let start = match &mut store {
+        Some(store) => {
+            let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else {
+                return failed();
+            };
+            let start = Start { plan };
+            peers.send_start(start.clone()).map_err(RunError::Workers)?;
+            start
+        }
+        None => match peers.await_start(control) {
+            Some(start) => *start,
+            None => return failed(),
+        },
+    };
+    let fabric = net::together(options.workers, place.process, rows).map_err(RunError::Workers)?;
+    let running = Process { options, log, parts, start, control, metrics }.start(fabric, store)?;
+    let (ended, end) = sync_channel(1);
+    let of_joining = Arc::clone(control);
+    std::thread::spawn(move || ended.send(join(running, &of_joining)));
+    // Once the run has failed, nobody can be waited for: workers may wait for rows of a process that is gone.
+    while control.failure().is_none() {
+        match end.recv_timeout(LOOK) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(RunError::Failed("the workers cannot be joined".to_owned())),
+        }
+    }
+    failed()
+}
+
+/// What one process runs.
+struct Process<'a> {
+    options: &'a Options,
+    log: Arc<dyn Log>,
+    parts: Arc<dyn Parts>,
+    start: Start,
+    control: &'a Arc<Control>,
+    metrics: &'a Arc<Metrics>,
+}
+
+/// Its threads.
+struct Running {
+    workers: WorkerGuards<()>,
+    commit_thread: Option<Started>,
+}
+
+impl Process<'_> {
+    fn start(self, fabric: Fabric, store: Option<Box<dyn Store>>) -> Result<Running, RunError> {
+        let Process { options, log, parts, start: Start { plan }, control, metrics } = self;
+        tracing::info!(
+            fence = plan.fence,
+            partitions = plan.partitions.len(),
+            checkpoint = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.id.to_string()),
+            to_replay = plan.to_replay(),
+            "took over the pipeline"
+        );
+        let plan = Arc::new(plan);
+        let base = options.clock.now();
+        let settled = Arc::new(Settled::default());
+        let commit = |store| {
+            let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
+            let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
+            Committer::start(store, Arc::clone(&log), keeper, control, metrics, &options.background)
+        };
+        let (committer, commit_thread) = store.map(commit).unzip();
+        let committer = Mutex::new(committer);
+        let launch = {
+            let (options, control, metrics) = (options.clone(), Arc::clone(control), Arc::clone(metrics));
+            move |worker: &mut Worker| {
+                let committer = if worker.index() == 0 {
+                    committer.lock().expect("nobody panics while holding the committer").take()
+                } else {
+                    None
+                };
+                let (_alarm, _leaving) = (Alarm(&control), Leaving(&options.clock));
+                work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
+            }
+        };
+        let workers = timely::execute::execute_from(fabric.builders, fabric.guard, worker_config(), launch);
+        Ok(Running { workers: workers.map_err(RunError::Workers)?, commit_thread })
+    }
+}
+
+/// A worker that panics ends the run: the others would wait for it.
+struct Alarm<'a>(&'a Control);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a worker panicked; its message is above".to_owned());
+        }
+    }
+}
+
+fn join(running: Running, control: &Control) -> Result<(), RunError> {
+    for result in running.workers.join() {
         if let Err(panic) = result {
             control.fail(format!("a worker panicked: {panic}"));
         }
     }
-    if !commit_thread.join() {
+    if !running.commit_thread.is_none_or(Started::join) {
         control.fail("the commit thread panicked".to_owned());
     }
     control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
@@ -123,6 +238,30 @@ struct Leaving<'a>(&'a Clock);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.leave();
+    }
+}
+
+impl Options {
+    /// What this process says to the others of itself.
+    fn greeting(&self, place: &Place, topic: &str) -> Result<Greeting, RunError> {
+        let mut instance = [0; 8];
+        let no_random = |error| RunError::Workers(format!("the system gives no random bytes: {error}"));
+        getrandom::fill(&mut instance).map_err(no_random)?;
+        let Options { wish, slice, idle_after, max_ahead, .. } = self;
+        let until_end = wish.until_end;
+        Ok(Greeting {
+            pipeline: wish.pipeline.clone(),
+            build: net::greeting::build(),
+            processes: place.processes(),
+            process: place.process,
+            workers: self.workers,
+            settings: format!(
+                "topic={topic} {} slice={slice:?} idle_after={idle_after:?} max_ahead={max_ahead:?} until_end={until_end}",
+                wish.rules.fingerprint()
+            ),
+            instance: u64::from_ne_bytes(instance),
+            purpose: Purpose::Rows,
+        })
     }
 }
 
@@ -153,14 +292,13 @@ fn decide_with_patience(
     Ok(None)
 }
 
-fn timely_config(workers: usize) -> timely::Config {
-    let communication = if workers == 1 { CommunicationConfig::Thread } else { CommunicationConfig::Process(workers) };
+fn worker_config() -> WorkerConfig {
     // A worker that spins takes the core from the threads that bring its data.
     let mut worker = WorkerConfig::default().idle_spin(Duration::ZERO);
     // An idle pipeline still merges its traces, so that closed windows give back their memory.
     let merging = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker, &merging);
-    timely::Config { communication, worker }
+    worker
 }
 
 #[expect(clippy::too_many_arguments, reason = "the one place where a worker is put together")]
@@ -252,6 +390,7 @@ fn work(
         base,
         slice: i64::try_from(options.slice.as_micros()).unwrap_or(i64::MAX).max(1),
         max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
+        workers: options.workers,
         until_end: options.wish.until_end,
     };
     let every = i64::try_from(options.checkpoint_every.as_micros()).unwrap_or(i64::MAX);

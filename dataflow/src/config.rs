@@ -4,6 +4,7 @@ use crate::background::Background;
 use crate::clock::Clock;
 use crate::cluster::Options;
 use crate::fold::Stints;
+use crate::net::place::Place;
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
@@ -58,6 +59,15 @@ pub struct RunArgs {
     /// Worker threads of this process; partition p belongs to worker p mod all workers
     #[arg(long, short = 'w', env = "WORKERS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
+    /// Processes of the cluster; each runs with the same settings and a --process of its own
+    #[arg(long, short = 'n', env = "PROCESSES", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub processes: u16,
+    /// Which of them this one is, counted from 0; process 0 writes to the store
+    #[arg(long, short = 'p', env = "PROCESS", value_name = "INDEX", default_value_t = 0)]
+    pub process: u16,
+    /// File whose lines are the addresses HOST:PORT at which processes 0, 1, … listen for each other; without it localhost:2101, 2102, …
+    #[arg(long, env = "HOSTFILE", value_name = "FILE")]
+    pub hostfile: Option<PathBuf>,
     /// Process what the log holds now, commit, print a summary and exit
     #[arg(long)]
     pub until_end: bool,
@@ -91,7 +101,7 @@ pub struct RunArgs {
     /// Replay the log from its start instead of going on from a checkpoint
     #[arg(long)]
     pub ignore_checkpoints: bool,
-    /// How long a broker, topic or database that is not there yet is waited for
+    /// How long a broker, topic, database or other process that is not there yet is waited for
     #[arg(long, env = "WAIT", value_name = "DURATION", default_value = "2 minutes", value_parser = duration::parse)]
     pub wait: Duration,
     /// Where Prometheus finds this process's metrics; or off
@@ -125,6 +135,11 @@ fn address_or_off(text: &str) -> Result<MetricsAddr, String> {
 }
 
 impl RunArgs {
+    /// This process's place in its cluster; none if it is alone.
+    pub fn place(&self) -> Result<Option<Place>, String> {
+        Place::of(self.processes, self.process, self.hostfile.as_deref())
+    }
+
     /// What the pipeline needs of it.
     pub fn options(&self) -> Result<Options, String> {
         let rules = Rules::new(self.watermark, self.max_future_skew, self.viewer_timeout)?;

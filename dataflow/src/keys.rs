@@ -38,20 +38,34 @@ pub fn owner(range: usize, workers: usize) -> usize {
 pub struct EventKey(pub u64, pub u64);
 
 /// A pipeline's hash key.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashKey(pub [u8; 16]);
 
 /// Computes keys. Each kind of key has its own prefix, and parts of variable length go last or behind a hash, so that no two
 /// different inputs are the same bytes.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "HashKey", into = "HashKey")]
 pub struct Keys {
+    key: HashKey,
     seed: SipHasher13,
+}
+
+impl From<HashKey> for Keys {
+    fn from(key: HashKey) -> Keys {
+        Keys::new(key)
+    }
+}
+
+impl From<Keys> for HashKey {
+    fn from(keys: Keys) -> HashKey {
+        keys.key
+    }
 }
 
 impl Keys {
     /// Under this hash key.
     pub fn new(key: HashKey) -> Keys {
-        Keys { seed: SipHasher13::new_with_key(&key.0) }
+        Keys { key, seed: SipHasher13::new_with_key(&key.0) }
     }
 
     /// The key of a stream's name.

@@ -5,13 +5,15 @@
 //! - [`admit`]: whether an event counts, by its partition's own watermark; pure
 //! - [`reader`]: the three above for one partition, and where it stands
 //! - [`watermark`]: marks of all partitions to the pipeline's watermark of each slice
+//! - [`exchange`]: events on their way to the worker that owns their viewer
 //! - [`fold`]: duplicates, presence, totals: small differences per (stream, minute), at the viewer's owner
 //! - [`views`]: differential collections: the sum of all differences is a row
 //! - [`sink`]: changes of closed slices to one transaction: Postgres, SQLite, or memory
 //!
 //! and what holds them together:
 //!
-//! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run
+//! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run;
+//!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
@@ -33,8 +35,10 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod decode;
+pub mod exchange;
 pub mod fold;
 pub mod keys;
+pub mod net;
 pub mod oracle;
 pub mod pipeline;
 pub mod plan;

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            if args.processes > 1 {
+                // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
+                signal_hook::low_level::exit(1);
+            }
             ExitCode::FAILURE
         }
     }
@@ -36,11 +40,12 @@ fn main() -> ExitCode {
 
 fn run(args: &RunArgs) -> anyhow::Result<()> {
     let options = args.options().map_err(anyhow::Error::msg)?;
-    let place = args.log.resolve(&None)?;
+    let place = args.place().map_err(anyhow::Error::msg)?;
+    let topic = args.log.resolve(&None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
-    tracing::info!(log = %place, store = %target, workers = options.workers, "starting");
-    let log = open_log(place);
-    let store = open_store(&target)?;
+    let (process, processes) = (args.process, args.processes);
+    tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
+    let log = open_log(topic);
     let parts = open_checkpoints(args)?;
     let (metrics, registry) = Metrics::new();
     if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
@@ -49,7 +54,13 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     let control = Arc::new(Control::default());
     stop_on_signals(&control).context("signal handlers")?;
     let started = Instant::now();
-    cluster::run(&options, log, store, parts, &control, &metrics)?;
+    match place {
+        None => cluster::run(&options, log, open_store(&target)?, parts, &control, &metrics)?,
+        Some(place) => {
+            let store = if process == 0 { Some(open_store(&target)?) } else { None };
+            cluster::run_with_others(&options, &place, log, store, parts, &control, &metrics)?;
+        }
+    }
     if args.until_end {
         let summary = summary(&metrics, started.elapsed());
         std::io::stdout().write_all(summary.as_bytes()).context("standard output")?;
@@ -58,8 +69,8 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_log(place: log::Log) -> Arc<dyn Log> {
-    match place {
+fn open_log(topic: log::Log) -> Arc<dyn Log> {
+    match topic {
         log::Log::Kafka(topic) => Arc::new(KafkaLog::new(topic)),
         log::Log::File { dir, topic } => Arc::new(FileLog::new(dir, topic)),
     }
@@ -98,8 +109,10 @@ fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let control = Arc::clone(control);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut signalled = false;
         for signal in signals.forever() {
-            if control.stopping() {
+            // Not `stopping`: another process of the cluster may have been the first to hear of the same stop.
+            if std::mem::replace(&mut signalled, true) {
                 std::process::exit(128 + signal);
             }
             tracing::info!(signal, "stopping: committing what was read");

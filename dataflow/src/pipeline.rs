@@ -1,8 +1,9 @@
 //! The assembly: from admitted events and partition marks to what one commit needs. Connects; computes nothing.
 
 use crate::Slice;
+use crate::exchange::Events;
 use crate::fold::snapshot::Saver;
-use crate::fold::{self, Admitted, Fold, Stints};
+use crate::fold::{self, Fold, Stints};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Change, Resume};
 use crate::views;
@@ -14,12 +15,12 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Operator, Probe};
-use timely::dataflow::{ProbeHandle, StreamVec};
+use timely::dataflow::{ProbeHandle, Stream, StreamVec};
 
 /// What a worker sends in.
 pub struct Inputs<'scope> {
     /// Events that count.
-    pub events: StreamVec<'scope, Slice, Admitted>,
+    pub events: Stream<'scope, Slice, Events>,
     /// Where partitions stand.
     pub marks: StreamVec<'scope, Slice, Mark>,
     /// Names and dead letters, which go to the sink as they are.

@@ -9,6 +9,7 @@ use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
 use crate::sink::{Begin, Store, StoreError, Stored};
 use crate::source::{Description, Log, SourceError};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::{Micros, Minute, Nanos, Reason};
 
@@ -22,7 +23,7 @@ pub enum StartingOffsets {
 }
 
 /// A partition's part of the plan. All offsets are exclusive ends of what is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionPlan {
     /// First offset that the pipeline ever read.
     pub start_offset: i64,
@@ -36,8 +37,8 @@ pub struct PartitionPlan {
     pub stop_at: Option<i64>,
 }
 
-/// Where a run starts.
-#[derive(Clone)]
+/// Where a run starts. Process 0 decides it and sends it to the others.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// This run's fence token.
     pub fence: i64,
@@ -49,7 +50,8 @@ pub struct Plan {
     pub partitions: BTreeMap<i32, PartitionPlan>,
     /// Stored verdicts that a clock had a part in.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Streams that have rows in open windows.
+    /// Streams that have rows in open windows. Only the sink asks for them, so they stay with process 0.
+    #[serde(skip)]
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.
     pub checkpoint: Option<Manifest>,

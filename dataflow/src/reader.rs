@@ -122,6 +122,14 @@ impl Reader {
         }
     }
 
+    /// A reader of a partition that came into being while the pipeline runs: from its beginning, and it announces itself before it
+    /// reads, so that no window closes past it unseen.
+    pub fn of_new_partition(partition: i32, now: Micros) -> Reader {
+        let plan = PartitionPlan { start_offset: 0, replay_from: 0, highest: None, emit_from: 0, stop_at: None };
+        let reader = Reader::new(partition, plan, BTreeMap::new(), now);
+        Reader { gate: Gate::Quiet, ..reader }
+    }
+
     /// The partition.
     pub fn partition(&self) -> i32 {
         self.partition

@@ -17,7 +17,7 @@ impl Control {
     /// Asks the run to stop reading, to commit what it has read, and to end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.changed.notify_all();
+        self.notify();
     }
 
     /// Whether the run was asked to stop.
@@ -28,7 +28,14 @@ impl Control {
     /// Ends the run at once. The first failure is the one that is told.
     pub fn fail(&self, error: String) {
         let _ = self.failure.set(error);
+        self.notify();
+    }
+
+    /// Under the lock, so that nobody who is about to wait misses it.
+    fn notify(&self) {
+        let guard = self.lock.lock().expect("nobody panics while holding it");
         self.changed.notify_all();
+        drop(guard);
     }
 
     /// The failure, if there is one.
@@ -38,9 +45,19 @@ impl Control {
 
     /// Sleeps; `true` if the run has failed meanwhile.
     pub fn wait_unless_failed(&self, pause: Duration) -> bool {
+        self.wait_until(pause, || self.failure().is_some());
+        self.failure().is_some()
+    }
+
+    /// Sleeps until the run is asked to stop, but not longer than this.
+    pub fn wait_for_stop(&self, pause: Duration) {
+        self.wait_until(pause, || self.stopping());
+    }
+
+    fn wait_until(&self, pause: Duration, ended: impl Fn() -> bool) {
         let until = Instant::now() + pause;
         let mut guard = self.lock.lock().expect("nobody panics while holding it");
-        while self.failure().is_none() {
+        while !ended() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -48,6 +65,5 @@ impl Control {
             guard = self.changed.wait_timeout(guard, left).expect("nobody panics while holding it").0;
         }
         drop(guard);
-        self.failure().is_some()
     }
 }

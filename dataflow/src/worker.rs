@@ -4,6 +4,7 @@ use crate::Slice;
 use crate::checkpoint::PartNotice;
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
+use crate::exchange::Events;
 use crate::fold::Admitted;
 use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
 use crate::run::Control;
@@ -40,7 +41,7 @@ type Input<D> = InputHandle<Slice, CapacityContainerBuilder<Vec<D>>>;
 /// The worker's ends of the dataflow's inputs. They move together.
 pub struct Senders {
     /// Events that count.
-    pub events: Input<Admitted>,
+    pub events: InputHandle<Slice, CapacityContainerBuilder<Events>>,
     /// Where partitions stand.
     pub marks: Input<Mark>,
     /// Names and dead letters.
@@ -67,6 +68,8 @@ pub struct Pace {
     pub slice: i64,
     /// How far a partition may be ahead of the pipeline's watermark, in microseconds.
     pub max_ahead: i64,
+    /// Workers of this process, who share its bounds.
+    pub workers: usize,
     /// End once all partitions have reached the offsets at which they are to stop.
     pub until_end: bool,
 }
@@ -138,7 +141,7 @@ impl Loop {
 
     fn turns(&mut self, worker: &mut Worker) -> Result<(), SourceError> {
         let first_worker = worker.index() == 0;
-        let most_records = MOST_RECORDS / worker.peers() as u64;
+        let most_records = MOST_RECORDS / self.pace.workers as u64;
         let mut slice = 0;
         while self.control.failure().is_none() {
             self.in_flight.forget_committed(&self.probe);
@@ -160,6 +163,7 @@ impl Loop {
                 false => self.read(slice, now, most_records)?,
             };
             self.source.serve()?;
+            self.take_up_new_partitions(worker, now)?;
             if read > 0 {
                 worker.step();
             } else {
@@ -189,6 +193,21 @@ impl Loop {
             return true;
         }
         self.ending.noticed >= known.checkpoint
+    }
+
+    /// Partitions that came into being: their owner reads them, once all that is stored has been replayed.
+    fn take_up_new_partitions(&mut self, worker: &Worker, now: Micros) -> Result<(), SourceError> {
+        if self.pace.until_end || !self.known.borrow().live() {
+            return Ok(());
+        }
+        for partition in self.source.others()? {
+            if usize::try_from(partition).is_ok_and(|p| p % worker.peers() == worker.index()) {
+                tracing::info!(partition, "a new partition: it is read from its beginning");
+                self.source.add(partition)?;
+                self.readers.push(Reader::of_new_partition(partition, now));
+            }
+        }
+        Ok(())
     }
 
     /// Reads from each partition, the one that is furthest behind first.

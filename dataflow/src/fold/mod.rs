@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod totals;
 
 use crate::Slice;
+use crate::exchange::Events;
 use crate::keys::{EventKey, StreamKey, ViewerKey, owner};
 use crate::telemetry::Metrics;
 use crate::watermark::{Request, Watermark};
@@ -32,13 +33,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::{Capability, Operator};
+use timely::dataflow::{Stream, StreamVec};
 use totals::{Shares, Totals};
 
 /// An event that counts, on its way to the worker that owns its viewer.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admitted {
     /// Whose event it is; names the owner.
     pub viewer: ViewerKey,
@@ -119,7 +120,7 @@ enum Stage {
 /// The differences of all workers' shares, one per key and slice and worker. What the state holds from a checkpoint is emitted
 /// in the first slice.
 pub fn shares<'scope>(
-    events: StreamVec<'scope, Slice, Admitted>,
+    events: Stream<'scope, Slice, Events>,
     watermarks: StreamVec<'scope, Slice, Watermark>,
     mut state: Fold,
     saver: Saver,
@@ -128,7 +129,8 @@ pub fn shares<'scope>(
     type Builder = CapacityContainerBuilder<Vec<Share>>;
     let scope = events.scope();
     let workers = scope.peers();
-    let by_owner = Exchange::new(move |event: &Admitted| owner(event.viewer.range(), workers) as u64);
+    let by_owner = move |event: &Admitted| owner(event.viewer.range(), workers) as u64;
+    let by_owner = ExchangeCore::<CapacityContainerBuilder<Events>, _>::new(by_owner);
     events.binary_frontier::<_, Builder, _, _, _, _>(watermarks, by_owner, Pipeline, "Fold", move |initial, info| {
         let activator = scope.activator_for(info.address);
         let mut first = Some(initial);
@@ -146,7 +148,7 @@ pub fn shares<'scope>(
             events.for_each(|stamp, batch| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
-                input.events.push(std::mem::take(batch));
+                input.events.push(std::mem::take(&mut batch.0));
             });
             watermarks.for_each_stamp(|stamp, data| {
                 let capability = stamp.retain_least(0).expect("a message has a time");

@@ -6,6 +6,7 @@ use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Parts};
 use crate::run::Control;
+use crate::source::Log;
 use crate::telemetry::Metrics;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -45,6 +46,7 @@ impl Committer {
     /// when the run fails.
     pub fn start(
         store: Box<dyn Store>,
+        log: Arc<dyn Log>,
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
@@ -55,7 +57,7 @@ impl Committer {
         let last_check = Instant::now();
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
-        let mut thread = Thread { store, slices, shared: queue_end, keeper, control, metrics, background, last_check };
+        let mut thread = Thread { store, log, slices, shared: queue_end, keeper, control, metrics, background, last_check };
         let started = to_start.start("commit", Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
     }
@@ -102,6 +104,7 @@ impl Keeper {
 
 struct Thread {
     store: Box<dyn Store>,
+    log: Arc<dyn Log>,
     slices: Receiver<(Slice, Commit)>,
     shared: Arc<Shared>,
     keeper: Keeper,
@@ -153,6 +156,8 @@ impl Thread {
         self.last_check = Instant::now();
         self.metrics.committed(epoch, commit);
         self.keeper.committed(epoch, commit);
+        let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
+        self.log.committed(&next_offsets);
         Ok(())
     }
 

@@ -182,6 +182,15 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
         let what = format!("the tables belong to pipeline {pipeline}, not to {}", begin.pipeline);
         return Err(StoreError::Fatal(format!("{what}: set PIPELINE={pipeline}, or use another schema or database")));
     }
+    let log = |fingerprint: &str| fingerprint.split_once(" window=").map(|(log, _)| log.to_owned());
+    if let (Some(stored), Some(present)) = (log(fingerprint), log(&begin.fingerprint))
+        && stored != present
+    {
+        return Err(StoreError::Fatal(format!(
+            "pipeline {pipeline} was made from the log {stored}, but now the log is {present}: if its topic was deleted and made \
+             anew, start afresh under another PIPELINE and schema, or recompute all rows with: tidemark-dataflow rebuild"
+        )));
+    }
     if begin.fingerprint != fingerprint {
         return Err(StoreError::Fatal(format!(
             "pipeline {pipeline} was made with ({fingerprint}) and is now to run with ({}): set what differs back, or recompute all              rows with: tidemark-dataflow rebuild",

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tidemark_model::{Micros, file_log};
 
 /// Bytes that are read at once; a longer line grows the buffer for as long as it is needed.
 const READ_BYTES: usize = 1 << 20;
+/// How often the directory is looked at for new partitions.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The longest line: what a record of Kafka could not exceed either by default settings, with room.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
@@ -67,12 +70,14 @@ impl Log for FileLog {
             let reader = Reader::open(path.clone(), offset).map_err(|error| fatal(&path, &error))?;
             readers.insert(partition, reader);
         }
-        Ok(Box::new(FileSource { readers }))
+        Ok(Box::new(FileSource { log: self.clone(), readers, looked: Instant::now() }))
     }
 
     fn topic(&self) -> &str {
         &self.topic
     }
+
+    fn committed(&self, _: &[(i32, i64)]) {}
 }
 
 /// The byte after the last `\n`: what stands behind it is not yet there.
@@ -94,7 +99,10 @@ fn end_of_last_line(path: &Path) -> std::io::Result<i64> {
 }
 
 struct FileSource {
+    log: FileLog,
     readers: BTreeMap<i32, Reader>,
+    /// When the directory was last looked at.
+    looked: Instant,
 }
 
 /// Reads one partition's file. `buffer[taken..filled]` are the bytes from `next_offset` on that were read already.
@@ -189,6 +197,23 @@ impl Source for FileSource {
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn others(&mut self) -> Result<Vec<i32>, SourceError> {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return Ok(Vec::new());
+        }
+        self.looked = Instant::now();
+        let mut partitions = self.log.partitions()?;
+        partitions.retain(|partition| !self.readers.contains_key(partition));
+        Ok(partitions)
+    }
+
+    fn add(&mut self, partition: i32) -> Result<(), SourceError> {
+        let path = file_log::partition_path(&self.log.dir, &self.log.topic, partition);
+        let reader = Reader::open(path.clone(), 0).map_err(|error| fatal(&path, &error))?;
+        self.readers.insert(partition, reader);
         Ok(())
     }
 }

@@ -75,6 +75,8 @@ impl Log for MemoryLog {
     fn topic(&self) -> &str {
         "memory"
     }
+
+    fn committed(&self, _: &[(i32, i64)]) {}
 }
 
 struct MemorySource {
@@ -120,6 +122,16 @@ impl Source for MemorySource {
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn others(&mut self) -> Result<Vec<i32>, SourceError> {
+        let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
+        Ok(partitions.keys().filter(|partition| !self.next.contains_key(partition)).copied().collect())
+    }
+
+    fn add(&mut self, partition: i32) -> Result<(), SourceError> {
+        self.next.insert(partition, 0);
         Ok(())
     }
 }

@@ -75,6 +75,10 @@ pub trait Log: Send + Sync {
 
     /// The topic's name.
     fn topic(&self) -> &str;
+
+    /// All records below these offsets of these partitions are in the store. A log that keeps positions for other programs' eyes
+    /// notes them, without waiting and without failing.
+    fn committed(&self, next_offsets: &[(i32, i64)]);
 }
 
 /// A reader of some partitions of a log; lives on one worker's thread.
@@ -93,4 +97,11 @@ pub trait Source {
 
     /// Gives the client time for its own affairs: once per turn of the worker's loop.
     fn serve(&mut self) -> Result<(), SourceError>;
+
+    /// Partitions of the log that are not read here, whenever it was looked again; nothing in between. Whose they are, the caller
+    /// knows.
+    fn others(&mut self) -> Result<Vec<i32>, SourceError>;
+
+    /// Reads one more partition, from its beginning.
+    fn add(&mut self, partition: i32) -> Result<(), SourceError>;
 }

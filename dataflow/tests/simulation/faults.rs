@@ -217,6 +217,10 @@ impl Log for FaultyLog {
     fn topic(&self) -> &str {
         self.log.topic()
     }
+
+    fn committed(&self, next_offsets: &[(i32, i64)]) {
+        self.log.committed(next_offsets);
+    }
 }
 
 struct FaultySource {
@@ -257,5 +261,13 @@ impl Source for FaultySource {
 
     fn serve(&mut self) -> Result<(), SourceError> {
         self.source.serve()
+    }
+
+    fn others(&mut self) -> Result<Vec<i32>, SourceError> {
+        self.source.others()
+    }
+
+    fn add(&mut self, partition: i32) -> Result<(), SourceError> {
+        self.source.add(partition)
     }
 }

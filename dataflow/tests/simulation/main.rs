@@ -3,7 +3,7 @@
 //!
 //! In one schedule a pipeline is run several times, with other numbers of workers, over a log that grows. Runs crash at any turn,
 //! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
-//! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions lose their leader. Every commit
+//! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader. Every commit
 //! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
 //! the end.
 //!
@@ -66,7 +66,9 @@ impl World {
                 unwritten.push_back((partition, records.remove(0)));
             }
         }
-        let log = MemoryLog::new((0..partitions).map(|partition| (partition, Vec::new())).collect());
+        // The others come into being with their first record.
+        let at_first = i32::try_from(1 + random.below(usize::try_from(partitions).unwrap())).unwrap();
+        let log = MemoryLog::new((0..at_first).map(|partition| (partition, Vec::new())).collect());
         let store = MemoryStore::default();
         store.tables().given_hash_key = Some([random.random.random(); 16]);
         let judge = Judge { log: log.clone(), rules, differences: Arc::default() };

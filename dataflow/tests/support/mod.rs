@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 #![allow(dead_code, reason = "each test target uses its own part")]
 
+pub mod logs;
 pub mod random;
 
 use std::collections::BTreeMap;

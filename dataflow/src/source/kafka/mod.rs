@@ -1,9 +1,14 @@
 //! Kafka, by `assign`: every partition has a queue of its own that is read in batches through librdkafka's native calls.
 //!
 //! A call per record costs more than half of librdkafka's price; and a queue per partition lets the worker choose which one to read,
-//! so that holding one back neither throws away what was fetched nor stops the others.
+//! so that holding one back neither throws away what was fetched nor stops the others. [`topic`] asks what the brokers know of the
+//! topic, [`group`] tells them how far we are.
+
+pub mod group;
+pub mod topic;
 
 use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use group::Group;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -13,9 +18,12 @@ use rdkafka_sys as sys;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidemark_model::Micros;
 use tidemark_settings::log::KafkaTopic;
+use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
@@ -23,12 +31,14 @@ const ASK: Duration = Duration::from_secs(5);
 /// A topic.
 pub struct KafkaLog {
     settings: KafkaTopic,
+    /// Started by the first commit of this process; none if it could not be started.
+    group: OnceLock<Option<Group>>,
 }
 
 impl KafkaLog {
     /// The topic of these settings.
     pub fn new(settings: KafkaTopic) -> KafkaLog {
-        KafkaLog { settings }
+        KafkaLog { settings, group: OnceLock::new() }
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
@@ -54,11 +64,16 @@ impl KafkaLog {
         for (name, value) in &self.settings.properties {
             config.set(name, value);
         }
-        config.create_with_context(Context).map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+        config.create_with_context(Context::default()).map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+    }
+
+    fn name(&self) -> Result<CString, SourceError> {
+        let name = self.settings.topic.as_str();
+        CString::new(name).map_err(|error| SourceError::Fatal(format!("KAFKA_TOPIC {name:?}: {error}")))
     }
 
     /// The brokers' word for a fault, with what to do about it.
-    fn not_yet(&self, error: &KafkaError) -> SourceError {
+    fn not_yet(&self, error: &dyn std::fmt::Display) -> SourceError {
         let (topic, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         SourceError::NotYet(format!("Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"))
     }
@@ -80,24 +95,39 @@ impl Log for KafkaLog {
             let bounds = consumer.fetch_watermarks(name, partition.id(), ASK).map_err(|error| self.not_yet(&error))?;
             partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
         }
-        Ok(Description { id: format!("kafka:{name}"), partitions })
+        let asker = Asker::new(&consumer, self.name()?);
+        asker.ask(&consumer);
+        let topic = asker.answer(ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
+        Ok(Description { id: log_id(name, &topic), partitions })
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
         let consumer = self.consumer()?;
-        let topic = CString::new(self.settings.topic.as_str()).map_err(|error| SourceError::Fatal(error.to_string()))?;
+        let topic = self.name()?;
         let mut partitions = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
         for (&partition, &offset) in start {
             // Before the assignment: from then on fetched records go to this queue and not to the consumer's own.
-            let queue = Queue::of_partition(&consumer, &topic, partition)?;
-            partitions.insert(partition, Partition { queue, ready: VecDeque::new(), next_offset: offset });
+            partitions.insert(partition, Partition::new(&consumer, &topic, partition, offset)?);
             assignment
                 .add_partition_offset(&self.settings.topic, partition, Offset::Offset(offset))
                 .map_err(|error| SourceError::Fatal(format!("partition {partition}: {error}")))?;
         }
         consumer.assign(&assignment).map_err(|error| SourceError::Fatal(format!("assign: {error}")))?;
-        Ok(Box::new(KafkaSource { partitions, topic, consumer }))
+        let watch = Watch::new(Asker::new(&consumer, topic.clone()));
+        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), topic, consumer }))
+    }
+
+    fn committed(&self, next_offsets: &[(i32, i64)]) {
+        let start = || {
+            let group = self.consumer().and_then(|consumer| {
+                Group::start(consumer, self.settings.topic.clone()).map_err(|error| SourceError::Fatal(error.to_string()))
+            });
+            group.inspect_err(|error| tracing::warn!(%error, "the consumer group's offsets will not be committed")).ok()
+        };
+        if let Some(group) = self.group.get_or_init(start) {
+            group.committed(next_offsets);
+        }
     }
 
     fn topic(&self) -> &str {
@@ -105,8 +135,17 @@ impl Log for KafkaLog {
     }
 }
 
+/// What tells a topic from another one of the same name.
+fn log_id(name: &str, topic: &Topic) -> String {
+    topic.id.as_ref().map_or_else(|| format!("kafka:{name}"), |id| format!("kafka:{name}#{id}"))
+}
+
 /// Passes librdkafka's own words on to our log.
-struct Context;
+#[derive(Default)]
+pub struct Context {
+    /// A connection has failed since it was last asked: who leads a partition may have changed.
+    trouble: AtomicBool,
+}
 
 impl ClientContext for Context {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -114,6 +153,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.store(true, Ordering::Relaxed);
         tracing::warn!(%error, reason, "Kafka client");
     }
 }
@@ -196,11 +236,26 @@ struct Partition {
 /// The reader. The order of its fields is the order in which they are dropped: queues and messages before the client.
 struct KafkaSource {
     partitions: BTreeMap<i32, Partition>,
+    watch: Watch,
+    /// What the topic was when it was first described.
+    id: Option<String>,
+    /// Partitions that the last description has and that are not read here.
+    others: Vec<i32>,
     topic: CString,
     consumer: BaseConsumer<Context>,
 }
 
 impl Partition {
+    fn new(
+        consumer: &BaseConsumer<Context>,
+        topic: &CString,
+        partition: i32,
+        next_offset: i64,
+    ) -> Result<Partition, SourceError> {
+        let queue = Queue::of_partition(consumer, topic, partition)?;
+        Ok(Partition { queue, ready: VecDeque::new(), next_offset })
+    }
+
     /// Takes what librdkafka has at hand.
     fn fetch(&mut self, max: usize) {
         let mut batch: Vec<*mut sys::rd_kafka_message_t> = vec![std::ptr::null_mut(); max];
@@ -270,16 +325,48 @@ impl Source for KafkaSource {
         };
         let end = (known && high >= 0).then_some(high);
         let end_offset = end.map_or(next_offset, |end| end.max(next_offset));
-        Ok(Position { next_offset, end_offset, at_end: end.is_some_and(|end| next_offset >= end) })
+        let at_end = end.is_some_and(|end| next_offset >= end) && self.watch.has_leader(partition);
+        Ok(Position { next_offset, end_offset, at_end })
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {
+        let mut trouble = false;
         match self.consumer.poll(Duration::ZERO) {
             Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) => {
+                trouble = true;
                 tracing::warn!(%error, "Kafka consumer");
             }
             _ => {}
         }
+        trouble |= self.consumer.context().trouble.swap(false, Ordering::Relaxed);
+        if self.watch.turn(&self.consumer, trouble)
+            && let Some(topic) = self.watch.topic()
+        {
+            let name = self.topic.to_string_lossy();
+            let (id, first) = (log_id(&name, topic), self.id.take());
+            if let Some(first) = first.filter(|first| *first != id) {
+                let what = format!("topic {name} was deleted and made anew while it was read ({first} became {id})");
+                return Err(SourceError::Fatal(format!(
+                    "{what}: start afresh under another PIPELINE and schema, or recompute all rows with: tidemark-dataflow rebuild"
+                )));
+            }
+            self.others = topic.partitions.keys().filter(|other| !self.partitions.contains_key(other)).copied().collect();
+            self.id = Some(id);
+        }
+        Ok(())
+    }
+
+    fn others(&mut self) -> Result<Vec<i32>, SourceError> {
+        Ok(std::mem::take(&mut self.others))
+    }
+
+    fn add(&mut self, partition: i32) -> Result<(), SourceError> {
+        let state = Partition::new(&self.consumer, &self.topic, partition, 0)?;
+        let mut more = TopicPartitionList::new();
+        more.add_partition_offset(&self.topic.to_string_lossy(), partition, Offset::Offset(0))
+            .and_then(|()| self.consumer.incremental_assign(&more))
+            .map_err(|error| SourceError::Fatal(format!("partition {partition}: {error}")))?;
+        self.partitions.insert(partition, state);
         Ok(())
     }
 }

@@ -1,0 +1,91 @@
+//! The consumer group's offsets, for tools that show lag. Nothing here reads them back: what counts is in the store.
+//!
+//! A thread of its own commits the newest offsets, once a second at most. It never holds up the commit of rows, and what goes wrong
+//! is only logged.
+
+use super::Context;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The pause between two commits.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long the last commit is waited for at the end.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Commits the group's offsets.
+pub struct Group {
+    /// The newest offset of each partition that is not committed yet: never more entries than partitions.
+    newest: Arc<Mutex<BTreeMap<i32, i64>>>,
+    /// Says that there is something; dropped, it ends the thread.
+    wake: Option<SyncSender<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Group {
+    /// Starts the thread.
+    pub fn start(consumer: BaseConsumer<Context>, topic: String) -> std::io::Result<Group> {
+        let newest = Arc::new(Mutex::new(BTreeMap::new()));
+        let (wake, woken) = sync_channel(1);
+        let (ending, ended) = sync_channel(1);
+        let of_thread = Arc::clone(&newest);
+        let run = move || {
+            let _ending = ending;
+            commit_until_the_end(&consumer, &topic, &of_thread, &woken);
+        };
+        std::thread::Builder::new().name("group-offsets".to_owned()).spawn(run)?;
+        Ok(Group { newest, wake: Some(wake), ended: Mutex::new(ended) })
+    }
+
+    /// These records are in the store, up to these offsets (exclusive).
+    pub fn committed(&self, next_offsets: &[(i32, i64)]) {
+        self.newest.lock().expect("nobody panics while holding the offsets").extend(next_offsets.iter().copied());
+        if let Some(wake) = &self.wake {
+            // Full: it is awake already.
+            let _ = wake.try_send(());
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Ok(ended) = self.ended.get_mut() {
+            // Disconnected, or out of time: in both cases it is over.
+            let _ = ended.recv_timeout(LAST);
+        }
+    }
+}
+
+fn commit_until_the_end(consumer: &BaseConsumer<Context>, topic: &str, newest: &Mutex<BTreeMap<i32, i64>>, woken: &Receiver<()>) {
+    let mut last: Option<Instant> = None;
+    loop {
+        let end = woken.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
+        // The client's own affairs: its errors are told on the way.
+        let _ = consumer.poll(Duration::ZERO);
+        if let Some(since) = last.map(|last| last.elapsed()).filter(|since| *since < PAUSE && !end) {
+            std::thread::sleep(PAUSE - since);
+        }
+        let offsets = std::mem::take(&mut *newest.lock().expect("nobody panics while holding the offsets"));
+        if !offsets.is_empty() {
+            last = Some(Instant::now());
+            commit(consumer, topic, &offsets);
+        }
+        if end {
+            return;
+        }
+    }
+}
+
+fn commit(consumer: &BaseConsumer<Context>, topic: &str, offsets: &BTreeMap<i32, i64>) {
+    let mut list = TopicPartitionList::new();
+    let added =
+        offsets.iter().try_for_each(|(&partition, &next)| list.add_partition_offset(topic, partition, Offset::Offset(next)));
+    if let Err(error) = added.and_then(|()| consumer.commit(&list, CommitMode::Sync)) {
+        tracing::warn!(%error, "the consumer group's offsets, which only lag tools read, were not committed");
+    }
+}
