@@ -2,8 +2,8 @@
 
 use crate::Slice;
 use crate::background::{Background, Started};
-use crate::checkpoint::Parts;
 use crate::checkpoint::schedule::{Schedule, Settled};
+use crate::checkpoint::{self, Parts};
 use crate::clock::Clock;
 use crate::decode::Decoder;
 use crate::fold::snapshot::Saver;
@@ -140,6 +140,10 @@ fn run_in_team(
             None => return failed(),
         },
     };
+    if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
+        let what = "CHECKPOINT_DIR of this process does not show what process 0 has just written into its own";
+        return Err(RunError::Failed(format!("{what}: all processes must share one directory; mount the same one everywhere")));
+    }
     let fabric = net::together(options.workers, place.process, rows).map_err(RunError::Workers)?;
     let running = Process { options, log, parts, start, control, metrics }.start(fabric, store)?;
     let (ended, end) = sync_channel(1);

@@ -75,6 +75,9 @@ pub enum PlanError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The place of the checkpoints.
+    #[error("{0}")]
+    Checkpoints(String),
 }
 
 impl PlanError {
@@ -121,6 +124,8 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     let plan = plan(wish, &description, stored, checkpoints);
     // What no commit has named is left of a run that died, and never used.
     checkpoint::clean(parts, plan.keys.tag(), &plan.checkpoints, None);
+    checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence)
+        .map_err(|error| PlanError::Checkpoints(format!("CHECKPOINT_DIR cannot be written: {error}")))?;
     Ok(plan)
 }
 

@@ -81,6 +81,21 @@ pub trait PartFile: Write + Send {
     fn persist(self: Box<Self>) -> std::io::Result<()>;
 }
 
+/// The name of what process 0 leaves for the others, by which they see that they share its directory. No checkpoint has number 0.
+fn sign(pipeline: u32, fence: i64) -> Id {
+    Id { pipeline, fence, number: 0 }
+}
+
+/// Leaves the sign. It goes when the first checkpoint is published.
+pub fn leave_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> std::io::Result<()> {
+    parts.create(sign(pipeline, fence), 0)?.persist()
+}
+
+/// Whether this process sees the sign: if not, it would not see other processes' parts either.
+pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> bool {
+    parts.open(sign(pipeline, fence), 0).is_ok()
+}
+
 /// Removes the checkpoints of a pipeline that are not in `kept`, but none that is newer than `newest`, which is perhaps being made.
 pub fn clean(parts: &dyn Parts, pipeline: u32, kept: &[Manifest], newest: Option<Id>) {
     let superfluous = |id: &Id| {
