@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::cluster::Options;
+use crate::ops::args::{DeadLettersCommand, RebuildArgs, VerifyArgs};
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
@@ -25,18 +26,23 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+pub enum Command {
     /// Run the pipeline (the default).
     Run(RunArgs),
+    /// Recompute everything from the log and compare it with the store.
+    Verify(VerifyArgs),
+    /// Rejected records: list them, show one, publish them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// Recompute all rows from the log and replace what the store holds, at once.
+    Rebuild(RebuildArgs),
 }
 
 impl Cli {
-    /// The settings of a run.
-    pub fn into_run(self) -> RunArgs {
-        match self.command {
-            Some(Command::Run(run)) => run,
-            None => self.run,
-        }
+    /// What to do.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
     }
 }
 

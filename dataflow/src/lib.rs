@@ -14,6 +14,7 @@
 //! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
+//! - [`ops`]: the operator's commands beside the run: `verify`, `dead-letters`, `rebuild`
 //!
 //! Invariants:
 //!
@@ -32,6 +33,7 @@ pub mod config;
 pub mod decode;
 pub mod fold;
 pub mod keys;
+pub mod ops;
 pub mod oracle;
 pub mod pipeline;
 pub mod plan;

@@ -98,12 +98,17 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store) -> Result<Plan,
     let begin = Begin {
         pipeline: wish.pipeline.clone(),
         topic: log.topic().to_owned(),
-        fingerprint: format!("{} {}", description.id, wish.rules.fingerprint()),
+        fingerprint: fingerprint(&description, &wish.rules),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
         hash_key: draw_hash_key()?,
     };
     let stored = store.begin(&begin, &|stored| check_offsets(stored, &description, log.topic()))?;
     Ok(plan(wish, &description, stored))
+}
+
+/// What must not change between runs.
+pub fn fingerprint(description: &Description, rules: &Rules) -> String {
+    format!("{} {}", description.id, rules.fingerprint())
 }
 
 fn plan(wish: &Wish, description: &Description, stored: Stored) -> Plan {
