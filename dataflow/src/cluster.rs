@@ -146,9 +146,10 @@ fn work(
     let known = Rc::new(RefCell::new(Known::default()));
     let state = State {
         tracker: Tracker::new(&rules, idle_after, plan.watermark, unread(plan)),
-        fold: Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics)),
+        fold: Fold::new(rules.viewer_timeout_nanos(), metrics.of_worker(worker.index())),
         resume: Resume { live: plan.live(), watermark: plan.watermark, names: plan.names.clone() },
         committer,
+        metrics: Arc::clone(metrics),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
     let probe = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {

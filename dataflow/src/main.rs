@@ -46,10 +46,12 @@ fn main() -> ExitCode {
         Command::DeadLetters(command) => ops::dead_letters::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
-    outcome.unwrap_or_else(|error| {
-        tracing::error!("{error}");
-        Outcome::NotDone
-    }).into()
+    outcome
+        .unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Outcome::NotDone
+        })
+        .into()
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
@@ -89,9 +91,7 @@ fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
 }
 
 fn start_logging(format: LogFormat, level: LevelFilter) {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(level.into())
-        .from_env_lossy();
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

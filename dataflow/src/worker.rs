@@ -167,9 +167,11 @@ impl Loop {
 
     /// Says where each partition stands, and what was counted.
     fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
-        let Loop { source, readers, desk, senders, .. } = self;
+        let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers {
+            metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
             if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
+                metrics.partition(&mark);
                 senders.marks.send(Mark::Partition(mark));
             }
         }

@@ -17,13 +17,12 @@ pub mod totals;
 
 use crate::Slice;
 use crate::keys::{EventKey, StreamKey, ViewerKey};
-use crate::telemetry::Metrics;
+use crate::telemetry::FoldMetrics;
 use crate::watermark::Watermark;
 use duplicates::Duplicates;
 use presence::{Movement, Presence};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -112,12 +111,12 @@ pub struct Fold {
     presence: Presence,
     shares: Shares,
     watermark: Option<Micros>,
-    metrics: Arc<Metrics>,
+    metrics: FoldMetrics,
 }
 
 impl Fold {
     /// Nothing yet.
-    pub fn new(viewer_timeout_nanos: i64, metrics: Arc<Metrics>) -> Fold {
+    pub fn new(viewer_timeout_nanos: i64, metrics: FoldMetrics) -> Fold {
         Fold {
             duplicates: Duplicates::default(),
             presence: Presence::new(viewer_timeout_nanos),
@@ -135,11 +134,12 @@ impl Fold {
             }
             self.watermark = self.watermark.max(watermark.at);
         }
-        let mut duplicates = 0;
+        let (mut events, mut duplicates) = (0, 0);
         for event in input.events.into_iter().flatten() {
+            events += 1;
             duplicates += u64::from(!self.event(&event));
         }
-        self.metrics.duplicates.inc_by(duplicates);
+        self.metrics.events(events, duplicates);
         self.shares.take_changes()
     }
 
@@ -149,7 +149,9 @@ impl Fold {
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
         self.presence.close(first_open);
-        self.shares.close(first_open)
+        let closed = self.shares.close(first_open);
+        self.metrics.keeps(self.shares.open_windows(), self.presence.viewers());
+        closed
     }
 
     fn open(&mut self, minute: Minute) {

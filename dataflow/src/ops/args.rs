@@ -11,31 +11,20 @@ use tidemark_settings::store::StoreArgs;
 /// Which log and which store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlaceArgs {
+    /// Name of the pipeline; there is one in a schema
+    #[arg(long, env = "PIPELINE", value_name = "NAME", default_value = "tidemark", help_heading = "Store")]
+    pub pipeline: String,
     /// Where the events are.
     #[command(flatten)]
     pub log: LogArgs,
     /// Where the metrics are.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Name of the pipeline; there is one in a schema
-    #[arg(long, env = "PIPELINE", value_name = "NAME", default_value = "tidemark")]
-    pub pipeline: String,
 }
 
-/// Recompute everything from the log and compare it with the store.
-///
-/// Reads one consistent state of the store, also while the pipeline runs, then the log up to just the offsets that this state
-/// stands for, with the settings that its rows were made with; recomputes all by a second, naive implementation; and compares
-/// every row of stream_metrics_minute, stream_state and dead_letters and the partitions' watermarks. Verdicts in which a clock
-/// had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
-///
-/// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach, records expired).
+/// Flags of `verify`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct VerifyArgs {
-    /// Log and store.
-    #[command(flatten)]
-    pub place: PlaceArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -45,28 +34,20 @@ pub struct VerifyArgs {
     /// Print at most this many of the records that are responsible for a difference
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub records: usize,
+    /// Log and store.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
-/// Recompute all rows from the log and replace what the store holds, at once.
-///
-/// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)
-/// into empty tables, dead letters included, and then replaces rows, states, dead letters and progress in one transaction:
-/// readers see all of the old or all of the new. Rows that come out the same are not touched, the epoch goes on from where it
-/// was, and letters that were replayed stay marked. Verdicts in which a clock had a part (closed, future) are taken anew, and
-/// checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
-///
-/// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
-///
-/// Exit status: 0 done, 2 not done.
+/// Flags of `rebuild`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct RebuildArgs {
-    /// The settings to recompute with.
-    #[command(flatten)]
-    pub run: RunArgs,
     /// Do it; without this only what would be done is printed
     #[arg(long)]
     pub yes: bool,
+    /// The settings to recompute with.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// What to do with dead letters.
@@ -89,33 +70,29 @@ pub enum DeadLettersCommand {
     /// A file log has one writer per partition: stop the generator first.
     ///
     /// Exit status: 0 all published, 1 some were not, 2 not done.
-    #[command(verbatim_doc_comment)]
     Replay(ReplayArgs),
 }
 
 /// Flags of `dead-letters list`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListArgs {
-    /// Log and store.
-    #[command(flatten)]
-    pub place: PlaceArgs,
-    /// Which ones.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u32,
     /// Print one JSON object a line instead of a table, payloads included
     #[arg(long)]
     pub json: bool,
+    /// Which ones.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Log and store.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Flags of `dead-letters show`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShowArgs {
-    /// Log and store.
-    #[command(flatten)]
-    pub place: PlaceArgs,
     /// The partition
     #[arg(value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: i32,
@@ -128,20 +105,17 @@ pub struct ShowArgs {
     /// Print just the payload's bytes, as to be corrected and replayed
     #[arg(long, conflicts_with = "json")]
     pub raw: bool,
+    /// Log and store.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Flags of `dead-letters replay`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// Log and store.
-    #[command(flatten)]
-    pub place: PlaceArgs,
     /// Letters, as PARTITION:OFFSET
     #[arg(value_name = "PARTITION:OFFSET", value_parser = position)]
     pub positions: Vec<Position>,
-    /// Which ones.
-    #[command(flatten)]
-    pub filter: FilterArgs,
     /// All that were not replayed yet
     #[arg(long)]
     pub all: bool,
@@ -155,6 +129,12 @@ pub struct ReplayArgs {
     /// Say what would be published
     #[arg(long)]
     pub dry_run: bool,
+    /// Which ones.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Log and store.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Which letters; all conditions together.

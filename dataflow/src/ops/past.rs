@@ -60,11 +60,7 @@ pub fn read(log: &dyn Log, ranges: &BTreeMap<i32, Range<i64>>) -> Result<oracle:
 }
 
 /// Only the whole past can be recomputed.
-fn refuse_what_is_gone(
-    description: &Description,
-    ranges: &BTreeMap<i32, Range<i64>>,
-    topic: &str,
-) -> Result<(), OpsError> {
+fn refuse_what_is_gone(description: &Description, ranges: &BTreeMap<i32, Range<i64>>, topic: &str) -> Result<(), OpsError> {
     for (partition, range) in ranges {
         let place = format!("topic {topic} partition {partition}");
         let Some(bounds) = description.partitions.get(partition) else {
@@ -104,7 +100,8 @@ mod tests {
         let error = |ranges| read(&log, &BTreeMap::from([ranges])).unwrap_err().to_string();
         assert!(error((0, 0..4)).contains("ends at offset 3"));
         assert!(error((1, 0..1)).contains("partition 1 is not there"));
-        let description = Description { id: String::new(), partitions: BTreeMap::from([(0, crate::source::Bounds { low: 5, high: 9 })]) };
+        let description =
+            Description { id: String::new(), partitions: BTreeMap::from([(0, crate::source::Bounds { low: 5, high: 9 })]) };
         let refusal = refuse_what_is_gone(&description, &BTreeMap::from([(0, 0..9)]), "t").unwrap_err().to_string();
         assert!(refusal.contains("begins at offset 5 now") && refusal.contains("rebuild"), "{refusal}");
         assert!(refuse_what_is_gone(&description, &BTreeMap::from([(0, 0..0)]), "t").is_ok());

@@ -115,8 +115,9 @@ impl Thread {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        let started = Instant::now();
         let epoch = self.with_patience(|store| store.commit(commit))?;
-        self.metrics.committed(epoch, commit);
+        self.metrics.committed(epoch, commit, started.elapsed());
         Ok(())
     }
 

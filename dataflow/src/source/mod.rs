@@ -53,6 +53,8 @@ pub struct Position {
     pub end_offset: i64,
     /// Whether everything up to the end was handed out. Unsure counts as no.
     pub at_end: bool,
+    /// Of the oldest record that the log still has, as last seen.
+    pub low_offset: i64,
 }
 
 /// A log as it is at one moment.

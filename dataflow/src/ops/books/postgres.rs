@@ -28,7 +28,8 @@ const LETTERS: &str = r#"from dead_letters
 impl PostgresBooks {
     /// Connects.
     pub fn open(connection: &str, shown: &str) -> Result<PostgresBooks, StoreError> {
-        let mut books = PostgresBooks { client: connect(connection, shown, "tidemark-dataflow-command")?, shown: shown.to_owned() };
+        let mut books =
+            PostgresBooks { client: connect(connection, shown, "tidemark-dataflow-command")?, shown: shown.to_owned() };
         let found = books.client.query_one("select to_regclass('progress') is not null", &[]);
         let found: bool = found.map_err(|error| judge(&error, &books.shown))?.get(0);
         if found { Ok(books) } else { Err(no_tables(&format!("Postgres {shown}"))) }

@@ -39,7 +39,8 @@ impl SqliteBooks {
         let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
         connection.busy_timeout(BUSY).map_err(unusable)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
-        let found = connection.prepare("select 1 from sqlite_schema where name = 'progress'").and_then(|mut find| find.exists([]));
+        let found =
+            connection.prepare("select 1 from sqlite_schema where name = 'progress'").and_then(|mut find| find.exists([]));
         if found.map_err(unusable)? { Ok(SqliteBooks { connection }) } else { Err(no_tables(&place)) }
     }
 }
@@ -65,9 +66,8 @@ impl Books for SqliteBooks {
 
     fn count_letters(&mut self, topic: &str, filter: &Filter) -> Result<u64, StoreError> {
         let select = format!("select count(*) {LETTERS}");
-        let count = with_filter(topic, filter, |parameters| {
-            self.connection.query_row(&select, parameters, |row| row.get::<_, i64>(0))
-        });
+        let count =
+            with_filter(topic, filter, |parameters| self.connection.query_row(&select, parameters, |row| row.get::<_, i64>(0)));
         Ok(count?.cast_unsigned())
     }
 
@@ -128,14 +128,11 @@ fn letter(row: &Row<'_>) -> Result<Letter, rusqlite::Error> {
 }
 
 fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, rusqlite::Error> {
-    let progress = transaction.query_row(
-        "select epoch, watermark, fingerprint from progress where pipeline = ?1",
-        [pipeline],
-        |row| {
+    let progress =
+        transaction.query_row("select epoch, watermark, fingerprint from progress where pipeline = ?1", [pipeline], |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
             Ok(Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, ..Snapshot::default() })
-        },
-    );
+        });
     let Some(mut snapshot) = progress.optional()? else { return Ok(None) };
     let select = "select partition, start_offset, next_offset, watermark from progress_partitions
         where pipeline = ?1 and topic = ?2";

@@ -130,14 +130,20 @@ impl Before {
             let bounds = description.partitions[partition];
             line("reads", format!("partition {partition}, offsets {start} to {}", bounds.high));
             if let Some(&(first, _)) = self.partitions.get(partition).filter(|(first, _)| *first < start) {
-                line("LOST", format!("partition {partition}, offsets {first} to {start} have expired: what came from them disappears"));
+                line(
+                    "LOST",
+                    format!("partition {partition}, offsets {first} to {start} have expired: what came from them disappears"),
+                );
             }
         }
         for partition in self.partitions.keys().filter(|partition| !starts.contains_key(partition)) {
             line("LOST", format!("partition {partition} is not in the topic any more: what came from it disappears"));
         }
         line("then", format!("replaces rows, dead letters and progress in one transaction, as epoch {}", self.epoch + 1));
-        line("", "final rows may change once; verdicts that a clock had a part in are taken anew; checkpoints are dropped".to_owned());
+        line(
+            "",
+            "final rows may change once; verdicts that a clock had a part in are taken anew; checkpoints are dropped".to_owned(),
+        );
         text
     }
 }

@@ -68,7 +68,10 @@ impl Site for PostgresSite {
             let created = self.client.batch_execute(&format!("create schema {}", self.side));
             created.map_err(|error| {
                 let side = &self.side;
-                StoreError::Fatal(format!("{}; a rebuild needs the schema {side}: let a superuser create it for this role", judge(&error, &self.shown)))
+                StoreError::Fatal(format!(
+                    "{}; a rebuild needs the schema {side}: let a superuser create it for this role",
+                    judge(&error, &self.shown)
+                ))
             })?;
         }
         self.drop_side_tables()?;

@@ -27,7 +27,8 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
         OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
     let rules = rules_of(&snapshot, log.as_ref())?;
-    let ranges = snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset..progress.next_offset));
+    let ranges =
+        snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset..progress.next_offset));
     let past = past::read(log.as_ref(), &ranges.collect())?;
     let verdicts = verdicts(&snapshot);
     let answer = oracle::answer(&past, &rules, Clock::Stored, &verdicts);

@@ -6,7 +6,7 @@ use crate::oracle::{self, Evidence, Fate, Presence, Witness};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
-use tidemark_model::Minute;
+use tidemark_model::{Kind, Minute};
 
 /// All that there is to tell.
 pub(super) struct Report<'a> {
@@ -53,7 +53,7 @@ impl Report<'_> {
         let column = column.map(|column| format!(" {column}")).unwrap_or_default();
         let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
         writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
-        let evidence = evidence(name, witness);
+        let evidence = evidence(difference, witness);
         for record in evidence.iter().take(most_records) {
             writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
         }
@@ -72,9 +72,9 @@ impl Report<'_> {
     pub(super) fn json(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
         let Report { snapshot, findings, past, records, took } = self;
         let witness = (findings.total > 0).then(witness);
-        let difference = |difference: &Difference| {
+        let shown = |difference: &Difference| {
             let Difference { name, column, stored, computed } = difference;
-            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| evidence(name, witness));
+            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| evidence(difference, witness));
             let mut object = json!({
                 "table": name.table(),
                 "column": column,
@@ -102,18 +102,35 @@ impl Report<'_> {
             "records": records,
             "seconds": took.as_secs_f64(),
             "differences": findings.total,
-            "shown": findings.shown.iter().map(difference).collect::<Vec<_>>(),
+            "shown": findings.shown.iter().map(shown).collect::<Vec<_>>(),
         });
         format!("{object}\n")
     }
 }
 
-/// The records that are responsible for a row.
-fn evidence(name: &Name, witness: &Witness) -> Vec<Evidence> {
+/// The records that are responsible for what differs.
+fn evidence(Difference { name, column, .. }: &Difference, witness: &Witness) -> Vec<Evidence> {
     match name {
-        Name::Minute(start, stream) | Name::State(stream, start) => witness.of_row(Minute::first_open(*start), stream),
+        Name::Minute(start, stream) | Name::State(stream, start) => {
+            let minute = Minute::first_open(*start);
+            let mut evidence = witness.of_row(minute, stream);
+            evidence.retain(|record| has_to_do_with(record, *column, minute));
+            evidence
+        }
         Name::Letter(Position { partition, offset }) => witness.at((*partition, *offset)).into_iter().collect(),
         Name::Partition(partition) => witness.of_watermark(*partition).into_iter().collect(),
+    }
+}
+
+/// Whether a record of a row has to do with one of its columns.
+fn has_to_do_with(record: &Evidence, column: Option<&str>, minute: Minute) -> bool {
+    let moves = matches!(record.kind, Kind::ViewerJoin | Kind::ViewerLeave);
+    match column {
+        Some("active_viewers") => moves,
+        Some("chat_messages") => record.kind == Kind::ChatMessage,
+        Some("donations_usd") => record.kind == Kind::Donation,
+        // That there is a row at all, and its times, is a matter of the minute's own events.
+        _ => record.minute == minute,
     }
 }
 

@@ -55,7 +55,14 @@ fn records_arrive_once_keyed_and_with_their_time() {
     let config = crate::traffic::TrafficConfig { streams: crate::traffic::numbered_streams(20), ..Default::default() };
     let sent: Vec<_> = crate::traffic::Traffic::new(config).take(2_000).collect();
     for one in &sent {
-        publisher.publish(Record { key: Some(one.stream.as_bytes()), payload: &one.payload, time: Some(Micros(5_000)), partition: None }).unwrap();
+        publisher
+            .publish(Record {
+                key: Some(one.stream.as_bytes()),
+                payload: &one.payload,
+                time: Some(Micros(5_000)),
+                partition: None,
+            })
+            .unwrap();
     }
     publisher.finish().unwrap();
     assert_eq!(publisher.tally(), Tally { delivered: 2_000, failures: BTreeMap::new() });
