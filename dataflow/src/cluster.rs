@@ -187,7 +187,7 @@ impl Process<'_> {
             "took over the pipeline"
         );
         let plan = Arc::new(plan);
-        let base = options.clock.now();
+        let (base, started) = (options.clock.now(), Instant::now());
         let settled = Arc::new(Settled::default());
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
@@ -205,7 +205,7 @@ impl Process<'_> {
                     None
                 };
                 let (_alarm, _leaving) = (Alarm(&control), Leaving(&options.clock));
-                work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
+                work(worker, &options, &plan, log.as_ref(), &parts, (base, started), committer, &settled, &control, &metrics);
             }
         };
         let workers = timely::execute::execute_from(fabric.builders, fabric.guard, worker_config(), launch);
@@ -312,7 +312,7 @@ fn work(
     plan: &Plan,
     log: &dyn Log,
     parts: &Arc<dyn Parts>,
-    base: Micros,
+    (base, started): (Micros, Instant),
     committer: Option<Committer>,
     settled: &Arc<Settled>,
     control: &Arc<Control>,
@@ -322,7 +322,7 @@ fn work(
     let idle_after = options.idle_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
     let known = Rc::new(RefCell::new(Known::default()));
     let (notify, notices) = channel();
-    let mut fold = Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics));
+    let mut fold = Fold::new(rules.viewer_timeout_nanos(), metrics.of_worker(worker.index()));
     if let Some(checkpoint) = &plan.checkpoint
         && let Err(error) = fold.restore(checkpoint, parts.as_ref(), worker.index(), worker.peers())
     {
@@ -359,6 +359,7 @@ fn work(
             settled: Arc::clone(settled),
         },
         committer,
+        metrics: Arc::clone(metrics),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
     let probe = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
@@ -392,6 +393,7 @@ fn work(
     let pace = Pace {
         clock: options.clock.clone(),
         base,
+        started,
         slice: i64::try_from(options.slice.as_micros()).unwrap_or(i64::MAX).max(1),
         max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
         workers: options.workers,

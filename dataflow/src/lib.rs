@@ -17,6 +17,7 @@
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
+//! - [`ops`]: the operator's commands beside the run: `verify`, `dead-letters`, `rebuild`
 //!
 //! Invariants:
 //!
@@ -39,6 +40,7 @@ pub mod exchange;
 pub mod fold;
 pub mod keys;
 pub mod net;
+pub mod ops;
 pub mod oracle;
 pub mod pipeline;
 pub mod plan;

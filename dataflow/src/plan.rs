@@ -112,7 +112,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     let begin = Begin {
         pipeline: wish.pipeline.clone(),
         topic: log.topic().to_owned(),
-        fingerprint: format!("{} {}", description.id, wish.rules.fingerprint()),
+        fingerprint: fingerprint(&description, &wish.rules),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
         hash_key: draw_hash_key()?,
     };
@@ -152,6 +152,11 @@ fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Resul
         }
     }
     Ok(usable)
+}
+
+/// What must not change between runs.
+pub fn fingerprint(description: &Description, rules: &Rules) -> String {
+    format!("{} {}", description.id, rules.fingerprint())
 }
 
 fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {

@@ -86,7 +86,7 @@ fn step(
             }
         };
         let Some(next) = next else { break };
-        publisher.publish(Record { key: Some(&next.stream), payload: &next.payload, time })?;
+        publisher.publish(Record { key: Some(next.stream.as_bytes()), payload: &next.payload, time, partition: None })?;
         summary.sent += 1;
         if let Some(fault) = next.fault {
             summary.faults[fault as usize] += 1;

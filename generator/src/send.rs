@@ -63,7 +63,7 @@ fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &m
     }
     let payload = line.strip_suffix(b"\n").unwrap_or(&line);
     let key = stream_id(payload);
-    publisher.publish(Record { key: key.as_deref(), payload, time: None })?;
+    publisher.publish(Record { key: key.as_ref().map(|key| key.as_bytes()), payload, ..Record::default() })?;
     summary.sent += 1;
     if summary.sent.is_multiple_of(GROUP) {
         publisher.serve(Duration::ZERO)?;

@@ -4,7 +4,7 @@ use super::{Commit, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
-use crate::checkpoint::{self, Parts};
+use crate::checkpoint::{self, Manifest, Parts};
 use crate::run::Control;
 use crate::source::Log;
 use crate::telemetry::Metrics;
@@ -93,12 +93,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    fn committed(&self, epoch: i64, commit: &Commit) {
+    /// The checkpoint that the commit has made valid, if any.
+    fn committed<'a>(&self, epoch: i64, commit: &'a Commit) -> Option<&'a Manifest> {
         self.settled.committed(epoch);
-        let Some(checkpoints) = &commit.checkpoints else { return };
-        let Some(newest) = checkpoints.first().map(|newest| newest.id) else { return };
-        self.settled.settle(newest.number);
-        checkpoint::clean(self.parts.as_ref(), newest.pipeline, checkpoints, Some(newest));
+        let checkpoints = commit.checkpoints.as_ref()?;
+        let newest = checkpoints.first()?;
+        self.settled.settle(newest.id.number);
+        checkpoint::clean(self.parts.as_ref(), newest.id.pipeline, checkpoints, Some(newest.id));
+        Some(newest)
     }
 }
 
@@ -152,10 +154,13 @@ impl Thread {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        let started = Instant::now();
         let epoch = self.with_patience(|store| store.commit(commit))?;
         self.last_check = Instant::now();
-        self.metrics.committed(epoch, commit);
-        self.keeper.committed(epoch, commit);
+        self.metrics.committed(epoch, commit, started.elapsed());
+        if let Some(newest) = self.keeper.committed(epoch, commit) {
+            self.metrics.checkpointed(newest);
+        }
         let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
         self.log.committed(&next_offsets);
         Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
 
 /// The tables.
-const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
+pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
 /// The tables and their columns: what another system's tables of the same names do not have.
 const COLUMNS: [(&str, &str); 5] = [
     ("dead_letters", "epoch error key offset partition payload reason record_time replayed_at topic"),
@@ -21,6 +21,9 @@ const COLUMNS: [(&str, &str); 5] = [
 /// How long connecting may take, and how long a statement: longer means that the server hangs.
 const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: &str = "60s";
+/// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
+/// the schema's name.
+pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
 
@@ -43,13 +46,18 @@ struct Run {
 impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
-        let unusable =
-            |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
-        let mut config: Config = connection.parse().map_err(unusable)?;
-        config.connect_timeout(CONNECT).application_name("tidemark-dataflow").tcp_user_timeout(STALLED);
-        let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
-        config.options(options.trim_start());
+        let config = configure(connection, "tidemark-dataflow")?;
         Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
+    }
+
+    /// The same in a schema of this name, whatever the connection's search path.
+    pub(crate) fn in_schema(connection: &str, shown: &str, schema: &str) -> Result<PostgresStore, StoreError> {
+        let mut store = PostgresStore::new(connection, shown)?;
+        // An identifier of SQL, in which a backslash guards what would end the option.
+        let schema = format!("\"{}\"", schema.replace('"', "\"\"")).replace('\\', "\\\\").replace(' ', "\\ ");
+        let options = format!("{} -c search_path={schema}", store.config.get_options().unwrap_or_default());
+        store.config.options(&options);
+        Ok(store)
     }
 
     /// The connection, made anew if the last one is gone.
@@ -58,7 +66,8 @@ impl PostgresStore {
             self.client = None;
         }
         if self.client.is_none() {
-            let client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            let mut client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            refuse_during_rebuild(&mut client, &self.shown)?;
             self.client = Some(client);
         }
         Ok(self.client.as_mut().expect("it was just made"))
@@ -76,6 +85,21 @@ impl PostgresStore {
             Failure::Store(error) => error,
         })
     }
+}
+
+/// How every connection is made, named after its program.
+fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
+    let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
+    let mut config: Config = connection.parse().map_err(unusable)?;
+    config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
+    let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
+    config.options(options.trim_start());
+    Ok(config)
+}
+
+/// A connection for one of the operator's commands; `shown` is how messages name the database.
+pub(crate) fn connect(connection: &str, shown: &str, program: &str) -> Result<Client, StoreError> {
+    configure(connection, program)?.connect(NoTls).map_err(|error| judge(&error, shown))
 }
 
 /// A peer that acknowledges nothing for this long is gone.
@@ -101,7 +125,7 @@ impl From<StoreError> for Failure {
 
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
 /// doing, 58 system; what has no SQLSTATE is the connection itself.
-fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
+pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
@@ -204,6 +228,16 @@ impl Run {
             return Err(StoreError::Fenced { pipeline: self.pipeline.clone(), theirs, ours: self.fence }.into());
         }
         Ok(row.get(1))
+    }
+}
+
+/// Takes the run lock, shared, for as long as the connection lives.
+fn refuse_during_rebuild(client: &mut Client, shown: &str) -> Result<(), StoreError> {
+    let locked = client.query_one("select pg_try_advisory_lock_shared($1, hashtext(current_schema()))", &[&RUN_LOCK]);
+    // Without any schema there is nothing to lock, and what comes next fails by itself.
+    match locked.map_err(|error| judge(&error, shown))?.get(0) {
+        Some(false) => Err(StoreError::Transient(format!("Postgres {shown}: a rebuild is under way"))),
+        _ => Ok(()),
     }
 }
 
@@ -375,7 +409,7 @@ fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit,
 
 /// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.
 #[derive(Clone, Copy, Debug)]
-struct Timestamp(Micros);
+pub(crate) struct Timestamp(pub(crate) Micros);
 
 impl ToSql for Timestamp {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

@@ -177,7 +177,7 @@ impl Reader {
         }
         let at_end = !whole_line && buffered_to >= self.length;
         let end_offset = if at_end { self.next_offset } else { self.length.max(self.next_offset) };
-        Ok(Position { next_offset: self.next_offset, end_offset, at_end })
+        Ok(Position { next_offset: self.next_offset, end_offset, at_end, low_offset: 0 })
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
         file.write_all(b"!\n").unwrap();
         assert!(!source.position(0).unwrap().at_end);
         assert_eq!(read_all(source.as_mut(), None), [(15, Some(7_000), "unfinished!".to_owned())]);
-        assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true });
+        assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true, low_offset: 0 });
     }
 
     #[test]

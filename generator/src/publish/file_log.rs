@@ -49,9 +49,26 @@ impl FileLog {
         Ok(FileLog { partitions: partitions?, batch_since: None, batch_bytes: 0, tally: Tally::default() })
     }
 
+    /// Opens a topic that must be there.
+    pub fn open_existing(log_dir: &Path, topic: &str) -> Result<FileLog, PublishError> {
+        let dir = topic_dir(log_dir, topic);
+        match existing_partitions(&dir)? {
+            0 => Err(failed("find partitions in", &dir)(io::ErrorKind::NotFound.into())),
+            existing => FileLog::open(log_dir, topic, existing),
+        }
+    }
+
     /// How many partitions the topic has.
     pub fn partitions(&self) -> usize {
         self.partitions.len()
+    }
+
+    fn existing(&self, partition: i32) -> Result<usize, PublishError> {
+        let count = self.partitions.len();
+        usize::try_from(partition).ok().filter(|&index| index < count).ok_or_else(|| {
+            let dir = self.partitions.first().and_then(|first| first.path.parent()).unwrap_or(Path::new("")).to_owned();
+            PublishError::NoPartition { dir, partition, count }
+        })
     }
 
     fn write_batch(&mut self) -> Result<(), PublishError> {
@@ -71,7 +88,10 @@ impl FileLog {
 impl Publisher for FileLog {
     fn publish(&mut self, record: Record<'_>) -> Result<(), PublishError> {
         let time = record.time.unwrap_or_else(wall_clock);
-        let chosen = partition_for(record.key.map_or(record.payload, str::as_bytes), self.partitions.len());
+        let chosen = match record.partition {
+            Some(partition) => self.existing(partition)?,
+            None => partition_for(record.key.unwrap_or(record.payload), self.partitions.len()),
+        };
         let partition = &mut self.partitions[chosen];
         let before = partition.batch.len();
         if let Err(refusal) = write_line(time.0.unsigned_abs() / 1_000, record.payload, &mut partition.batch) {
