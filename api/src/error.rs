@@ -5,6 +5,7 @@ use crate::rows::Epoch;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The methods that every resource answers.
 const ALLOWED_METHODS: &str = "GET, HEAD";
@@ -34,6 +35,15 @@ pub enum ApiError {
         /// What the store has.
         has: Option<Epoch>,
     },
+    /// The body is larger than any that is read.
+    #[error("no path of this service takes a body of this size")]
+    TooLarge,
+    /// No token, or another.
+    #[error("a token is required: send Authorization: Bearer TOKEN")]
+    Unauthorized,
+    /// More requests than are allowed; there is none for so long.
+    #[error("there are too many requests from this address; try again later")]
+    TooMany(Duration),
     /// The resource exists, the method does not.
     #[error("this path answers {ALLOWED_METHODS} only")]
     MethodNotAllowed,
@@ -93,6 +103,9 @@ impl ResponseError for ApiError {
             ApiError::Parameter(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApiError::NotFound | ApiError::NoStream => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
+            ApiError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NotYet { .. } => StatusCode::GATEWAY_TIMEOUT,
             ApiError::Store(StoreError::Refused(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Busy(_) | ApiError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -107,6 +120,8 @@ impl ResponseError for ApiError {
                 error.log();
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
+            ApiError::Unauthorized => drop(response.insert_header((header::WWW_AUTHENTICATE, "Bearer"))),
+            ApiError::TooMany(wait) => drop(response.insert_header((header::RETRY_AFTER, wait.as_secs() + 1))),
             ApiError::Busy(_) => drop(response.insert_header((header::RETRY_AFTER, "1"))),
             _ => {}
         }

@@ -8,7 +8,9 @@ mod stream;
 mod streams;
 
 use crate::error;
+use crate::gate;
 use actix_web::dev::HttpServiceFactory;
+use actix_web::middleware::from_fn;
 use actix_web::{FromRequest, Handler, Responder, guard, web};
 pub use live::LiveLimit;
 
@@ -23,6 +25,7 @@ pub fn configure(service: &mut web::ServiceConfig) {
         .service(get("/streams/{stream_id}", stream::stream))
         .service(get("/dead-letters", dead_letters::dead_letters))
         .service(get("/live", live::live))
+        .service(get("/prometheus", crate::scrape::scrape))
         .default_service(web::to(error::not_found));
 }
 
@@ -34,5 +37,6 @@ where
     F::Output: Responder + 'static,
 {
     let route = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler);
-    web::resource(path).route(route).default_service(web::to(error::method_not_allowed))
+    let resource = web::resource(path).route(route).default_service(web::to(error::method_not_allowed));
+    resource.wrap(from_fn(gate::deadline))
 }

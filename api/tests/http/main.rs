@@ -8,6 +8,7 @@ mod answers;
 mod errors;
 mod exports;
 mod freshness;
+mod gate;
 mod health;
 mod live;
 mod outages;
