@@ -4,8 +4,9 @@ use crate::queries::StoreError;
 use crate::rows::Epoch;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// The methods that every resource answers.
 const ALLOWED_METHODS: &str = "GET, HEAD";
@@ -78,22 +79,42 @@ pub async fn method_not_allowed() -> Result<HttpResponse, ApiError> {
     Err(ApiError::MethodNotAllowed)
 }
 
+/// The body of every error (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// The status in words.
+    title: Option<&'static str>,
+    status: u16,
+    /// What is wrong.
+    detail: String,
+    /// The parameter that cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'static str>,
+    /// What it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    /// What it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<String>,
+    /// The commit that the store has, if it is not the one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    epoch: Option<Option<Epoch>>,
+}
+
 impl ApiError {
-    fn members(&self) -> Map<String, Value> {
-        let mut members = Map::new();
+    fn problem(&self) -> Problem {
         let status = self.status_code();
-        members.insert("title".to_owned(), json!(status.canonical_reason()));
-        members.insert("status".to_owned(), json!(status.as_u16()));
-        members.insert("detail".to_owned(), json!(self.to_string()));
-        if let ApiError::Parameter(BadParameter { parameter, value, allowed }) = self {
-            members.insert("parameter".to_owned(), json!(parameter));
-            members.insert("value".to_owned(), json!(value));
-            members.insert("allowed".to_owned(), json!(allowed));
+        let bad = if let ApiError::Parameter(bad) = self { Some(bad) } else { None };
+        Problem {
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            parameter: bad.map(|bad| bad.parameter),
+            value: bad.map(|bad| bad.value.clone()),
+            allowed: bad.map(|bad| bad.allowed.clone()),
+            epoch: if let ApiError::NotYet { has, .. } = self { Some(*has) } else { None },
         }
-        if let ApiError::NotYet { has, .. } = self {
-            members.insert("epoch".to_owned(), json!(has));
-        }
-        members
     }
 }
 
@@ -125,6 +146,8 @@ impl ResponseError for ApiError {
             ApiError::Busy(_) => drop(response.insert_header((header::RETRY_AFTER, "1"))),
             _ => {}
         }
-        response.content_type("application/problem+json").body(Value::Object(self.members()).to_string())
+        response
+            .content_type("application/problem+json")
+            .body(serde_json::to_string(&self.problem()).expect("a problem always serializes"))
     }
 }

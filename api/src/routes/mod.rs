@@ -4,6 +4,7 @@ mod dead_letters;
 mod health;
 mod live;
 mod metrics;
+pub mod openapi;
 mod stream;
 mod streams;
 
@@ -25,6 +26,10 @@ pub fn configure(service: &mut web::ServiceConfig) {
         .service(get("/streams/{stream_id}", stream::stream))
         .service(get("/dead-letters", dead_letters::dead_letters))
         .service(get("/live", live::live))
+        .service(get("/openapi.json", openapi::openapi))
+        .service(get("/docs", openapi::docs))
+        .service(get("/docs/docs.js", openapi::script))
+        .service(get("/docs/docs.css", openapi::style))
         .service(get("/prometheus", crate::scrape::scrape))
         .default_service(web::to(error::not_found));
 }

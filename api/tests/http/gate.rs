@@ -14,7 +14,8 @@ fn sqlite() -> TestStore {
 
 #[test]
 fn every_answer_has_the_security_headers() {
-    let api = sqlite().api();
+    let store = sqlite();
+    let api = store.api();
     for path in ["/metrics", "/nothing", "/metrics?limit=0", "/health", "/prometheus"] {
         let answer = api.get(path);
         assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{path}");
@@ -66,7 +67,8 @@ fn other_sites_are_told_what_they_may_read() {
 
 #[test]
 fn too_many_requests_are_refused_and_health_is_not_counted() {
-    let api = sqlite().api_with(&["--api-rate-limit", "5"]);
+    let store = sqlite();
+    let api = store.api_with(&["--api-rate-limit", "5"]);
     let answers: Vec<_> = (0..12).map(|_| api.get("/metrics")).collect();
     assert_eq!(answers[0].status, 200);
     let refused = answers.iter().find(|answer| answer.status != 200).expect("twelve at once are more than five");
@@ -79,7 +81,8 @@ fn too_many_requests_are_refused_and_health_is_not_counted() {
 
 #[test]
 fn large_bodies_are_refused() {
-    let api = sqlite().api();
+    let store = sqlite();
+    let api = store.api();
     let mut large = crate::support::Live::open_with(api.port(), "/metrics", "content-length: 1000000\r\n");
     assert_eq!(large.status, 413);
     assert!(large.head.contains("problem+json"), "{}", large.head);
