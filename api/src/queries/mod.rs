@@ -51,7 +51,7 @@ pub struct Store {
 
 /// Connections to one of the two kinds of store.
 enum Pool {
-    Postgres(postgres::Pool),
+    Postgres(Box<postgres::Pool>),
     Sqlite(sqlite::Pool),
 }
 
@@ -117,7 +117,7 @@ impl Store {
     pub fn new(place: &tidemark_settings::store::Store, size: usize, timeout: Duration) -> Result<Store, BadConnection> {
         let pool = |size, timeout| match place {
             tidemark_settings::store::Store::Postgres { connection, .. } => {
-                postgres::Pool::new(connection, size, timeout).map(Pool::Postgres)
+                postgres::Pool::new(connection, size, timeout).map(|pool| Pool::Postgres(Box::new(pool)))
             }
             tidemark_settings::store::Store::Sqlite(path) => Ok(Pool::Sqlite(sqlite::Pool::new(path, size, timeout))),
         };
