@@ -1,7 +1,7 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
-//! - [`metrics`]: minute rows · [`streams`]: streams · [`changes`]: what commits changed · [`pipeline`]: how far it is
-//! - [`statement`]: where the two dialects differ; [`postgres`], [`sqlite`]: bounded, read-only connections
+//! - `metrics`: minute rows · `streams`: streams · `changes`: what commits changed · `pipeline`: how far it is
+//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
 
