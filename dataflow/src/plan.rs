@@ -102,6 +102,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store) -> Result<Plan,
         topic: log.topic().to_owned(),
         fingerprint: format!("{} {}", description.id, wish.rules.fingerprint()),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
+        new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
         hash_key: draw_hash_key()?,
     };
     let stored = store.begin(&begin, &|stored| check_offsets(stored, &description, log.topic()))?;
