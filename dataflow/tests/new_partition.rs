@@ -62,7 +62,7 @@ fn it_is_read_by_its_owner_from_its_beginning() {
     until(&store, "the new partition's row", |tables| tables.rows.keys().any(|(_, stream)| stream == "second"));
     control.stop();
     running.join().expect("it does not panic").expect("it ends well");
-    let tables = store.tables();
+    let tables = store.tables().clone();
     let seconds = tables.rows.keys().filter(|(_, stream)| stream == "second").count();
     assert_eq!((seconds, tables.dead_letters.clone()), (1, BTreeMap::from([((4, 0), Reason::Closed)])));
     assert_eq!((tables.partitions[&4].start_offset, tables.partitions[&4].next_offset), (0, 2));
@@ -72,7 +72,7 @@ fn it_is_read_by_its_owner_from_its_beginning() {
     let (metrics, _) = Metrics::new();
     cluster::run(&options, Arc::new(log.clone()), Box::new(store.clone()), &Arc::new(Control::default()), &metrics)
         .expect("it ends well");
-    let tables = store.tables();
+    let tables = store.tables().clone();
     assert_eq!(tables.partitions[&4].next_offset, 3);
     assert!(support::differences(&tables, &support::expected(&log, &rules, now, &tables)).is_empty());
 }
