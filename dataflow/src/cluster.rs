@@ -280,7 +280,7 @@ fn decide_with_patience(
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
-    while !control.stopping() {
+    while !control.stopping() && control.failure().is_none() {
         let error = match plan::decide(&options.wish, log, store, parts) {
             Ok(plan) => return Ok(Some(plan)),
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,

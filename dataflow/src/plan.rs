@@ -114,6 +114,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         topic: log.topic().to_owned(),
         fingerprint: fingerprint(&description, &wish.rules),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
+        new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
         hash_key: draw_hash_key()?,
     };
     let mut checkpoints = Vec::new();

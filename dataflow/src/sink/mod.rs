@@ -137,10 +137,19 @@ pub struct Begin {
     pub topic: String,
     /// What must not change between runs.
     pub fingerprint: String,
-    /// Where to start partitions that the store does not know.
+    /// Where to start partitions when the store knows none.
     pub start_offsets: BTreeMap<i32, i64>,
+    /// Where to start those that have come since: all of their records are new, wherever the first run began.
+    pub new_offsets: BTreeMap<i32, i64>,
     /// A hash key, in case that the pipeline has none yet.
     pub hash_key: [u8; 16],
+}
+
+impl Begin {
+    /// Where to start partitions that the store does not know; `first` if it has not known the pipeline.
+    fn starts(&self, first: bool) -> &BTreeMap<i32, i64> {
+        if first { &self.start_offsets } else { &self.new_offsets }
+    }
 }
 
 /// A fault of the store.

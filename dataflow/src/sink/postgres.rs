@@ -270,12 +270,13 @@ fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) 
 }
 
 fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
-    transaction.execute(
+    let inserted = transaction.execute(
         "insert into progress values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
         &[&begin.pipeline, &begin.fingerprint, &&begin.hash_key[..]],
     )?;
-    let partitions: Vec<i32> = begin.start_offsets.keys().copied().collect();
-    let starts: Vec<i64> = begin.start_offsets.values().copied().collect();
+    let starts = begin.starts(inserted > 0);
+    let partitions: Vec<i32> = starts.keys().copied().collect();
+    let starts: Vec<i64> = starts.values().copied().collect();
     transaction.execute(
         "insert into progress_partitions
          select $1, $2, partition, start, start, start, null, 'backlogged' from unnest($3::int[], $4::bigint[]) as t (partition, start)

@@ -95,11 +95,11 @@ impl Store for SqliteStore {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
         refuse_changed_fingerprint(&transaction, begin)?;
-        transaction.execute(
+        let inserted = transaction.execute(
             "insert into progress values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
             params![begin.pipeline, begin.fingerprint, begin.hash_key, now()],
         )?;
-        for (partition, start) in &begin.start_offsets {
+        for (partition, start) in begin.starts(inserted > 0) {
             transaction.execute(
                 "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged') on conflict do nothing",
                 params![begin.pipeline, begin.topic, partition, start],

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tidemark_model::file_log::{partition_of, partition_path, topic_dir, write_line};
+use tidemark_model::file_log::{id_path, partition_of, partition_path, topic_dir, write_line};
 
 /// A batch is written when it has this many bytes,
 const BATCH_BYTES: usize = 1 << 20;
@@ -39,7 +39,10 @@ impl FileLog {
         let dir = topic_dir(log_dir, topic);
         std::fs::create_dir_all(&dir).map_err(failed("create directory", &dir))?;
         let count = match existing_partitions(&dir)? {
-            0 => partitions,
+            0 => {
+                write_id(&id_path(log_dir, topic))?;
+                partitions
+            }
             existing => existing,
         };
         let partitions: Result<_, PublishError> =
@@ -83,6 +86,14 @@ impl FileLog {
     fn until_batch_is_due(&self) -> Option<Duration> {
         self.batch_since.map(|since| BATCH_AGE.saturating_sub(since.elapsed()))
     }
+}
+
+/// Names a new topic: whoever kept results of an earlier one of this name can tell it from that. Time and process make it unique
+/// among all that were ever made at this place.
+fn write_id(path: &Path) -> Result<(), PublishError> {
+    let id = format!("{:x}-{:x}\n", wall_clock().0, std::process::id());
+    let written = File::create(path).and_then(|mut file| file.write_all(id.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(failed("write", path))
 }
 
 impl Publisher for FileLog {
