@@ -77,7 +77,7 @@ impl MadeUpLog {
     fn traffic(&self, partition: i32) -> Traffic {
         Traffic::new(TrafficConfig {
             seed: u64::from(partition.unsigned_abs()),
-            streams: numbered_streams(250).into_iter().map(|stream| format!("{stream}-{partition}").into()).collect(),
+            streams: numbered_streams(250).into_iter().map(|stream| format!("{stream}-{partition}")).collect(),
             users: 25_000,
             start: START,
             spacing: Duration::from_micros((self.span / self.each).unsigned_abs()),
