@@ -33,7 +33,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Command {
     /// Run the pipeline (the default).
     Run(RunArgs),

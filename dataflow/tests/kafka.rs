@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::logs::{Event, produce, required};
+use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::rules::Rules;
@@ -88,6 +89,7 @@ struct Running {
 impl Running {
     fn start(log: Arc<dyn Log>, store: &Path, workers: usize, until_end: bool) -> Running {
         let setup = support::Setup {
+            checkpoint_every: Duration::from_millis(500),
             rules: Rules::default(),
             workers,
             slice: Duration::from_millis(50),
@@ -100,7 +102,9 @@ impl Running {
         let store = Box::new(SqliteStore::open(store).expect("a store"));
         let control = Arc::new(Control::default());
         let of_thread = Arc::clone(&control);
-        let thread = std::thread::spawn(move || cluster::run(&options, log, store, &of_thread, &Metrics::new().0));
+        let thread = std::thread::spawn(move || {
+            cluster::run(&options, log, store, Arc::new(MemoryParts::default()), &of_thread, &Metrics::new().0)
+        });
         Running { control, thread: Some(thread) }
     }
 

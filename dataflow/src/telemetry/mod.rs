@@ -53,6 +53,8 @@ struct ByWorker {
 /// All metrics of the process. What each is stands beside its name in `register`.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Slices that were closed, empty ones included, each worker's own.
+    pub slices: Counter,
     /// Records read from the log, replayed ones included.
     pub records: Counter,
     /// Records of event types that make no rows.
@@ -96,8 +98,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Records were read.
+    /// A worker has closed a slice, in which it read these records.
     pub fn read(&self, tally: &Tally) {
+        self.slices.inc();
         self.records.inc_by(tally.records);
         self.other_types.inc_by(tally.other_types);
         self.admitted.inc_by(tally.admitted);

@@ -29,6 +29,7 @@ impl Metrics {
 
     fn unregistered() -> Metrics {
         Metrics {
+            slices: Default::default(),
             records: Default::default(),
             other_types: Default::default(),
             admitted: Default::default(),
@@ -63,6 +64,7 @@ impl Metrics {
     }
 
     fn register_records(&self, registry: &mut Registry) {
+        register(registry, "slices", "Slices that the workers closed, each its own, empty ones included", &self.slices);
         register(registry, "records", "Records read from the log, replayed ones included", &self.records);
         register(registry, "other_types", "Records of event types that make no rows", &self.other_types);
         register(registry, "admitted", "Events that count, before copies are found", &self.admitted);
