@@ -27,6 +27,7 @@ const HOUR: i64 = 60 * MINUTE;
 
 fn setup(workers: usize) -> Setup {
     Setup {
+        checkpoint_every: Duration::from_millis(500),
         rules: Rules::default(),
         workers,
         slice: Duration::from_millis(1),
@@ -132,7 +133,7 @@ struct Noting {
 }
 
 impl Store for Noting {
-    fn begin(&mut self, begin: &Begin, check: &dyn Fn(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         self.store.begin(begin, check)
     }
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
