@@ -51,4 +51,4 @@ obs-down: ## stop these two
 
 reset: ## forget all stored data: ./data (or DATA_DIR) and the stack's volumes; refuses while `make run` runs
 	@scripts/reset.sh
-	@if docker compose version >/dev/null 2>&1; then scripts/stack.sh reset; fi
+	@if timeout 20 docker version >/dev/null 2>&1; then scripts/stack.sh reset; fi
