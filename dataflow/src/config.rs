@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::cluster::Options;
 use crate::fold::Stints;
 use crate::net::place::Place;
-use crate::ops::args::{DeadLettersCommand, RebuildArgs, VerifyArgs};
+use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, VerifyArgs};
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
@@ -48,13 +48,16 @@ pub enum Command {
     /// Rejected records: list them, show one, publish them again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Saved states: list them, look at one, remove one.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// Recompute all rows from the log and replace what the store holds, at once.
     ///
     /// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)
     /// into empty tables, dead letters included, and then replaces rows, states, dead letters and progress in one transaction:
     /// readers see all of the old or all of the new. Rows that come out the same are not touched, the epoch goes on from where it
     /// was, and letters that were replayed stay marked. Verdicts in which a clock had a part (closed, future) are taken anew, and
-    /// checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
+    /// old checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
     ///
     /// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
     ///

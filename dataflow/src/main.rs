@@ -29,7 +29,9 @@ fn main() -> ExitCode {
     match &command {
         Command::Run(args) => start_logging(args.log_format, LevelFilter::INFO),
         Command::Rebuild(args) => start_logging(args.run.log_format, LevelFilter::WARN),
-        Command::Verify(_) | Command::DeadLetters(_) => start_logging(LogFormat::Text, LevelFilter::WARN),
+        Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) => {
+            start_logging(LogFormat::Text, LevelFilter::WARN)
+        }
     }
     let mut out = std::io::stdout().lock();
     let outcome = match &command {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         }
         Command::Verify(args) => ops::verify::run(args, &mut out),
         Command::DeadLetters(command) => ops::dead_letters::run(command, &mut out),
+        Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
     outcome

@@ -1,6 +1,7 @@
 //! Flags of the operator's commands; each doc comment is its help text.
 
 use super::books::{Filter, Position};
+use crate::checkpoint::Id;
 use crate::config::RunArgs;
 use crate::decode::instant;
 use std::path::PathBuf;
@@ -48,6 +49,44 @@ pub struct RebuildArgs {
     /// The settings to recompute with.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// What to do with checkpoints.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum CheckpointCommand {
+    /// All checkpoints: those that the store names, newest first, and what else there is of this pipeline
+    List(CheckpointArgs),
+    /// All that is known of one, and whether a restart could use it
+    ///
+    /// Exit status: 0 it can be used, 1 it cannot, 2 not done.
+    Inspect(CheckpointNameArgs),
+    /// Remove one: the store no longer names it, then its parts go
+    ///
+    /// Without a checkpoint the next run replays the log from its start. A pipeline that runs may name it once more with its next
+    /// checkpoint; a restart then passes it over.
+    Rm(CheckpointNameArgs),
+}
+
+/// Where checkpoints are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckpointArgs {
+    /// Where checkpoints are kept; default: DATA_DIR/checkpoints
+    #[arg(long, env = "CHECKPOINT_DIR", value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Log and store.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Which checkpoint.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckpointNameArgs {
+    /// Its name, as `checkpoint list` shows it
+    #[arg(value_name = "NAME", value_parser = |text: &str| Id::parse(text).ok_or("allowed: a name as `checkpoint list` shows it"))]
+    pub id: Id,
+    /// Where it is.
+    #[command(flatten)]
+    pub at: CheckpointArgs,
 }
 
 /// What to do with dead letters.

@@ -4,12 +4,14 @@
 //! - [`past`]: the log up to stored offsets, in memory
 //! - [`verify`]: is every row what the log says?
 //! - [`dead_letters`]: list, show, replay
+//! - [`checkpoint`]: list, inspect, remove
 //! - [`rebuild`]: all rows anew from the log, swapped in at once
 //!
 //! None of them takes part in the dataflow. Only `rebuild` writes rows, and only it needs the pipeline to be stopped.
 
 pub mod args;
 pub mod books;
+pub mod checkpoint;
 pub mod dead_letters;
 pub mod past;
 pub mod rebuild;

@@ -22,6 +22,12 @@ pub trait Books {
     /// Number of a pipeline's last commit; 0 if there is none.
     fn epoch(&mut self, pipeline: &str) -> Result<i64, StoreError>;
 
+    /// What a pipeline's tables say of its checkpoints; none if they hold no pipeline.
+    fn checkpoints(&mut self, pipeline: &str, topic: &str) -> Result<Option<Checkpoints>, StoreError>;
+
+    /// Takes a checkpoint, by its place in the list as it was read, out of the list; `false` if the list has changed since.
+    fn forget_checkpoint(&mut self, pipeline: &str, read: &serde_json::Value, index: usize) -> Result<bool, StoreError>;
+
     /// Marks a letter as replayed; `false` if it was marked before or is not there. Of any number of callers one is told `true`.
     fn claim(&mut self, topic: &str, at: Position) -> Result<bool, StoreError>;
 
@@ -69,6 +75,28 @@ pub struct Snapshot {
     pub states: BTreeMap<String, StoredState>,
     /// `dead_letters` of the topic.
     pub letters: BTreeMap<Position, StoredLetter>,
+}
+
+/// What the tables say of checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// `progress.checkpoints`.
+    pub named: serde_json::Value,
+    /// `progress.hash_key`.
+    pub hash_key: [u8; 16],
+    /// The next offset of each partition: a checkpoint that is ahead of them is not used.
+    pub next_offsets: BTreeMap<i32, i64>,
+}
+
+impl Checkpoints {
+    /// The list without one of them.
+    fn without(named: &serde_json::Value, index: usize) -> serde_json::Value {
+        let mut left = named.as_array().cloned().unwrap_or_default();
+        if index < left.len() {
+            left.remove(index);
+        }
+        left.into()
+    }
 }
 
 /// A row of `progress_partitions`.

@@ -1,6 +1,8 @@
 //! The books of a Postgres schema.
 
-use super::{Books, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables};
+use super::{
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
+};
 use crate::sink::StoreError;
 use crate::sink::postgres::{Timestamp, connect, judge};
 use ::postgres::fallible_iterator::FallibleIterator;
@@ -68,6 +70,28 @@ impl Books for PostgresBooks {
     fn epoch(&mut self, pipeline: &str) -> Result<i64, StoreError> {
         let row = self.client.query_opt("select epoch from progress where pipeline = $1", &[&pipeline]);
         Ok(self.judged(row)?.map_or(0, |row| row.get(0)))
+    }
+
+    fn checkpoints(&mut self, pipeline: &str, topic: &str) -> Result<Option<Checkpoints>, StoreError> {
+        let select = "select checkpoints, hash_key,
+                array(select partition from progress_partitions where pipeline = $1 and topic = $2 order by partition),
+                array(select next_offset from progress_partitions where pipeline = $1 and topic = $2 order by partition)
+            from progress where pipeline = $1";
+        let row = self.client.query_opt(select, &[&pipeline, &topic]);
+        let Some(row) = self.judged(row)? else { return Ok(None) };
+        let hash_key = row.get::<_, &[u8]>(1).try_into();
+        Ok(Some(Checkpoints {
+            named: row.get(0),
+            hash_key: hash_key.map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?,
+            next_offsets: row.get::<_, Vec<i32>>(2).into_iter().zip(row.get::<_, Vec<i64>>(3)).collect(),
+        }))
+    }
+
+    fn forget_checkpoint(&mut self, pipeline: &str, read: &serde_json::Value, index: usize) -> Result<bool, StoreError> {
+        let left = Checkpoints::without(read, index);
+        let update = "update progress set checkpoints = $3 where pipeline = $1 and checkpoints = $2";
+        let updated = self.client.execute(update, &[&pipeline, read, &left]);
+        Ok(self.judged(updated)? == 1)
     }
 
     fn claim(&mut self, topic: &str, at: Position) -> Result<bool, StoreError> {

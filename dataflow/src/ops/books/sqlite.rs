@@ -1,8 +1,10 @@
 //! The books of a SQLite file.
 
-use super::{Books, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables};
+use super::{
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
+};
 use crate::sink::StoreError;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
 use tidemark_model::{Cents, Micros};
@@ -74,6 +76,32 @@ impl Books for SqliteBooks {
     fn epoch(&mut self, pipeline: &str) -> Result<i64, StoreError> {
         let select = "select epoch from progress where pipeline = ?1";
         Ok(self.connection.query_row(select, [pipeline], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    fn checkpoints(&mut self, pipeline: &str, topic: &str) -> Result<Option<Checkpoints>, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let select = "select checkpoints, hash_key from progress where pipeline = ?1";
+        let row = transaction.query_row(select, [pipeline], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
+        let Some((named, hash_key)) = row.optional()? else { return Ok(None) };
+        let named = serde_json::from_str(&named).map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?;
+        let select = "select partition, next_offset from progress_partitions where pipeline = ?1 and topic = ?2";
+        let mut statement = transaction.prepare(select)?;
+        let next_offsets = statement.query_map([pipeline, topic], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Some(Checkpoints { named, hash_key, next_offsets: next_offsets.collect::<Result<_, _>>()? }))
+    }
+
+    fn forget_checkpoint(&mut self, pipeline: &str, read: &serde_json::Value, index: usize) -> Result<bool, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let select = "select checkpoints from progress where pipeline = ?1";
+        let present: String = transaction.query_row(select, [pipeline], |row| row.get(0))?;
+        // As values: the text of the same list may differ.
+        if serde_json::from_str::<serde_json::Value>(&present).ok().as_ref() != Some(read) {
+            return Ok(false);
+        }
+        let left = Checkpoints::without(read, index).to_string();
+        transaction.execute("update progress set checkpoints = ?2 where pipeline = ?1", params![pipeline, left])?;
+        transaction.commit()?;
+        Ok(true)
     }
 
     fn claim(&mut self, topic: &str, at: Position) -> Result<bool, StoreError> {
