@@ -3,6 +3,7 @@
 //! A line of the log is a record. `#: NAME VALUE` before it is a setting (`WATERMARK`, `MAX_FUTURE_SKEW`, `VIEWER_TIMEOUT`: of
 //! the whole case; `partition`, `time`: of the records below it, 0 and none at first); other lines with `#` are for people. The
 //! reader's clock stands at 2026-01-02T00:00:00Z. `TIDEMARK_REWRITE_CASES=1` writes the `.rows` files anew, to be read as a diff.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What the watermark promises, seen in the tables and in the metrics: a partition that lags loses nothing, an idle one holds
 //! nothing open for long, and one bad clock hurts nobody.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 
 mod support;
 

@@ -97,7 +97,7 @@ mod tests {
         let payloads: Vec<_> = memory.records.iter().map(|(_, payload)| payload.as_slice()).collect();
         assert_eq!(payloads.join(&b'\n'), text);
         let keys: Vec<_> = memory.records.iter().map(|(key, _)| key.as_deref()).collect();
-        assert_eq!(keys, [Some("ab"), None, None, None, None, None, None]);
+        assert_eq!(keys, [Some(&b"ab"[..]), None, None, None, None, None, None]);
         assert_eq!((summary.sent, summary.undelivered()), (7, 0));
     }
 }

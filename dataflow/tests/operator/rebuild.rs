@@ -71,6 +71,23 @@ fn it_is_refused_while_the_pipeline_runs_and_a_zombie_is_fenced_off() {
 }
 
 #[test]
+fn a_run_that_is_started_meanwhile_waits() {
+    for stack in Stack::all("meanwhile") {
+        stack.publish_hostile_hour(500);
+        stack.catch_up(&[]);
+        let lock = stack.hold_as_a_rebuild_does();
+        let refused = stack.run(&["run", "--until-end", "--wait", "0s"]).expect(1);
+        assert!(refused.err.contains("a rebuild is under way"), "{refused:#?}");
+        let waits = stack.start();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let fence = stack.number("select fence from progress");
+        drop(lock);
+        stack.wait_for("select fence from progress", fence + 1);
+        waits.stop().expect(0);
+    }
+}
+
+#[test]
 fn a_rebuild_that_was_killed_has_changed_nothing_and_can_be_begun_again() {
     for stack in Stack::all("killed") {
         stack.publish_hostile_hour(3_000);

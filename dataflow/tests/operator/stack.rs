@@ -189,6 +189,23 @@ impl Stack {
         }
     }
 
+    /// Holds the lock of a rebuild for as long as the answer lives.
+    pub fn hold_as_a_rebuild_does(&self) -> Box<dyn std::any::Any> {
+        match self.database_url() {
+            Some(url) => {
+                let mut client = admin(&url);
+                let lock = "select pg_try_advisory_lock(x'74696465'::int, hashtext(current_schema()))";
+                assert!(client.query_one(lock, &[]).unwrap().get::<_, bool>(0));
+                Box::new(client)
+            }
+            None => {
+                let file = std::fs::File::open(self.dir.path().join("tidemark.db-run")).unwrap();
+                file.try_lock().unwrap();
+                Box::new(file)
+            }
+        }
+    }
+
     pub fn is_postgres(&self) -> bool {
         self.postgres.is_some()
     }

@@ -174,3 +174,40 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
         letters_removed: count(letters_removed),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Begin;
+
+    #[test]
+    fn what_was_made_is_not_swapped_in_if_somebody_took_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidemark.db");
+        let begin = Begin {
+            pipeline: "p".to_owned(),
+            topic: "t".to_owned(),
+            fingerprint: "old".to_owned(),
+            start_offsets: BTreeMap::from([(0, 0)]),
+            hash_key: [1; 16],
+        };
+        SqliteStore::open(&path).unwrap().begin(&begin, &|_| Ok(())).unwrap();
+        let mut site = SqliteSite::open(&path).unwrap();
+        site.take_over("p").unwrap();
+        let mut side = site.prepare("p", "t", &BTreeMap::from([(0, 5)])).unwrap();
+        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &|_| Ok(())).unwrap();
+        assert_eq!(stored.partitions, BTreeMap::from([(0, (5, 5))]), "it starts where it was told to");
+        drop(side);
+        let fingerprint = |site: &SqliteSite| -> String {
+            site.connection.query_row("select fingerprint from progress", [], |row| row.get(0)).unwrap()
+        };
+        site.connection.execute("update progress set fence = fence + 1", []).unwrap();
+        assert!(matches!(site.swap("p", "t"), Err(StoreError::Fenced { .. })));
+        assert_eq!(fingerprint(&site), "old");
+        site.connection.execute("detach side", []).unwrap();
+        site.connection.execute("update progress set fence = fence - 1", []).unwrap();
+        assert_eq!(site.swap("p", "t").unwrap().epoch, 1);
+        assert_eq!(fingerprint(&site), "new");
+        assert!(!site.side.exists(), "and nothing is left of the other file");
+    }
+}
