@@ -24,6 +24,9 @@ pub struct Config {
     /// Longest time for a request, its turn included; then it is answered with 503 and the query is ended
     #[arg(long, env = "API_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
     pub api_request_timeout: Duration,
+    /// Most clients of /live at once; further ones are answered with 503
+    #[arg(long, env = "API_LIVE_CLIENTS", value_name = "N", default_value_t = 2_000, value_parser = live_clients)]
+    pub api_live_clients: usize,
     /// Form of the log on standard error; RUST_LOG sets its level (info, debug, ...)
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -75,6 +78,13 @@ fn pool_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 1..=1_000) => Ok(size),
         _ => Err("allowed: an integer from 1 to 1000".to_owned()),
+    }
+}
+
+fn live_clients(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(clients @ 0..=100_000) => Ok(clients),
+        _ => Err("allowed: an integer from 0 to 100000".to_owned()),
     }
 }
 

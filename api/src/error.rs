@@ -19,6 +19,12 @@ pub enum ApiError {
     /// No such resource.
     #[error("there is nothing at this path")]
     NotFound,
+    /// No row ever was of that stream.
+    #[error("there is no stream of this name")]
+    NoStream,
+    /// A bound is reached; it passes.
+    #[error("{0}; try again later")]
+    Busy(&'static str),
     /// The resource exists, the method does not.
     #[error("this path answers {ALLOWED_METHODS} only")]
     MethodNotAllowed,
@@ -73,10 +79,10 @@ impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
             ApiError::Parameter(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ApiError::NotFound => StatusCode::NOT_FOUND,
+            ApiError::NotFound | ApiError::NoStream => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::Store(StoreError::Refused(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            ApiError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Busy(_) | ApiError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -88,6 +94,7 @@ impl ResponseError for ApiError {
                 error.log();
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
+            ApiError::Busy(_) => drop(response.insert_header((header::RETRY_AFTER, "1"))),
             _ => {}
         }
         response.content_type("application/problem+json").body(Value::Object(self.members()).to_string())

@@ -1,11 +1,12 @@
-//! Answers queries about the metrics over HTTP. It only reads the store and keeps nothing between requests, so any number
-//! of copies can run side by side; it knows nothing of the dataflow but the tables.
+//! Answers queries about the metrics over HTTP. It only reads the store and keeps nothing that the store does not
+//! have, so any number of copies can run side by side; it knows nothing of the dataflow but the tables.
 //!
 //! In the order of a request:
 //! - [`startup`]: the application that `main` and the tests both start
 //! - [`telemetry`]: one log line per request
 //! - [`routes`]: one file per resource
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
+//! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
 //! - [`rows`]: the answers, as they are written in JSON
 //! - [`error`]: everything that can go wrong, as a response
@@ -14,6 +15,7 @@
 pub mod config;
 pub mod cursor;
 pub mod error;
+pub mod feed;
 pub mod instant;
 pub mod params;
 pub mod queries;

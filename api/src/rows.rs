@@ -41,6 +41,17 @@ impl Money {
         let negative = self.0.starts_with('-');
         self.0.replace('.', "").parse().unwrap_or(if negative { i64::MIN } else { i64::MAX })
     }
+
+    /// The amount in hundredths of a dollar, exact: 20 digits fit.
+    pub fn hundredths(&self) -> i128 {
+        self.0.replace('.', "").parse().unwrap_or(0)
+    }
+
+    /// The inverse of [`Money::hundredths`].
+    pub fn from_hundredths(hundredths: i128) -> Money {
+        let (sign, amount) = (if hundredths < 0 { "-" } else { "" }, hundredths.unsigned_abs());
+        Money(format!("{sign}{}.{:02}", amount / 100, amount % 100))
+    }
 }
 
 impl From<Cents> for Money {
@@ -110,24 +121,70 @@ pub struct TopRow {
     pub value: Amount,
 }
 
-/// Rows, and the clock by which they were chosen.
+/// One row of `/dead-letters`.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadLetterRow {
+    /// Why these records were rejected.
+    pub reason: String,
+    /// How many there are.
+    pub records: i64,
+    /// The last commit that brought one.
+    pub newest_epoch: Epoch,
+    /// The latest of their record times, if any has one.
+    pub newest_record_time: Option<UtcTime>,
+    /// How many of them were published again.
+    pub replayed: i64,
+}
+
+/// A stream's newest minute row, as it was last changed.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamState {
+    /// Viewers present at the end of that minute.
+    pub active_viewers: i64,
+    /// That minute.
+    pub window_start: UtcTime,
+    /// The store's clock at the commit that changed it.
+    pub updated_at: UtcTime,
+}
+
+/// The number of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Epoch(pub i64);
+
+/// The state of the store that an answer tells of: all of it was read in one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The store's clock.
+    pub now: UtcTime,
+    /// The last commit; none before the first.
+    pub epoch: Option<Epoch>,
+    /// Rows that end at or before it are final.
+    pub watermark: Option<UtcTime>,
+    /// Tells tables that were made anew from those before; 0 before the first commit.
+    pub life: u64,
+}
+
+/// Rows, and when they were chosen.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
     /// The rows, in the order that was asked for.
     pub rows: Vec<T>,
-    /// The store's clock.
-    pub now: UtcTime,
+    /// The snapshot that they are from.
+    pub at: Moment,
 }
 
 /// How far the pipeline is.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Number of its last commit.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// Rows that end at or before it are final.
     pub watermark: Option<UtcTime>,
     /// What must not change between its runs; begins with the kind of its log.
     pub fingerprint: String,
+    /// The store's clock at its last commit.
+    pub committed_at: UtcTime,
     /// Its partitions, by topic and number.
     pub partitions: Vec<Partition>,
     /// The store's clock.

@@ -1,8 +1,10 @@
 //! The application that `main` and the tests both start.
 
 use crate::config::Config;
+use crate::feed::Feed;
 use crate::queries::{BadConnection, Store};
-use crate::{routes, telemetry};
+use crate::routes::{self, LiveLimit};
+use crate::telemetry;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::{Compress, NormalizePath, from_fn};
 use actix_web::web::Data;
@@ -49,10 +51,13 @@ impl Application {
         let place = config.store.resolve(&config.data_dir)?;
         let timeout = config.api_request_timeout;
         let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
-        let shared = store.clone();
+        let (shared, feed) = (store.clone(), Data::new(Feed::default()));
+        let (feed_shared, live_limit) = (feed.clone(), Data::new(LiveLimit(config.api_live_clients)));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .app_data(feed_shared.clone())
+                .app_data(live_limit.clone())
                 .configure(routes::configure)
                 // The replaced system answered to a path with a slash at its end too.
                 .wrap(NormalizePath::trim())
@@ -65,7 +70,8 @@ impl Application {
         let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
         let addresses = server.addrs();
         tracing::info!(?addresses, store = %place, "listening");
-        tokio::spawn(announce(store));
+        tokio::spawn(announce(store.clone()));
+        tokio::spawn(async move { feed.run(&store).await });
         Ok(Application { port: addresses.first().map_or(0, |address| address.port()), server: server.run() })
     }
 

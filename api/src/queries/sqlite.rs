@@ -1,7 +1,7 @@
 //! The questions asked of SQLite: a bounded number of read-only connections, each used on a blocking thread.
 
 use super::statement::{Statement, Value};
-use super::{Columns, Read, StoreError};
+use super::{Columns, StoreError};
 use crate::rows::{Money, UtcTime};
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params_from_iter};
@@ -43,7 +43,11 @@ impl Pool {
     }
 
     /// All rows of the result. Its time includes the wait for a turn.
-    pub async fn rows<T: Send + 'static>(&self, statement: Statement, read: Read<T>) -> Result<Vec<T>, StoreError> {
+    pub async fn rows<T, F>(&self, statement: Statement, read: F) -> Result<Vec<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&dyn Columns) -> Result<T, StoreError> + Send + 'static,
+    {
         let deadline = Instant::now() + self.timeout;
         let work = async {
             let permit = self.permits.clone().acquire_owned().await.expect("never closed");
@@ -61,7 +65,7 @@ impl File {
         &self,
         _permit: OwnedSemaphorePermit,
         statement: Statement,
-        read: Read<T>,
+        read: impl FnMut(&dyn Columns) -> Result<T, StoreError>,
         deadline: Instant,
     ) -> Result<Vec<T>, StoreError> {
         let mut opened = self.open()?;
@@ -87,7 +91,12 @@ impl File {
 }
 
 impl Opened {
-    fn rows<T>(&mut self, statement: Statement, read: Read<T>, deadline: Instant) -> Result<Vec<T>, StoreError> {
+    fn rows<T>(
+        &mut self,
+        statement: Statement,
+        mut read: impl FnMut(&dyn Columns) -> Result<T, StoreError>,
+        deadline: Instant,
+    ) -> Result<Vec<T>, StoreError> {
         let (text, values) = statement.into_parts();
         let too_late = move || Instant::now() >= deadline;
         self.connection.progress_handler(STEPS_PER_LOOK, Some(too_late)).map_err(classify)?;
@@ -140,6 +149,10 @@ impl Columns for Row<'_> {
     }
 
     fn text(&self, column: usize) -> Result<Option<String>, StoreError> {
+        value(self, column)
+    }
+
+    fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError> {
         value(self, column)
     }
 

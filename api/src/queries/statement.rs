@@ -153,19 +153,39 @@ impl Statement {
         self.clock().sql(before).bind(Value::Count(minutes.into())).sql(behind)
     }
 
-    /// Appends a table `h` of one line: the clock and the pipeline's watermark.
+    /// Appends a table `h` of one line: the clock, and the pipeline's last commit if there was one.
     pub fn head(&mut self) -> &mut Statement {
-        self.sql("(select ").clock().sql(" as clock, (select max(watermark) from progress) as watermark) h")
+        self.sql("(select c.clock, p.epoch, p.watermark, p.hash_key from (select ").clock().sql(" as clock) c left join");
+        self.sql(" (select epoch, watermark, hash_key from progress order by epoch desc limit 1) p on true) h")
     }
 
-    /// Appends the query of metric rows up to its inner `from`: one line at least, for the clock, with nulls if there is no row.
-    pub fn metric_rows(&mut self) -> &mut Statement {
-        self.sql("select h.clock, h.watermark, r.window_start, r.window_end, r.stream_id, r.active_viewers, r.chat_messages, ");
+    /// Appends the beginning of a query: the columns of the table `h`.
+    pub fn moment(&mut self) -> &mut Statement {
+        self.sql("select h.clock, h.epoch, h.watermark, h.hash_key")
+    }
+
+    /// Appends the columns of a minute row `r`.
+    pub fn metric_columns(&mut self) -> &mut Statement {
+        self.sql("r.window_start, r.window_end, r.stream_id, r.active_viewers, r.chat_messages, ");
         self.sql(match self.dialect {
             Dialect::Postgres => "cast(r.donations_usd as text)",
             Dialect::Sqlite => "r.donations_cents",
-        });
-        self.sql(" from ").head().sql(" left join (select r.* from stream_metrics_minute r")
+        })
+    }
+
+    /// Appends the query of minute rows up to the conditions of the inner one, which go on with `and`: one line at least, for
+    /// the moment, with nulls if there is no row.
+    pub fn metric_rows(&mut self) -> &mut Statement {
+        self.moment().sql(", ").metric_columns().sql(" from ").head();
+        self.sql(" left join (select r.* from stream_metrics_minute r where true")
+    }
+
+    /// Appends the condition that a row is of one of these streams, or none if there is none.
+    pub fn streams(&mut self, streams: &[String]) -> &mut Statement {
+        for (number, stream) in streams.iter().enumerate() {
+            self.sql(if number == 0 { " and r.stream_id in (" } else { ", " }).bind(Value::Text(stream.clone()));
+        }
+        self.sql(if streams.is_empty() { "" } else { ")" })
     }
 
     /// Appends a lower bound on `window_start`.

@@ -32,7 +32,7 @@ pub struct Latest {
 /// The filters that were applied, as they are told to the client.
 #[derive(Serialize)]
 struct Filters {
-    stream_id: Option<String>,
+    stream_id: StreamFilter,
     /// Null if `from` or `to` took its place.
     minutes: Option<u32>,
     limit: u32,
@@ -40,6 +40,24 @@ struct Filters {
     direction: &'static str,
     from: Option<UtcTime>,
     to: Option<UtcTime>,
+}
+
+/// Null, one name, or several.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum StreamFilter {
+    AtMostOne(Option<String>),
+    Several(Vec<String>),
+}
+
+impl StreamFilter {
+    fn of(streams: &[String]) -> StreamFilter {
+        match streams {
+            [] => StreamFilter::AtMostOne(None),
+            [one] => StreamFilter::AtMostOne(Some(one.clone())),
+            several => StreamFilter::Several(several.to_vec()),
+        }
+    }
 }
 
 /// A page of rows.
@@ -58,14 +76,14 @@ pub async fn metrics(store: Data<Store>, request: HttpRequest) -> Result<Json<Me
     let more = answer.rows.len() > page;
     answer.rows.truncate(page);
     let after = answer.rows.last().filter(|_| more).map(|row| sort_key(row, query.order_by));
-    let lower = lower_bound(query.since, answer.now);
+    let lower = lower_bound(query.since, answer.at.now);
     let next_cursor = after.map(|after| Cursor { after, lower: lower.map(|lower| lower.0), filters: hash }.encode());
     Ok(Json(Metrics {
         latest_window_start: answer.rows.iter().map(|row| row.window_start).max(),
         rows: answer.rows,
         filters,
         next_cursor,
-        server_time_utc: answer.now,
+        server_time_utc: answer.at.now,
     }))
 }
 
@@ -73,7 +91,7 @@ pub async fn metrics(store: Data<Store>, request: HttpRequest) -> Result<Json<Me
 pub async fn latest(store: Data<Store>, request: HttpRequest) -> Result<Json<Latest>, ApiError> {
     let stream_id = Parameters::of(request.query_string()).stream_id()?;
     let answer = store.latest(stream_id).await?;
-    Ok(Json(Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.now }))
+    Ok(Json(Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.at.now }))
 }
 
 fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParameter> {
@@ -85,7 +103,7 @@ fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParam
         (None, None) => Since::Minutes(minutes),
     };
     let query = MetricsQuery {
-        stream_id: parameters.stream_id()?,
+        streams: parameters.stream_ids()?,
         since,
         to,
         order_by: parameters.choice("order_by")?,
@@ -94,7 +112,7 @@ fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParam
         limit: parameters.integer("limit", 1..=5_000, 200)?,
     };
     let filters = Filters {
-        stream_id: query.stream_id.clone(),
+        stream_id: StreamFilter::of(&query.streams),
         minutes: matches!(since, Since::Minutes(_)).then_some(minutes),
         limit: query.limit,
         order_by: query.order_by.as_str(),

@@ -1,12 +1,16 @@
 //! One file per resource. A route reads its parameters, asks the store, and says how the answer looks.
 
+mod dead_letters;
 mod health;
+mod live;
 mod metrics;
+mod stream;
 mod streams;
 
 use crate::error;
 use actix_web::dev::HttpServiceFactory;
 use actix_web::{FromRequest, Handler, Responder, guard, web};
+pub use live::LiveLimit;
 
 /// All resources; anything else is a 404.
 pub fn configure(service: &mut web::ServiceConfig) {
@@ -16,6 +20,9 @@ pub fn configure(service: &mut web::ServiceConfig) {
         .service(get("/metrics/latest", metrics::latest))
         .service(get("/streams", streams::streams))
         .service(get("/streams/top", streams::top))
+        .service(get("/streams/{stream_id}", stream::stream))
+        .service(get("/dead-letters", dead_letters::dead_letters))
+        .service(get("/live", live::live))
         .default_service(web::to(error::not_found));
 }
 

@@ -30,7 +30,7 @@ pub async fn streams(store: Data<Store>, request: HttpRequest) -> Result<Json<St
     let minutes = parameters.integer("minutes", 1..=1_440, 120)?;
     let limit = parameters.integer("limit", 1..=5_000, 200)?;
     let answer = store.streams(minutes, limit).await?;
-    Ok(Json(Streams { rows: answer.rows, server_time_utc: answer.now }))
+    Ok(Json(Streams { rows: answer.rows, server_time_utc: answer.at.now }))
 }
 
 /// The streams that score highest.
@@ -40,5 +40,5 @@ pub async fn top(store: Data<Store>, request: HttpRequest) -> Result<Json<Top>, 
     let n = parameters.integer("n", 1..=200, 10)?;
     let by: By = parameters.choice("by")?;
     let answer = store.top(minutes, n, by).await?;
-    Ok(Json(Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.now }))
+    Ok(Json(Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.at.now }))
 }

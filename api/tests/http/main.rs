@@ -7,8 +7,10 @@
 mod answers;
 mod errors;
 mod health;
+mod live;
 mod outages;
 mod paging;
 mod parameters;
 mod program;
+mod streams;
 mod support;

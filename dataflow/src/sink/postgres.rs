@@ -167,6 +167,7 @@ impl Store for PostgresStore {
             write_states(&mut transaction, commit, epoch)?;
             write_dead_letters(&mut transaction, &run, commit, epoch)?;
             write_progress(&mut transaction, &run, commit, epoch)?;
+            announce(&mut transaction, epoch)?;
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.commit()?;
             Ok(epoch)
@@ -367,6 +368,12 @@ fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit,
         "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now() where pipeline = $1",
         &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp)],
     )?;
+    Ok(())
+}
+
+/// Tells the api, once the transaction is committed, that there is a new epoch.
+fn announce(transaction: &mut Transaction<'_>, epoch: i64) -> Result<(), Failure> {
+    transaction.execute("select pg_notify('tidemark_epoch', $1)", &[&epoch.to_string()])?;
     Ok(())
 }
 

@@ -1,0 +1,62 @@
+//! `/streams/{stream_id}`: one stream's state, recent minutes and totals.
+
+use crate::error::ApiError;
+use crate::params::{self, Parameters};
+use crate::queries::Store;
+use crate::rows::{Epoch, MetricRow, Money, StreamState, UtcTime};
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use serde::Serialize;
+
+/// The answer of `/streams/{stream_id}`.
+#[derive(Serialize)]
+pub struct StreamAnswer {
+    stream_id: String,
+    /// Its newest minute row.
+    state: Option<StreamState>,
+    minutes: u32,
+    /// Newest first.
+    rows: Vec<MetricRow>,
+    totals: Totals,
+    epoch: Option<Epoch>,
+    watermark: Option<UtcTime>,
+    server_time_utc: UtcTime,
+}
+
+/// Of these rows.
+#[derive(Serialize)]
+struct Totals {
+    /// The most viewers at a minute's end.
+    peak_viewers: i64,
+    chat_messages: i64,
+    donations_usd: Money,
+}
+
+/// One stream; a 404 if there never was a row of it.
+pub async fn stream(store: Data<Store>, request: HttpRequest) -> Result<Json<StreamAnswer>, ApiError> {
+    let minutes = Parameters::of(request.query_string()).integer("minutes", 1..=1_440, 60)?;
+    // As it was sent: the router would undo escapes that a name may contain.
+    let name = request.uri().path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let stream_id = params::stream_id_in_path(name)?;
+    let answer = store.stream(&stream_id, minutes).await?;
+    let state = answer.rows.first().and_then(|line| line.state.clone());
+    let rows: Vec<_> = answer.rows.into_iter().filter_map(|line| line.row).collect();
+    if state.is_none() && rows.is_empty() {
+        return Err(ApiError::NoStream);
+    }
+    let totals = Totals {
+        peak_viewers: rows.iter().map(|row| row.active_viewers).max().unwrap_or(0),
+        chat_messages: rows.iter().fold(0, |sum, row| sum.saturating_add(row.chat_messages)),
+        donations_usd: Money::from_hundredths(rows.iter().map(|row| row.donations_usd.hundredths()).sum()),
+    };
+    Ok(Json(StreamAnswer {
+        stream_id,
+        state,
+        minutes,
+        rows,
+        totals,
+        epoch: answer.at.epoch,
+        watermark: answer.at.watermark,
+        server_time_utc: answer.at.now,
+    }))
+}
