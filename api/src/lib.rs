@@ -4,7 +4,7 @@
 //! In the order of a request:
 //! - [`startup`]: the application that `main` and the tests both start
 //! - [`telemetry`]: one log line per request
-//! - [`routes`]: one file per resource
+//! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod cursor;
+pub mod dashboard;
 pub mod error;
 pub mod feed;
 pub mod instant;

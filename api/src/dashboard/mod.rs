@@ -65,8 +65,7 @@ static PAGE: LazyLock<(String, EntityTag)> = LazyLock::new(|| {
 });
 
 /// Changes with any asset's name or content.
-static VERSION: LazyLock<String> =
-    LazyLock::new(|| hash(ASSETS.iter().flat_map(|asset| [asset.name.as_bytes(), asset.content])));
+static VERSION: LazyLock<String> = LazyLock::new(|| hash(ASSETS.iter().flat_map(|asset| [asset.name.as_bytes(), asset.content])));
 
 /// The page itself.
 pub async fn page(known: Option<Header<IfNoneMatch>>) -> HttpResponse {

@@ -1,6 +1,6 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
-//! - [`metrics`]: minute rows · [`streams`]: streams · [`changes`]: what commits changed · [`pipeline`]: how far it is
+//! - [`metrics`]: minute rows · [`streams`]: streams · [`totals`]: sums over all · [`changes`]: what commits changed · [`pipeline`]: how far it is
 //! - [`statement`]: where the two dialects differ; [`postgres`], [`sqlite`]: bounded, read-only connections
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
@@ -12,6 +12,7 @@ mod postgres;
 mod sqlite;
 mod statement;
 mod streams;
+mod totals;
 
 use crate::rows::{Answer, Epoch, Moment, Money, UtcTime};
 pub use changes::{Announcements, ChangesQuery};
@@ -21,6 +22,7 @@ pub use statement::{By, Direction, OrderBy};
 use statement::{Dialect, Statement};
 use std::hash::Hasher;
 use std::time::Duration;
+pub use totals::TotalsQuery;
 
 /// Longest wait for `/health`, which must answer within a second even if the store hangs.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(800);

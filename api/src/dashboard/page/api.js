@@ -31,8 +31,8 @@ export async function ask(path, query, signal) {
   if (!response.ok) throw new Problem(response.status, detailOf(text) ?? `The service answers with status ${response.status}.`);
   const body = parseExactly(text);
   // Of shapes that are older than epochs, the headers tell.
-  const epoch = body.epoch ?? response.headers.get("tidemark-epoch");
-  const watermark = body.watermark ?? response.headers.get("tidemark-watermark");
+  const epoch = body.epoch ?? response.headers.get("x-tidemark-epoch");
+  const watermark = body.watermark ?? response.headers.get("x-tidemark-watermark");
   return { body, epoch: epoch === null ? null : Number(epoch), watermark: watermark ? Date.parse(watermark) : null };
 }
 

@@ -14,7 +14,7 @@ export class Live {
   #timer = null;
   #pause = FIRST_PAUSE;
 
-  /** The listener has `opened()`, `lost()`, `rows(rows, epoch, watermark)` and `reset()`. */
+  /** The listener has `opened()`, `lost()`, `rows(rows, {epoch, watermark, whole})` and `reset()`. */
   constructor(listener) {
     this.#listener = listener;
     // A hidden page holds none of the few connections that a browser has for a service.
@@ -55,7 +55,8 @@ export class Live {
     };
     source.addEventListener("rows", (event) => {
       const { epoch, watermark, rows } = parseExactly(event.data);
-      this.#listener.rows(rows, epoch, watermark ? Date.parse(watermark) : null);
+      // Only the last event of a commit has its number as id: then nothing of that commit is missing.
+      this.#listener.rows(rows, { epoch, watermark: watermark ? Date.parse(watermark) : null, whole: event.lastEventId === String(epoch) });
     });
     source.addEventListener("reset", () => this.#listener.reset());
     this.#source = source;

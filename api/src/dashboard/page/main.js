@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { showConnection } from "./connection.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { showFigures } from "./figures.js";
-import { MINUTE, clock, count, moment, span, visible } from "./format.js";
+import { MINUTE, count, moment, span, visible } from "./format.js";
 import { Live } from "./live.js";
 import { showMinutes } from "./minutes.js";
 import { RANGES, go, href, onChange, read } from "./place.js";
@@ -21,6 +21,7 @@ let series = new Series();
 let picture = null; // what the last answers said about this place; null while there is none
 let pipeline = { health: null, deadLetters: null, rate: null, problem: null };
 let connection = { open: false, wasLost: false, fresh: false, unreachable: false, asOf: null, problem: null };
+let newest = 0; // commit that anything pushed or asked told of; 0 before the first
 let clockOffset = 0; // of the service's clock from this machine's
 let watched = null; // the streams whose rows are pushed
 
@@ -28,12 +29,14 @@ const plot = new Plot();
 const rate = new Rate();
 const pictureLoop = new Refresh(askPicture);
 const healthLoop = new Refresh(askHealth);
+const deadLettersLoop = new Refresh(askDeadLetters, 5_000); // counts them all, which may be many
 const live = new Live({
   opened() {
     connection.open = true;
     connection.wasLost = false;
     pictureLoop.restart();
     healthLoop.restart();
+    deadLettersLoop.restart();
     render();
   },
   lost() {
@@ -42,13 +45,17 @@ const live = new Live({
     connection.fresh = false;
     render();
   },
-  rows(rows, epoch, watermark) {
-    series.push(place.stream ? rows.filter((row) => row.stream_id === place.stream) : [], epoch, watermark);
+  rows(rows, commit) {
+    newest = Math.max(newest, commit.epoch ?? 0);
+    // The sums over all streams are asked for: what is pushed of some streams says nothing about them.
+    if (place.stream && commit.epoch !== null) series.push(rows, commit);
     pictureLoop.poke();
     healthLoop.poke();
+    deadLettersLoop.poke();
     render();
   },
   reset() {
+    newest = 0;
     series.reset();
     pictureLoop.poke();
   },
@@ -71,7 +78,6 @@ async function askPicture(signal) {
       askMinutes(asked, bounds, signal),
       asked.to ? null : ask("streams/top", { minutes: asked.minutes, n: TOP_STREAMS, by: asked.by }, signal),
     ]);
-    clockOffset = Date.parse(minutes.body.server_time_utc) - Date.now();
     series.answer(minutes.body.rows, minutes.epoch, minutes.watermark);
     picture = { place: asked, present: presentOf(asked, minutes.body), top: top?.body.rows ?? null, topEpoch: top?.epoch ?? null };
     connection.fresh = true;
@@ -114,8 +120,12 @@ function presentOf(asked, body) {
 
 async function askHealth(signal) {
   try {
-    const [health, deadLetters] = await Promise.all([ask("health", {}, signal), ask("dead-letters", {}, signal)]);
-    pipeline = { health: health.body, deadLetters: deadLetters.body.rows, rate: rate.take(health.body, performance.now()), problem: null };
+    const { body } = await ask("health", {}, signal);
+    if (body.server_time_utc) clockOffset = Date.parse(body.server_time_utc) - Date.now();
+    pipeline.health = body;
+    newest = Math.max(newest, body.epoch ?? 0);
+    pipeline.rate = rate.take(body, performance.now());
+    pipeline.problem = null;
   } catch (error) {
     if (signal.aborted) throw error;
     pipeline.problem = error;
@@ -125,6 +135,11 @@ async function askHealth(signal) {
   } finally {
     if (!signal.aborted) render();
   }
+}
+
+async function askDeadLetters(signal) {
+  pipeline.deadLetters = (await ask("dead-letters", {}, signal)).body.rows;
+  render();
 }
 
 /** Has the rows pushed of the stream that is looked at, or of the top streams: with all, they tell when to ask again. */
@@ -169,7 +184,7 @@ function render() {
     showDeadLetters(pipeline.deadLetters);
     showConnection({
       state: connectionState(),
-      epoch: series.epoch ?? health?.epoch ?? null,
+      epoch: newest || null,
       committedAt: health?.committed_at ? Date.parse(health.committed_at) : null,
       asOf: connection.asOf,
       now: now(),
@@ -229,7 +244,10 @@ function presentNow(newest) {
   const { present } = picture;
   if (!place.stream || !present) return place.stream ? null : present;
   const latest = newest && newest.start >= present.since ? { viewers: newest.viewers, since: newest.start } : present;
-  return { viewers: latest.viewers, note: `at ${clock(latest.since + MINUTE)}` };
+  const end = latest.since + MINUTE;
+  const silent = now() - end > 2 * MINUTE;
+  const at = `at ${moment(end, now())}${silent ? ", when it was last heard of" : ""}`;
+  return { viewers: latest.viewers, note: end > now() ? "in the running minute" : at };
 }
 
 function samePicture(a, b) {
@@ -264,4 +282,5 @@ setInterval(render, 1_000); // ages grow without anything happening
 render();
 pictureLoop.restart();
 healthLoop.restart();
+deadLettersLoop.restart();
 watch();

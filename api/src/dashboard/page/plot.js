@@ -130,7 +130,7 @@ export class Plot {
 
 // Round clock times, as many as there is room for.
 function clockTicksOf(first, last, width) {
-  const room = Math.max(2, Math.floor((width - GUTTER) / 84));
+  const room = Math.max(2, Math.floor((width - GUTTER) / 64));
   const step = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720].find((minutes) => (last - first) / (minutes * MINUTE) <= room) ?? 1440;
   const size = step * MINUTE;
   const ticks = [];

@@ -29,14 +29,14 @@ export class Series {
     this.#advance(epoch, watermark);
   }
 
-  /** A commit changed these rows. */
-  push(rows, epoch, watermark) {
+  /** A commit changed these rows, and perhaps more if they are not the whole of it. */
+  push(rows, { epoch, watermark, whole }) {
     if (this.epoch !== null && epoch < this.epoch) return;
     for (const row of rows) {
       const minute = minuteOf(row);
       this.#pushed.set(minute.start, { minute, since: epoch });
     }
-    this.#advance(epoch, watermark);
+    if (whole) this.#advance(epoch, watermark);
   }
 
   /** What was pushed, and how far it led, is no longer to be trusted: an answer follows. */
