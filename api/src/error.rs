@@ -1,6 +1,7 @@
 //! Everything that can go wrong, as a response. Errors are problem+json (RFC 9457); none carries the store's own words.
 
 use crate::queries::StoreError;
+use crate::rows::Epoch;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
@@ -25,6 +26,14 @@ pub enum ApiError {
     /// A bound is reached; it passes.
     #[error("{0}; try again later")]
     Busy(&'static str),
+    /// The store did not reach the epoch that was asked for.
+    #[error("the store has not reached epoch {} in time", wanted.0)]
+    NotYet {
+        /// What was asked for.
+        wanted: Epoch,
+        /// What the store has.
+        has: Option<Epoch>,
+    },
     /// The resource exists, the method does not.
     #[error("this path answers {ALLOWED_METHODS} only")]
     MethodNotAllowed,
@@ -71,6 +80,9 @@ impl ApiError {
             members.insert("value".to_owned(), json!(value));
             members.insert("allowed".to_owned(), json!(allowed));
         }
+        if let ApiError::NotYet { has, .. } = self {
+            members.insert("epoch".to_owned(), json!(has));
+        }
         members
     }
 }
@@ -81,6 +93,7 @@ impl ResponseError for ApiError {
             ApiError::Parameter(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApiError::NotFound | ApiError::NoStream => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::NotYet { .. } => StatusCode::GATEWAY_TIMEOUT,
             ApiError::Store(StoreError::Refused(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Busy(_) | ApiError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -5,10 +5,11 @@
 //! - [`startup`]: the application that `main` and the tests both start
 //! - [`telemetry`]: one log line per request
 //! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
+//! - [`freshness`], [`memory`]: how new an answer is, and answers that need not be computed again
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
-//! - [`rows`]: the answers, as they are written in JSON
+//! - [`rows`], [`export`]: the answers, as they are written in JSON and in pieces
 //! - [`error`]: everything that can go wrong, as a response
 #![forbid(unsafe_code)]
 
@@ -16,8 +17,11 @@ pub mod config;
 pub mod cursor;
 pub mod dashboard;
 pub mod error;
+pub mod export;
 pub mod feed;
+pub mod freshness;
 pub mod instant;
+pub mod memory;
 pub mod params;
 pub mod queries;
 pub mod routes;

@@ -2,6 +2,7 @@
 
 use crate::error::BadParameter;
 use crate::instant;
+use crate::rows::Money;
 use std::ops::RangeInclusive;
 use tidemark_model::Micros;
 use tidemark_model::event::MAX_ID_BYTES;
@@ -58,6 +59,33 @@ impl<'a> Parameters<'a> {
         found.copied().ok_or_else(|| BadParameter::new(name, &text, allowed()))
     }
 
+    /// A whole number of digits.
+    pub fn whole_number(&self, name: &'static str) -> Result<Option<i64>, BadParameter> {
+        let allowed = || format!("an integer from 0 to {}", i64::MAX);
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        number.map(Some).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, name: &'static str) -> Result<Option<bool>, BadParameter> {
+        let allowed = || "true or false".to_owned();
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// An amount of dollars: digits, and at most two behind a point.
+    pub fn dollars(&self, name: &'static str) -> Result<Option<Money>, BadParameter> {
+        let allowed = || "dollars in digits, at most two of them behind a point and 16 before it, as in 12.50".to_owned();
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=16).contains(&whole.len()) && (1..=2).contains(&cents.len()) && digits(whole) && digits(cents);
+        let hundredths = || format!("{whole}{cents:0<2}").parse().ok().map(Money::from_hundredths);
+        let money = if fits { hundredths() } else { None };
+        money.map(Some).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
     /// An instant, rounded up to whole microseconds.
     pub fn instant(&self, name: &'static str) -> Result<Option<Micros>, BadParameter> {
         let allowed = || instant::ALLOWED.to_owned();
@@ -88,6 +116,11 @@ impl<'a> Parameters<'a> {
             return Err(BadParameter::new("stream_id", &count, format!("given at most {MAX_STREAMS} times")));
         }
         Ok(ids)
+    }
+
+    /// A parameter as it came; for one that was read already.
+    pub fn given(&self, name: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
     }
 
     /// The unescaped value, if the parameter was given. Twice is once too often; U+0000 is in no text of the store.

@@ -220,6 +220,13 @@ pub struct Progress {
     pub now: UtcTime,
 }
 
+impl Progress {
+    /// When this was read.
+    pub fn moment(&self) -> Moment {
+        Moment { now: self.now, epoch: Some(self.epoch), watermark: self.watermark, life: 0 }
+    }
+}
+
 /// How far the pipeline is in one partition.
 #[derive(Clone, Debug)]
 pub struct Partition {

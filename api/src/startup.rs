@@ -2,6 +2,8 @@
 
 use crate::config::Config;
 use crate::feed::Feed;
+use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::queries::{BadConnection, Store};
 use crate::routes::{self, LiveLimit};
 use crate::telemetry;
@@ -52,12 +54,15 @@ impl Application {
         let timeout = config.api_request_timeout;
         let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
         let (shared, feed) = (store.clone(), Data::new(Feed::default()));
+        let longest_wait = timeout;
+        let freshness = Data::new(Freshness { feed: feed.clone(), memory: Data::new(Memory::default()), longest_wait });
         let (feed_shared, live_limit) = (feed.clone(), Data::new(LiveLimit(config.api_live_clients)));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
                 .app_data(feed_shared.clone())
                 .app_data(live_limit.clone())
+                .app_data(freshness.clone())
                 .configure(routes::configure)
                 // The replaced system answered to a path with a slash at its end too.
                 .wrap(NormalizePath::trim())

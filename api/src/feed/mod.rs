@@ -96,7 +96,9 @@ impl Feed {
     pub async fn wait_for(&self, epoch: Epoch, longest: Duration) -> Result<(), NotYet> {
         let mut seen = self.seen.subscribe();
         let has = |seen: &Option<Seen>| seen.and_then(|seen| seen.at.epoch);
-        let reached = seen.wait_for(|seen| has(seen) >= Some(epoch));
+        // Before the first commit the store has epoch 0.
+        let reached = |seen: &Option<Seen>| seen.is_some() && has(seen).unwrap_or(Epoch(0)) >= epoch;
+        let reached = seen.wait_for(reached);
         match tokio::time::timeout(longest, reached).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(NotYet { has: has(&self.seen.borrow()) }),

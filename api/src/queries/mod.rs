@@ -16,18 +16,28 @@ mod totals;
 
 use crate::rows::{Answer, Epoch, Moment, Money, UtcTime};
 pub use changes::{Announcements, ChangesQuery};
-pub use metrics::{MetricsQuery, Since};
+pub use metrics::{Exported, MetricsQuery, Minima, Since};
 use siphasher::sip::SipHasher24;
 pub use statement::{By, Direction, OrderBy};
 use statement::{Dialect, Statement};
 use std::hash::Hasher;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 pub use totals::TotalsQuery;
 
 /// Longest wait for `/health`, which must answer within a second even if the store hangs.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(800);
 /// Connections of the one reader for all live clients: one looks at the epoch while the other reads changed rows.
 const FEED_CONNECTIONS: usize = 2;
+/// Large answers at once.
+const EXPORTS: usize = 2;
+/// Longest time for a large answer, the client's own pace included.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Rows that are read of a large answer before they are sent.
+const EXPORT_ROWS: usize = 500;
+/// Pieces of so many rows that wait for the client.
+const EXPORT_PIECES: usize = 2;
 
 /// The store, read only.
 pub struct Store {
@@ -36,6 +46,9 @@ pub struct Store {
     health: Pool,
     /// Its own connections, so that what is pushed does not wait for what is asked.
     feed: Pool,
+    /// Its own connections, so that large answers, which take long, do not use up those of small ones.
+    exports: Arc<Pool>,
+    timeout: Duration,
 }
 
 /// Connections to one of the two kinds of store.
@@ -95,6 +108,9 @@ trait Columns {
     fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
+/// Where the pieces of a large answer go.
+type Pieces<T> = mpsc::Sender<Result<Vec<T>, StoreError>>;
+
 /// Reads one row of a result, whose own columns stand behind those of the moment; `None` for a line that only brings that.
 type Read<T> = fn(&dyn Columns, &Moment) -> Result<Option<T>, StoreError>;
 
@@ -108,7 +124,8 @@ impl Store {
             tidemark_settings::store::Store::Sqlite(path) => Ok(Pool::Sqlite(sqlite::Pool::new(path, size, timeout))),
         };
         let (queries, health) = (pool(size, timeout)?, pool(1, HEALTH_TIMEOUT)?);
-        Ok(Store { queries, health, feed: pool(FEED_CONNECTIONS, timeout)? })
+        let (feed, exports) = (pool(FEED_CONNECTIONS, timeout)?, Arc::new(pool(EXPORTS, EXPORT_TIMEOUT)?));
+        Ok(Store { queries, health, feed, exports, timeout })
     }
 }
 
@@ -129,6 +146,27 @@ impl Pool {
             Pool::Postgres(pool) => pool.rows(statement, read).await,
             Pool::Sqlite(pool) => pool.rows(statement, read).await,
         }
+    }
+
+    /// All rows of the result, piece by piece, as fast as they are taken.
+    fn pieces<T, F>(self: &Arc<Self>, statement: Statement, read: F) -> mpsc::Receiver<Result<Vec<T>, StoreError>>
+    where
+        T: Send + 'static,
+        F: FnMut(&dyn Columns) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::channel(EXPORT_PIECES);
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let outcome = match &*pool {
+                Pool::Postgres(pool) => pool.pieces(statement, read, &sender).await,
+                Pool::Sqlite(pool) => pool.pieces(statement, read, sender.clone()).await,
+            };
+            if let Err(error) = outcome {
+                // Nobody takes it any more: no harm.
+                drop(sender.send(Err(error)).await);
+            }
+        });
+        receiver
     }
 
     /// The answer to a statement whose first columns are those of [`Statement::moment`].

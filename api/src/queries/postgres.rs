@@ -1,12 +1,13 @@
 //! The questions asked of Postgres: a bounded pool whose connections are read only and come back after an outage.
 
 use super::statement::{Statement, Value};
-use super::{BadConnection, Columns, StoreError, malformed};
+use super::{BadConnection, Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
 use crate::rows::{Money, UtcTime};
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod};
+use futures_util::StreamExt;
 use std::error::Error;
 use std::future::{Future, pending, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tidemark_model::Micros;
 use tokio::runtime::Handle;
@@ -96,6 +97,32 @@ impl Pool {
         let (text, values) = statement.into_parts();
         let rows = tokio::time::timeout(self.timeout, self.query(&text, &values)).await.map_err(|_| StoreError::TimedOut)??;
         rows.iter().map(|row| read(row)).collect()
+    }
+
+    /// All rows of the result, piece by piece. Ends early once they are not taken any more.
+    pub(super) async fn pieces<T, F>(&self, statement: Statement, mut read: F, to: &Pieces<T>) -> Result<(), StoreError>
+    where
+        F: FnMut(&dyn Columns) -> Result<T, StoreError>,
+    {
+        let (text, values) = statement.into_parts();
+        let values = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_()));
+        let all = async {
+            let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
+            let rows = lease.client().query_typed_raw(&text, values).await.map_err(classify)?;
+            let mut pieces = pin!(rows.chunks(EXPORT_ROWS));
+            while let Some(piece) = pieces.next().await {
+                let piece: Result<Vec<T>, _> = piece.into_iter().map(|row| read(&row.map_err(classify)?)).collect();
+                if to.send(Ok(piece?)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            lease.give_back();
+            Ok(())
+        };
+        tokio::select! {
+            () = to.closed() => Ok(()),
+            outcome = tokio::time::timeout(self.timeout, all) => outcome.map_err(|_| StoreError::TimedOut)?,
+        }
     }
 
     /// A connection of its own that hears of commits.

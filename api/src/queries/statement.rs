@@ -1,6 +1,6 @@
 //! A statement under construction: constants and bound values, in the words of one of the two dialects.
 
-use super::Since;
+use super::{Minima, Since};
 use crate::cursor::SortKey;
 use crate::params::Choice;
 use crate::rows::{Amount, Money};
@@ -186,6 +186,39 @@ impl Statement {
             self.sql(if number == 0 { " and r.stream_id in (" } else { ", " }).bind(Value::Text(stream.clone()));
         }
         self.sql(if streams.is_empty() { "" } else { ")" })
+    }
+
+    /// Appends the condition that a row's values are these at least.
+    pub fn at_least(&mut self, minima: &Minima) -> &mut Statement {
+        for (by, minimum) in [
+            (OrderBy::ActiveViewers, minima.viewers.map(Value::Count)),
+            (OrderBy::ChatMessages, minima.chat_messages.map(Value::Count)),
+            (OrderBy::DonationsUsd, minima.donations_usd.clone().map(Value::Money)),
+        ] {
+            if let Some(minimum) = minimum {
+                let column = self.column(by);
+                self.sql(" and ").sql(column).sql(" >= ").bind(minimum);
+            }
+        }
+        self
+    }
+
+    /// Appends the condition that a row is final, or that it is not: on its start, which has an index.
+    pub fn finality(&mut self, is_final: Option<bool>) -> &mut Statement {
+        self.sql(match (is_final, self.dialect) {
+            (None, _) => "",
+            (Some(true), Dialect::Postgres) => {
+                " and r.window_start <= (select max(watermark) from progress) - interval '1 minute'"
+            }
+            (Some(true), Dialect::Sqlite) => " and r.window_start <= (select max(watermark) from progress) - 60000000",
+            // Without a watermark nothing is final.
+            (Some(false), Dialect::Postgres) => {
+                " and r.window_start > coalesce((select max(watermark) from progress) - interval '1 minute', '-infinity')"
+            }
+            (Some(false), Dialect::Sqlite) => {
+                " and r.window_start > coalesce((select max(watermark) from progress) - 60000000, -9000000000000000000)"
+            }
+        })
     }
 
     /// Appends a lower bound on `window_start`.

@@ -1,9 +1,12 @@
 //! `/dead-letters`: what the pipeline rejected, by reason.
 
 use crate::error::ApiError;
+use crate::freshness::{Freshness, tell_moment};
+use crate::params::Parameters;
 use crate::queries::Store;
 use crate::rows::{DeadLetterRow, Epoch, UtcTime};
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 /// The answer of `/dead-letters`.
@@ -18,10 +21,17 @@ pub struct DeadLetters {
     server_time_utc: UtcTime,
 }
 
-/// Rejected records by reason.
-pub async fn dead_letters(store: Data<Store>) -> Result<Json<DeadLetters>, ApiError> {
+/// Rejected records by reason. Always asked of the store: a record that is published again is marked without a commit.
+pub async fn dead_letters(
+    store: Data<Store>,
+    freshness: Data<Freshness>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    freshness.wait(&Parameters::of(request.query_string())).await?;
     let answer = store.dead_letters().await?;
-    Ok(Json(DeadLetters {
+    let mut response = HttpResponse::Ok();
+    tell_moment(&mut response, &answer.at);
+    Ok(response.json(DeadLetters {
         records: answer.rows.iter().map(|row| row.records).sum(),
         rows: answer.rows,
         epoch: answer.at.epoch,

@@ -1,5 +1,6 @@
 //! `/health`: whether the store is in reach, how far the pipeline is, and what holds its watermark.
 
+use crate::freshness::tell_moment;
 use crate::queries::{Store, StoreError};
 use crate::rows::{Epoch, Partition, Progress, UtcTime};
 use actix_web::web::Data;
@@ -71,7 +72,11 @@ fn lag(partition: &Partition) -> i64 {
 /// Answers within a second, even if the store hangs.
 pub async fn health(store: Data<Store>) -> impl Responder {
     match store.progress().await {
-        Ok(Some(progress)) => HttpResponse::Ok().json(of(&progress)),
+        Ok(Some(progress)) => {
+            let mut response = HttpResponse::Ok();
+            tell_moment(&mut response, &progress.moment());
+            response.json(of(&progress))
+        }
         Ok(None) => HttpResponse::Ok().json(waiting("the pipeline has not committed yet")),
         Err(StoreError::NoTables) => HttpResponse::Ok().json(waiting("the pipeline has not created its tables yet")),
         Err(error) => {

@@ -6,6 +6,7 @@
 
 use crate::error::{ApiError, BadParameter};
 use crate::feed::{Feed, Item, PAGE_ROWS, Page, event};
+use crate::freshness::tell_moment;
 use crate::params::Parameters;
 use crate::queries::{ChangesQuery, Store, StoreError};
 use crate::rows::{Epoch, Moment};
@@ -78,6 +79,7 @@ pub async fn live(
     });
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-store"));
+    tell_moment(&mut response, &at);
     // An encoder would keep events back until it has enough of them; so would some proxies.
     response.insert_header((header::CONTENT_ENCODING, "identity")).insert_header(("x-accel-buffering", "no"));
     Ok(response.streaming(events))

@@ -1,11 +1,12 @@
 //! `/streams/{stream_id}`: one stream's state, recent minutes and totals.
 
 use crate::error::ApiError;
+use crate::freshness::{Clock, Freshness, Written};
 use crate::params::{self, Parameters};
 use crate::queries::Store;
 use crate::rows::{Epoch, MetricRow, Money, StreamState, UtcTime};
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 /// The answer of `/streams/{stream_id}`.
@@ -33,12 +34,18 @@ struct Totals {
 }
 
 /// One stream; a 404 if there never was a row of it.
-pub async fn stream(store: Data<Store>, request: HttpRequest) -> Result<Json<StreamAnswer>, ApiError> {
-    let minutes = Parameters::of(request.query_string()).integer("minutes", 1..=1_440, 60)?;
+pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
     // As it was sent: the router would undo escapes that a name may contain.
     let name = request.uri().path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let stream_id = params::stream_id_in_path(name)?;
-    let answer = store.stream(&stream_id, minutes).await?;
+    freshness.wait(&parameters).await?;
+    freshness.answer(&request, &(&stream_id, minutes), Clock::Minutes, || ask(&store, &stream_id, minutes)).await
+}
+
+async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, ApiError> {
+    let answer = store.stream(stream_id, minutes).await?;
     let state = answer.rows.first().and_then(|line| line.state.clone());
     let rows: Vec<_> = answer.rows.into_iter().filter_map(|line| line.row).collect();
     if state.is_none() && rows.is_empty() {
@@ -49,14 +56,8 @@ pub async fn stream(store: Data<Store>, request: HttpRequest) -> Result<Json<Str
         chat_messages: rows.iter().fold(0, |sum, row| sum.saturating_add(row.chat_messages)),
         donations_usd: Money::from_hundredths(rows.iter().map(|row| row.donations_usd.hundredths()).sum()),
     };
-    Ok(Json(StreamAnswer {
-        stream_id,
-        state,
-        minutes,
-        rows,
-        totals,
-        epoch: answer.at.epoch,
-        watermark: answer.at.watermark,
-        server_time_utc: answer.at.now,
-    }))
+    let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
+    let stream_id = stream_id.to_owned();
+    let answered = StreamAnswer { stream_id, state, minutes, rows, totals, epoch, watermark, server_time_utc };
+    Ok(Written::new(answer.at, &answered))
 }

@@ -1,11 +1,12 @@
 //! `/streams` and `/streams/top`.
 
 use crate::error::ApiError;
+use crate::freshness::{Clock, Freshness, Written};
 use crate::params::{Choice, Parameters};
 use crate::queries::{By, Store};
 use crate::rows::{StreamRow, TopRow, UtcTime};
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 /// The answer of `/streams`.
@@ -25,20 +26,28 @@ pub struct Top {
 }
 
 /// The streams that were seen lately.
-pub async fn streams(store: Data<Store>, request: HttpRequest) -> Result<Json<Streams>, ApiError> {
+pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 120)?;
     let limit = parameters.integer("limit", 1..=5_000, 200)?;
-    let answer = store.streams(minutes, limit).await?;
-    Ok(Json(Streams { rows: answer.rows, server_time_utc: answer.at.now }))
+    freshness.wait(&parameters).await?;
+    let ask = || async {
+        let answer = store.streams(minutes, limit).await?;
+        Ok(Written::new(answer.at, &Streams { rows: answer.rows, server_time_utc: answer.at.now }))
+    };
+    freshness.answer(&request, &(minutes, limit), Clock::Minutes, ask).await
 }
 
 /// The streams that score highest.
-pub async fn top(store: Data<Store>, request: HttpRequest) -> Result<Json<Top>, ApiError> {
+pub async fn top(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 10)?;
     let n = parameters.integer("n", 1..=200, 10)?;
     let by: By = parameters.choice("by")?;
-    let answer = store.top(minutes, n, by).await?;
-    Ok(Json(Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.at.now }))
+    freshness.wait(&parameters).await?;
+    let ask = || async {
+        let answer = store.top(minutes, n, by).await?;
+        Ok(Written::new(answer.at, &Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.at.now }))
+    };
+    freshness.answer(&request, &(minutes, n, by.as_str()), Clock::Minutes, ask).await
 }

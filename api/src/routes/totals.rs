@@ -1,11 +1,12 @@
 //! `/metrics/totals`: the sums over all streams, minute by minute.
 
 use crate::error::ApiError;
+use crate::freshness::{Clock, Freshness, Written};
 use crate::params::Parameters;
 use crate::queries::{Since, Store, TotalsQuery};
 use crate::rows::{Epoch, Present, TotalsRow, UtcTime};
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 /// The answer of `/metrics/totals`.
@@ -21,7 +22,7 @@ pub struct TotalsAnswer {
 }
 
 /// The newest minutes of a range.
-pub async fn totals(store: Data<Store>, request: HttpRequest) -> Result<Json<TotalsAnswer>, ApiError> {
+pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
     let (from, to) = (parameters.instant("from")?, parameters.instant("to")?);
@@ -31,13 +32,16 @@ pub async fn totals(store: Data<Store>, request: HttpRequest) -> Result<Json<Tot
         (None, None) => Since::Minutes(minutes),
     };
     let limit = parameters.integer("limit", 1..=5_000, 1_500)?;
-    let answer = store.totals(TotalsQuery { since, to, limit }).await?;
+    freshness.wait(&parameters).await?;
+    let clock = if matches!(since, Since::Minutes(_)) { Clock::Minutes } else { Clock::Unused };
+    let question = (minutes, from.map(UtcTime), to.map(UtcTime), limit);
+    freshness.answer(&request, &question, clock, || ask(&store, TotalsQuery { since, to, limit })).await
+}
+
+async fn ask(store: &Store, query: TotalsQuery) -> Result<Written, ApiError> {
+    let answer = store.totals(query).await?;
     let present = answer.rows.first().map(|line| line.present).unwrap_or_default();
-    Ok(Json(TotalsAnswer {
-        rows: answer.rows.into_iter().filter_map(|line| line.row).collect(),
-        present,
-        epoch: answer.at.epoch,
-        watermark: answer.at.watermark,
-        server_time_utc: answer.at.now,
-    }))
+    let rows = answer.rows.into_iter().filter_map(|line| line.row).collect();
+    let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
+    Ok(Written::new(answer.at, &TotalsAnswer { rows, present, epoch, watermark, server_time_utc }))
 }

@@ -70,6 +70,7 @@ fn a_past_range_has_its_own_rows() {
     for path in ["/?minutes=15", "/?stream=stream_b&minutes=15"] {
         open(browser, &service, path);
         browser.run("document.getElementById('minutes').open = true");
+        browser.wait("document.querySelectorAll('#minute-rows time').length > 10", SOON);
         let newest = browser.eval("document.querySelector('#minute-rows time').dateTime");
         browser.click("#earlier");
         browser.wait("document.body.dataset.connection === 'past'", SOON);

@@ -6,6 +6,8 @@
 
 mod answers;
 mod errors;
+mod exports;
+mod freshness;
 mod health;
 mod live;
 mod outages;

@@ -388,9 +388,14 @@ impl Api {
     }
 
     pub fn request(&self, method: &str, path: &str) -> Answer {
+        self.request_with(method, path, &[])
+    }
+
+    pub fn request_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let started = Instant::now();
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let request = ureq::http::Request::builder().method(method).uri(url).body(()).unwrap();
+        let request = ureq::http::Request::builder().method(method).uri(url);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap();
         let mut response = self.client.run(request).unwrap();
         let body = response.body_mut().read_to_string().unwrap();
         Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() }

@@ -12,11 +12,8 @@ const WORDS = { connecting: "Connecting", live: "Live", lost: "Connection lost",
  */
 export function showConnection({ state, epoch, committedAt, asOf, now, problem }) {
   document.body.dataset.connection = state;
-  const status = byId("status");
-  if (status.dataset.state !== state) {
-    status.dataset.state = state;
-    setText(byId("announcement"), state === "live" ? "Live: numbers are fresh again." : state === "connecting" ? "" : `${WORDS[state]}.`);
-  }
+  byId("status").dataset.state = state;
+  announce(state);
   setText(byId("status-word"), WORDS[state]);
   const fresh = state === "live" || state === "quiet" || state === "past";
   const age = committedAt === null ? "" : ` · ${duration(now - committedAt)} ago`;
@@ -25,6 +22,17 @@ export function showConnection({ state, epoch, committedAt, asOf, now, problem }
   const text = bannerText(state, asOf, problem);
   banner.hidden = text === null;
   if (text !== null) setText(byId("banner-text"), text);
+}
+
+let announced = null; // the trouble that was last told of, if it is not over
+
+// Only trouble and its end are worth a word that interrupts.
+function announce(state) {
+  const trouble = state === "lost" || state === "ill" || state === "quiet";
+  if (trouble && announced !== state) setText(byId("announcement"), `${WORDS[state]}.`);
+  if (state === "live" && announced) setText(byId("announcement"), "Live: numbers are fresh again.");
+  if (trouble) announced = state;
+  else if (state === "live") announced = null;
 }
 
 function bannerText(state, asOf, problem) {

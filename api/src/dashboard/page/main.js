@@ -113,7 +113,10 @@ async function askMinutes(asked, bounds, signal) {
 /** Viewers at present: of the streams that were seen in the range, or of one stream, since when. */
 function presentOf(asked, body) {
   if (asked.to) return null;
-  if (asked.stream) return body.state ? { viewers: body.state.active_viewers, since: Date.parse(body.state.window_start) } : null;
+  if (asked.stream) {
+    const newest = body.state ?? body.rows[0];
+    return newest ? { viewers: newest.active_viewers, since: Date.parse(newest.window_start) } : null;
+  }
   const { streams, active_viewers: viewers } = body.present;
   return { viewers, note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
 }
@@ -148,6 +151,7 @@ function watch() {
   const top = picture?.top?.map((row) => row.stream_id);
   const wanted = place.to ? null : place.stream ? [place.stream] : watched?.all && watched.streams.length ? watched.streams : top;
   if (wanted === undefined || sameStreams(wanted, watched?.streams ?? null)) return;
+  connection.open = false;
   watched = wanted && { streams: wanted, all: !place.stream };
   if (wanted) live.watch(wanted);
   else live.stop();
