@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests stand outside of test functions")]
 
 mod answers;
+mod dashboard;
 mod errors;
 mod exports;
 mod freshness;

@@ -233,7 +233,7 @@ function showPicture() {
   document.body.classList.toggle("loading", !shown);
   byId("picture").dataset.epoch = shown ? series.epoch : "";
   byId("top").dataset.epoch = shown ? (picture.topEpoch ?? "") : "";
-  showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "Only known for ranges up to now." : `Last ${span(place.minutes)}`);
+  showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "" : `Last ${span(place.minutes)}`);
   if (!shown) return;
   const newest = place.stream && minutes.at(-1);
   showFigures(minutes, isFinal, place.to ? null : presentNow(newest), now());

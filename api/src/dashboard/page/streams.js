@@ -21,6 +21,7 @@ export function showStreams(rows, place, note) {
   all.href = href({ ...place, stream: null });
   all.hidden = !place.stream;
   byId("top-empty").hidden = rows === null || rows.length > 0;
+  setText(byId("top-empty"), place.to ? "The list is known for ranges up to now only." : "No stream was heard of in this range.");
   byId("top").classList.toggle("loading", rows === null);
   if (rows === null) return;
   const amounts = rows.map((row) => amountOf(row.value, place.by));
