@@ -3,7 +3,8 @@
 //!
 //! In the order of a request:
 //! - [`startup`]: the application that `main` and the tests both start
-//! - [`telemetry`]: one log line per request
+//! - [`telemetry`], [`scrape`]: one log line per request, and figures for Prometheus
+//! - [`gate`]: bounds, token and security headers
 //! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
 //! - [`freshness`], [`memory`]: how new an answer is, and answers that need not be computed again
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
@@ -20,11 +21,13 @@ pub mod error;
 pub mod export;
 pub mod feed;
 pub mod freshness;
+pub mod gate;
 pub mod instant;
 pub mod memory;
 pub mod params;
 pub mod queries;
 pub mod routes;
 pub mod rows;
+pub mod scrape;
 pub mod startup;
 pub mod telemetry;

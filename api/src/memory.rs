@@ -4,9 +4,9 @@
 use crate::error::ApiError;
 use crate::freshness::{Clock, Written};
 use crate::rows::{Epoch, Moment};
+use prometheus_client::metrics::counter::Counter;
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
@@ -19,8 +19,10 @@ const BYTES: usize = 64 << 20;
 #[derive(Default)]
 pub struct Memory {
     generation: Mutex<Generation>,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    /// Answers given from memory.
+    pub hits: Counter,
+    /// Answers that the store was asked for.
+    pub misses: Counter,
 }
 
 /// What an answer depends on.
@@ -64,17 +66,12 @@ impl Memory {
         });
         let written = written.await?.clone();
         if asked {
-            self.misses.fetch_add(1, Ordering::Relaxed);
+            self.misses.inc();
             self.count_bytes(life, epoch, written.len());
         } else {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.hits.inc();
         }
         Ok(written)
-    }
-
-    /// Answers given from memory, and answers asked for.
-    pub fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     fn entry(&self, key: Key) -> Entry {

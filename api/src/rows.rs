@@ -4,9 +4,11 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
 use tidemark_model::{Cents, Micros};
+use utoipa::ToSchema;
 
 /// An instant that is written as RFC 3339 in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct UtcTime(pub Micros);
 
 impl UtcTime {
@@ -23,7 +25,8 @@ impl Serialize for UtcTime {
 }
 
 /// An exact amount of dollars: digits, a point, two digits. A sum may be larger than [`Cents`] can hold, so it is text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = f64)]
 pub struct Money(String);
 
 impl Money {
@@ -84,7 +87,7 @@ pub enum Amount {
 }
 
 /// One row of `/metrics`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MetricRow {
     /// Inclusive.
     pub window_start: UtcTime,
@@ -104,7 +107,7 @@ pub struct MetricRow {
 }
 
 /// One row of `/metrics/totals`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TotalsRow {
     /// Inclusive.
     pub window_start: UtcTime,
@@ -124,7 +127,7 @@ pub struct TotalsRow {
 }
 
 /// What the newest minutes of some streams say together.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Present {
     /// How many streams.
     pub streams: i64,
@@ -133,7 +136,7 @@ pub struct Present {
 }
 
 /// One row of `/streams`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamRow {
     /// The stream.
     pub stream_id: String,
@@ -142,16 +145,17 @@ pub struct StreamRow {
 }
 
 /// One row of `/streams/top`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TopRow {
     /// The stream.
     pub stream_id: String,
     /// Its score.
+    #[schema(value_type = f64)]
     pub value: Amount,
 }
 
 /// One row of `/dead-letters`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeadLetterRow {
     /// Why these records were rejected.
     pub reason: String,
@@ -166,7 +170,7 @@ pub struct DeadLetterRow {
 }
 
 /// A stream's newest minute row, as it was last changed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamState {
     /// Viewers present at the end of that minute.
     pub active_viewers: i64,
@@ -177,7 +181,7 @@ pub struct StreamState {
 }
 
 /// The number of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct Epoch(pub i64);
 

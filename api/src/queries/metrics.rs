@@ -7,6 +7,7 @@ use crate::rows::{Answer, MetricRow, Moment, Money};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde::Serialize;
 use tidemark_model::Micros;
+use utoipa::ToSchema;
 
 /// Which rows of `/metrics`, and in what order.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ pub struct MetricsQuery {
 }
 
 /// Minimum values; none is no condition.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Minima {
     /// Of `active_viewers`.
     #[serde(rename = "min_viewers", skip_serializing_if = "Option::is_none")]

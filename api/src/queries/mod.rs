@@ -127,6 +127,15 @@ impl Store {
         let (feed, exports) = (pool(FEED_CONNECTIONS, timeout)?, Arc::new(pool(EXPORTS, EXPORT_TIMEOUT)?));
         Ok(Store { queries, health, feed, exports, timeout })
     }
+
+    /// Connections for ordinary queries by what they do.
+    pub fn connections(&self) -> [(&'static str, usize); 3] {
+        let (used, idle, most) = match &self.queries {
+            Pool::Postgres(pool) => pool.connections(),
+            Pool::Sqlite(pool) => pool.connections(),
+        };
+        [("used", used), ("idle", idle), ("max", most)]
+    }
 }
 
 impl Pool {

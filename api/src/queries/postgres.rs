@@ -125,6 +125,12 @@ impl Pool {
         }
     }
 
+    /// Connections in use, connections that wait, and how many there may be.
+    pub fn connections(&self) -> (usize, usize, usize) {
+        let status = self.connections.status();
+        (status.size.saturating_sub(status.available), status.available, status.max_size)
+    }
+
     /// A connection of its own that hears of commits.
     pub async fn listen(&self) -> Result<Listener, StoreError> {
         let connecting = Listener::connect(&self.config);

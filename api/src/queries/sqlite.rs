@@ -19,6 +19,7 @@ const STEPS_PER_LOOK: i32 = 1_000;
 /// A bounded number of connections.
 pub struct Pool {
     permits: Arc<Semaphore>,
+    size: usize,
     file: Arc<File>,
     timeout: Duration,
 }
@@ -39,7 +40,13 @@ impl Pool {
     /// Opens nothing yet: the pipeline may not have created the file.
     pub fn new(path: &Path, size: usize, timeout: Duration) -> Pool {
         let file = File { path: path.to_owned(), idle: Mutex::new(Vec::new()) };
-        Pool { permits: Arc::new(Semaphore::new(size)), file: Arc::new(file), timeout }
+        Pool { permits: Arc::new(Semaphore::new(size)), size, file: Arc::new(file), timeout }
+    }
+
+    /// Connections in use, connections that wait, and how many there may be.
+    pub fn connections(&self) -> (usize, usize, usize) {
+        let idle = self.file.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (self.size - self.permits.available_permits(), idle, self.size)
     }
 
     /// All rows of the result. Its time includes the wait for a turn.

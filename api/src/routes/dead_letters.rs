@@ -8,9 +8,10 @@ use crate::rows::{DeadLetterRow, Epoch, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The answer of `/dead-letters`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct DeadLetters {
     /// Most frequent first.
     rows: Vec<DeadLetterRow>,
@@ -22,6 +23,14 @@ pub struct DeadLetters {
 }
 
 /// Rejected records by reason. Always asked of the store: a record that is published again is marked without a commit.
+#[utoipa::path(
+    get,
+    path = "/dead-letters",
+    params(),
+    responses(
+        (status = 200, description = "The answer", body = DeadLetters)
+    )
+)]
 pub async fn dead_letters(
     store: Data<Store>,
     freshness: Data<Freshness>,

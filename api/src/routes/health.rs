@@ -6,9 +6,9 @@ use crate::rows::{Epoch, Partition, Progress, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
-#[derive(Serialize, Default)]
+#[derive(Serialize, Default, ToSchema)]
 struct Health {
     ok: bool,
     db: bool,
@@ -25,8 +25,15 @@ struct Health {
     detail: Option<&'static str>,
 }
 
+/// The store is out of reach.
+#[derive(Serialize, ToSchema)]
+struct Unhealthy {
+    error: &'static str,
+    ok: bool,
+}
+
 /// The partition that holds the watermark.
-#[derive(Serialize, Debug, PartialEq)]
+#[derive(Serialize, Debug, PartialEq, ToSchema)]
 struct Holder {
     topic: String,
     partition: i64,
@@ -38,7 +45,7 @@ struct Holder {
 }
 
 /// How far the pipeline is in one partition.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Standing {
     topic: String,
     partition: i64,
@@ -70,6 +77,15 @@ fn lag(partition: &Partition) -> i64 {
 }
 
 /// Answers within a second, even if the store hangs.
+#[utoipa::path(
+    get,
+    path = "/health",
+    params(),
+    responses(
+        (status = 200, description = "The store is in reach", body = Health),
+        (status = 503, description = "The store is out of reach", body = Unhealthy)
+    )
+)]
 pub async fn health(store: Data<Store>) -> impl Responder {
     match store.progress().await {
         Ok(Some(progress)) => {
@@ -81,7 +97,7 @@ pub async fn health(store: Data<Store>) -> impl Responder {
         Err(StoreError::NoTables) => HttpResponse::Ok().json(waiting("the pipeline has not created its tables yet")),
         Err(error) => {
             error.log();
-            HttpResponse::ServiceUnavailable().json(json!({ "ok": false, "error": "the store is out of reach" }))
+            HttpResponse::ServiceUnavailable().json(Unhealthy { error: "the store is out of reach", ok: false })
         }
     }
 }

@@ -35,6 +35,18 @@ const MINUTE_MICROS: i64 = 60_000_000;
 pub struct LiveLimit(pub usize);
 
 /// Changed rows, for ever.
+#[utoipa::path(
+    get,
+    path = "/live",
+    params(
+        ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "A full picture has the rows of the last so many minutes (10), and all that are not final"),
+        ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "Resume behind this event")
+    ),
+    responses(
+        (status = 200, description = "Events: `rows` with epoch, watermark and changed rows (the last one of a commit has its epoch as id), `reset` before a full picture, `slow` when some were left out, of which the newest values follow", body = String, content_type = "text/event-stream")
+    )
+)]
 pub async fn live(
     store: Data<Store>,
     feed: Data<Feed>,

@@ -11,6 +11,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use tidemark_model::Micros;
+use utoipa::ToSchema;
 
 /// Most rows of a page.
 const MAX_PAGE: u32 = 5_000;
@@ -18,11 +19,12 @@ const MAX_PAGE: u32 = 5_000;
 const MAX_EXPORT: u32 = 10_000_000;
 
 /// The answer of `/metrics`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Metrics<'a> {
     rows: Vec<MetricRow>,
     /// The newest window of these rows.
     latest_window_start: Option<UtcTime>,
+    #[schema(value_type = Filters)]
     filters: &'a Filters,
     /// Null at the end.
     next_cursor: Option<String>,
@@ -30,14 +32,14 @@ pub struct Metrics<'a> {
 }
 
 /// The answer of `/metrics/latest`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Latest {
     row: Option<MetricRow>,
     server_time_utc: UtcTime,
 }
 
 /// The filters that were applied, as they are told to the client.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Filters {
     stream_id: StreamFilter,
     /// Null if `from` or `to` took its place.
@@ -54,7 +56,7 @@ struct Filters {
 }
 
 /// Null, one name, or several.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum StreamFilter {
     AtMostOne(Option<String>),
@@ -72,6 +74,29 @@ impl StreamFilter {
 }
 
 /// A page of rows, or all of them in another format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    params(
+        ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones"),
+        ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
+        ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000_000, description = "Rows of a page, at most 5000 (200); in other formats than json of the whole answer"),
+        ("order_by" = Option<String>, Query, description = "window_start (default), donations_usd, chat_messages or active_viewers"),
+        ("direction" = Option<String>, Query, description = "desc (default) or asc"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of an answer to the same filters"),
+        ("min_viewers" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many viewers"),
+        ("min_chat_messages" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many chat messages"),
+        ("min_donations_usd" = Option<f64>, Query, minimum = 0, description = "Rows with at least so many dollars, as in 12.50"),
+        ("final" = Option<bool>, Query, description = "Rows that never change again, or only those that may"),
+        ("format" = Option<String>, Query, description = "json (default); csv or ndjson: all rows, sent as they are read")
+    ),
+    responses(
+        (status = 200, description = "A page of rows; or all rows in another format", content((Metrics = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"))),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
 pub async fn metrics(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let format: Format = parameters.choice("format")?;
@@ -111,6 +136,17 @@ async fn page(store: &Store, mut query: MetricsQuery, filters: &Filters, hash: u
 }
 
 /// The newest row whose window has ended.
+#[utoipa::path(
+    get,
+    path = "/metrics/latest",
+    params(
+        ("stream_id" = Option<String>, Query, description = "Of this stream only; empty is no filter")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = Latest),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
 pub async fn latest(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let stream_id = parameters.stream_id()?;

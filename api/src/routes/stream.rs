@@ -1,6 +1,6 @@
 //! `/streams/{stream_id}`: one stream's state, recent minutes and totals.
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Problem};
 use crate::freshness::{Clock, Freshness, Written};
 use crate::params::{self, Parameters};
 use crate::queries::Store;
@@ -8,9 +8,10 @@ use crate::rows::{Epoch, MetricRow, Money, StreamState, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The answer of `/streams/{stream_id}`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct StreamAnswer {
     stream_id: String,
     /// Its newest minute row.
@@ -25,7 +26,7 @@ pub struct StreamAnswer {
 }
 
 /// Of these rows.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Totals {
     /// The most viewers at a minute's end.
     peak_viewers: i64,
@@ -34,6 +35,19 @@ struct Totals {
 }
 
 /// One stream; a 404 if there never was a row of it.
+#[utoipa::path(
+    get,
+    path = "/streams/{stream_id}",
+    params(
+        ("stream_id" = String, Path, description = "The stream, escaped as URLs are; one named top is found by /metrics?stream_id=top"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = StreamAnswer),
+        (status = 304, description = "The client has this answer already"),
+        (status = 404, description = "There never was a row of this stream", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 60)?;

@@ -8,16 +8,17 @@ use crate::rows::{StreamRow, TopRow, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The answer of `/streams`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Streams {
     rows: Vec<StreamRow>,
     server_time_utc: UtcTime,
 }
 
 /// The answer of `/streams/top`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Top {
     rows: Vec<TopRow>,
     by: &'static str,
@@ -26,6 +27,18 @@ pub struct Top {
 }
 
 /// The streams that were seen lately.
+#[utoipa::path(
+    get,
+    path = "/streams",
+    params(
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (120), and later ones"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most so many streams (200)")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = Streams),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
 pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 120)?;
@@ -39,6 +52,19 @@ pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: Ht
 }
 
 /// The streams that score highest.
+#[utoipa::path(
+    get,
+    path = "/streams/top",
+    params(
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (10), and later ones"),
+        ("n" = Option<u32>, Query, minimum = 1, maximum = 200, description = "So many streams (10)"),
+        ("by" = Option<String>, Query, description = "donations_usd (default) or chat_messages: sums; active_viewers: the maximum")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = Top),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
 pub async fn top(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 10)?;

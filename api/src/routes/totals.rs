@@ -8,9 +8,10 @@ use crate::rows::{Epoch, Present, TotalsRow, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The answer of `/metrics/totals`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct TotalsAnswer {
     /// Newest first.
     rows: Vec<TotalsRow>,
@@ -21,7 +22,21 @@ pub struct TotalsAnswer {
     server_time_utc: UtcTime,
 }
 
-/// The newest minutes of a range.
+/// The sums over all streams, minute by minute.
+#[utoipa::path(
+    get,
+    path = "/metrics/totals",
+    params(
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Minutes of the last so many (60), and later ones"),
+        ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
+        ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most so many minutes, the newest (1500)")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = TotalsAnswer),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
 pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 60)?;

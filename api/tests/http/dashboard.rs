@@ -70,7 +70,9 @@ fn totals_are_exact_sums_by_minute() {
         let start = totals["rows"][0]["window_start"].as_str().unwrap();
         assert_eq!(column(&api.json(&format!("/metrics/totals?to={start}")), "chat_messages"), [5, 7]);
         assert_eq!(column(&api.json(&format!("/metrics/totals?from={start}")), "chat_messages"), [1]);
-        for (name, value) in [("minutes", "0"), ("minutes", "1441"), ("limit", "5001"), ("from", "x"), ("to", "x"), ("min_epoch", "-1")] {
+        for (name, value) in
+            [("minutes", "0"), ("minutes", "1441"), ("limit", "5001"), ("from", "x"), ("to", "x"), ("min_epoch", "-1")]
+        {
             let problem = api.get(&format!("/metrics/totals?{name}={value}")).problem(422);
             assert_eq!((&problem["parameter"], &problem["value"]), (&Value::from(name), &Value::from(value)));
         }

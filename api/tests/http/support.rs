@@ -398,7 +398,10 @@ impl Api {
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap();
         let mut response = self.client.run(request).unwrap();
         let body = response.body_mut().read_to_string().unwrap();
-        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() }
+        let answer =
+            Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() };
+        crate::conformance::check(method, path, &answer);
+        answer
     }
 
     /// The JSON of a 200.
