@@ -64,7 +64,7 @@ impl Written {
     }
 
     /// Its size in bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.before_time.len() + self.after_time.len()
     }
 

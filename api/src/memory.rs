@@ -67,7 +67,7 @@ impl Memory {
         let written = written.await?.clone();
         if asked {
             self.misses.inc();
-            self.count_bytes(life, epoch, written.len());
+            self.count_bytes(life, epoch, written.size());
         } else {
             self.hits.inc();
         }

@@ -112,7 +112,7 @@ fn select(mut statement: Statement, query: &MetricsQuery) -> Statement {
 /// Pieces of a large answer.
 pub type Exported = BoxStream<'static, Result<Vec<MetricRow>, StoreError>>;
 
-/// Reads what [`super::Statement::metric_rows`] selects.
+/// Reads what `Statement::metric_rows` selects.
 pub(super) fn metric_row(columns: &dyn Columns, at: &Moment) -> Result<Option<MetricRow>, StoreError> {
     metric_row_behind(MOMENT_COLUMNS, columns, at)
 }

@@ -1,7 +1,8 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
-//! - [`metrics`]: minute rows · [`streams`]: streams · [`totals`]: sums over all · [`changes`]: what commits changed · [`pipeline`]: how far it is
-//! - [`statement`]: where the two dialects differ; [`postgres`], [`sqlite`]: bounded, read-only connections
+//! - `metrics`: minute rows · `streams`: streams · `totals`: sums over all ·
+//!   `changes`: what commits changed · `pipeline`: how far it is
+//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
 
@@ -53,7 +54,7 @@ pub struct Store {
 
 /// Connections to one of the two kinds of store.
 enum Pool {
-    Postgres(postgres::Pool),
+    Postgres(Box<postgres::Pool>),
     Sqlite(sqlite::Pool),
 }
 
@@ -119,7 +120,7 @@ impl Store {
     pub fn new(place: &tidemark_settings::store::Store, size: usize, timeout: Duration) -> Result<Store, BadConnection> {
         let pool = |size, timeout| match place {
             tidemark_settings::store::Store::Postgres { connection, .. } => {
-                postgres::Pool::new(connection, size, timeout).map(Pool::Postgres)
+                postgres::Pool::new(connection, size, timeout).map(|pool| Pool::Postgres(Box::new(pool)))
             }
             tidemark_settings::store::Store::Sqlite(path) => Ok(Pool::Sqlite(sqlite::Pool::new(path, size, timeout))),
         };

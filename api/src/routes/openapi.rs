@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-/// What all of them have in common is added by [`Common`].
+/// What all of them have in common is added by `Common`.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tidemark", description = "Per-minute metrics of live streams. Times are RFC 3339 in UTC, money has two exact \

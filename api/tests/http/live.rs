@@ -276,8 +276,11 @@ fn a_slow_client_is_told_and_catches_up() {
         live.until(1);
         // More than the pages that wait, and than what the sockets hold.
         let mut epoch = 0;
+        // One minute, although the running one changes meanwhile.
+        let start = minute(3);
         for round in 0..150 {
-            let rows: Vec<_> = names.iter().map(|name| row(3, name, round, 1, 1)).collect();
+            let rows: Vec<_> =
+                names.iter().map(|name| Row { start, stream_id: name, viewers: round, chats: 1, cents: 1 }).collect();
             epoch = store.commit(&rows, 0);
             // Each commit is read by itself.
             std::thread::sleep(Duration::from_millis(100));
