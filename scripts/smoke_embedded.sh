@@ -85,6 +85,12 @@ api_says() {
   body=$(http_get 127.0.0.1 "$api" "$1") && [[ $body =~ $2 ]]
 }
 
+# The page names its files under a hash of them, and they are there.
+dashboard_is_served() {
+  local body
+  body=$(http_get 127.0.0.1 "$api" /) && [[ $body =~ \"(assets/[0-9a-f]+/main\.js)\" ]] && api_says "/${BASH_REMATCH[1]}" 'import '
+}
+
 metrics_say() {
   local body
   body=$(http_get 127.0.0.1 "$metrics" /metrics) && [[ $body =~ (^|$'\n')tidemark_ ]]
@@ -126,6 +132,7 @@ epoch=0
 expect "the three programs start and say so" start_run
 expect "rows of the last minutes are served" await 15 api_says '/metrics?minutes=10&limit=1' '"rows": *\[ *\{'
 expect "/health says ok" api_says /health '"ok": *true'
+expect "the dashboard and its files are served" dashboard_is_served
 expect "the dataflow serves its own metrics" metrics_say
 expect "a second run on the same data is refused" refused "$root/scripts/run.sh"
 expect "a reset while it runs is refused" refused "$root/scripts/reset.sh"

@@ -5,7 +5,7 @@
 //! - [`startup`]: the application that `main` and the tests both start
 //! - [`telemetry`], [`scrape`]: one log line per request, and figures for Prometheus
 //! - [`gate`]: bounds, token and security headers
-//! - [`routes`]: one file per resource
+//! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
 //! - [`freshness`], [`memory`]: how new an answer is, and answers that need not be computed again
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod cursor;
+pub mod dashboard;
 pub mod error;
 pub mod export;
 pub mod feed;

@@ -106,6 +106,35 @@ pub struct MetricRow {
     pub is_final: bool,
 }
 
+/// One row of `/metrics/totals`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TotalsRow {
+    /// Inclusive.
+    pub window_start: UtcTime,
+    /// Exclusive.
+    pub window_end: UtcTime,
+    /// Streams with a row of this minute; the others are not in the sums.
+    pub streams: i64,
+    /// Their viewers present at the window's end.
+    pub active_viewers: i64,
+    /// Chat messages in the window.
+    pub chat_messages: i64,
+    /// Dollars donated in the window.
+    pub donations_usd: Money,
+    /// Whether the row never changes again.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// What the newest minutes of some streams say together.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Present {
+    /// How many streams.
+    pub streams: i64,
+    /// Their viewers, each stream's as of its newest minute.
+    pub active_viewers: i64,
+}
+
 /// One row of `/streams`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamRow {

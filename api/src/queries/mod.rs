@@ -1,6 +1,7 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
-//! - `metrics`: minute rows · `streams`: streams · `changes`: what commits changed · `pipeline`: how far it is
+//! - `metrics`: minute rows · `streams`: streams · `totals`: sums over all ·
+//!   `changes`: what commits changed · `pipeline`: how far it is
 //! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
@@ -12,6 +13,7 @@ mod postgres;
 mod sqlite;
 mod statement;
 mod streams;
+mod totals;
 
 use crate::rows::{Answer, Epoch, Moment, Money, UtcTime};
 pub use changes::{Announcements, ChangesQuery};
@@ -23,6 +25,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+pub use totals::TotalsQuery;
 
 /// Longest wait for `/health`, which must answer within a second even if the store hangs.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(800);

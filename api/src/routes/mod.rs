@@ -7,9 +7,9 @@ mod metrics;
 pub mod openapi;
 mod stream;
 mod streams;
+mod totals;
 
-use crate::error;
-use crate::gate;
+use crate::{dashboard, error, gate};
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::{FromRequest, Handler, Responder, guard, web};
@@ -18,9 +18,12 @@ pub use live::LiveLimit;
 /// All resources; anything else is a 404.
 pub fn configure(service: &mut web::ServiceConfig) {
     service
+        .service(get("/", dashboard::page))
+        .service(get("/assets/{version}/{name}", dashboard::asset))
         .service(get("/health", health::health))
         .service(get("/metrics", metrics::metrics))
         .service(get("/metrics/latest", metrics::latest))
+        .service(get("/metrics/totals", totals::totals))
         .service(get("/streams", streams::streams))
         .service(get("/streams/top", streams::top))
         .service(get("/streams/{stream_id}", stream::stream))

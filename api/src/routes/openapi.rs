@@ -1,6 +1,6 @@
 //! `/openapi.json`, made from the types and routes, and `/docs`, a page that shows it and asks nobody else for anything.
 
-use super::{dead_letters, health, live, metrics, stream, streams};
+use super::{dead_letters, health, live, metrics, stream, streams, totals};
 use crate::error::Problem;
 use actix_web::HttpResponse;
 use actix_web::http::header;
@@ -16,7 +16,7 @@ use utoipa::{Modify, OpenApi};
     info(title = "Tidemark", description = "Per-minute metrics of live streams. Times are RFC 3339 in UTC, money has two exact \
         decimals, errors are problem+json. Unknown parameters are ignored; a known one is right or the request is refused."),
     paths(
-        health::health, metrics::metrics, metrics::latest, streams::streams, streams::top, stream::stream,
+        health::health, metrics::metrics, metrics::latest, totals::totals, streams::streams, streams::top, stream::stream,
         dead_letters::dead_letters, live::live
     ),
     components(schemas(Problem)),

@@ -41,8 +41,17 @@ fn the_document_is_served_and_names_every_path() {
     assert_eq!(document, *DOCUMENT);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
     let paths: Vec<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        ["/dead-letters", "/health", "/live", "/metrics", "/metrics/latest", "/streams", "/streams/top", "/streams/{stream_id}"];
+    let expected = [
+        "/dead-letters",
+        "/health",
+        "/live",
+        "/metrics",
+        "/metrics/latest",
+        "/metrics/totals",
+        "/streams",
+        "/streams/top",
+        "/streams/{stream_id}",
+    ];
     assert!(expected.iter().all(|path| paths.contains(path)), "{paths:?}");
 }
 

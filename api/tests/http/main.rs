@@ -6,6 +6,7 @@
 
 mod answers;
 mod conformance;
+mod dashboard;
 mod errors;
 mod exports;
 mod freshness;
