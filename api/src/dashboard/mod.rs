@@ -34,6 +34,7 @@ macro_rules! assets {
 const ASSETS: &[Asset] = assets![
     "base.css",
     "layout.css",
+    "charts.css",
     "panels.css",
     "icon.svg",
     "inter.woff2",

@@ -95,5 +95,5 @@ fn a_silent_pipeline_is_not_shown_as_live() {
     browser.wait("document.body.dataset.connection === 'quiet'", SOON);
     assert_eq!(browser.text("#status-word"), "Pipeline silent");
     let freshness = browser.text("#vital-freshness");
-    assert!(freshness.contains("10 min ") && freshness.contains("it may be stopped"), "{freshness}");
+    assert!(freshness.contains("10 min") && freshness.contains("it may be stopped"), "{freshness}");
 }
