@@ -62,6 +62,7 @@ pub enum Command {
     /// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
     ///
     /// Exit status: 0 done, 2 not done.
+    #[command(mut_arg("until_end", |always| always.hide(true)))]
     Rebuild(RebuildArgs),
 }
 

@@ -144,6 +144,33 @@ fn raw_bytes_go_out_once_with_their_key_however_many_replay_at_once() {
 }
 
 #[test]
+fn a_replay_that_is_killed_at_any_moment_publishes_nothing_twice() {
+    const KILLS: usize = 6;
+    for stack in Stack::all("killed_replay") {
+        stack.publish_hostile_hour(6_000);
+        stack.catch_up(&[]);
+        let records = |stack: &Stack| stack.past().values().map(Vec::len).sum::<usize>();
+        let before = records(&stack);
+        let replayable = list(&stack, &["--not-replayed"]).iter().filter(|letter| letter["reason"] != "late").count();
+        for kill in 0..KILLS {
+            let mut child =
+                stack.command(&["dead-letters", "replay", "--all"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(25 + 17 * kill as u64));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        stack.run(&["dead-letters", "replay", "--all"]).expect(1);
+        let marked = list(&stack, &["--replayed"]).len();
+        assert_eq!(marked, replayable, "all had their turn");
+        let published = records(&stack) - before;
+        // Each kill can have come between a mark and its record.
+        assert!((marked - KILLS..=marked).contains(&published), "{published} records for {marked} marks");
+        stack.catch_up(&[]);
+        stack.run(&["verify"]).expect(0);
+    }
+}
+
+#[test]
 fn late_stays_late_and_the_way_in_is_named() {
     for stack in Stack::all("late") {
         let chat = |ts: &str| {

@@ -189,13 +189,14 @@ mod tests {
             topic: "t".to_owned(),
             fingerprint: "old".to_owned(),
             start_offsets: BTreeMap::from([(0, 0)]),
+            new_offsets: BTreeMap::from([(0, 0)]),
             hash_key: [1; 16],
         };
-        SqliteStore::open(&path).unwrap().begin(&begin, &|_| Ok(())).unwrap();
+        SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(())).unwrap();
         let mut site = SqliteSite::open(&path).unwrap();
         site.take_over("p").unwrap();
         let mut side = site.prepare("p", "t", &BTreeMap::from([(0, 5)])).unwrap();
-        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &|_| Ok(())).unwrap();
+        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &mut |_| Ok(())).unwrap();
         assert_eq!(stored.partitions, BTreeMap::from([(0, (5, 5))]), "it starts where it was told to");
         drop(side);
         let fingerprint = |site: &SqliteSite| -> String {
