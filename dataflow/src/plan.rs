@@ -119,8 +119,10 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         check_offsets(stored, checkpoints.first(), &description, log.topic())
     })?;
     let plan = plan(wish, &description, stored, checkpoints);
-    // What no commit has named is left of a run that died, and never used.
-    checkpoint::clean(parts, plan.keys.tag(), &plan.checkpoints, None);
+    // What no commit has named is left of a run that died, and never used. But if this run was paused here and another has taken
+    // over meanwhile, those of that run are not ours to judge.
+    let own = checkpoint::Id { pipeline: plan.keys.tag(), fence: plan.fence, number: 0 };
+    checkpoint::clean(parts, &plan.checkpoints, own);
     Ok(plan)
 }
 

@@ -81,11 +81,11 @@ pub trait PartFile: Write + Send {
     fn persist(self: Box<Self>) -> std::io::Result<()>;
 }
 
-/// Removes the checkpoints of a pipeline that are not in `kept`, but none that is newer than `newest`, which is perhaps being made.
-pub fn clean(parts: &dyn Parts, pipeline: u32, kept: &[Manifest], newest: Option<Id>) {
+/// Removes the checkpoints of a pipeline that are older than `before` and not in `kept`. A newer one is perhaps being made, or
+/// belongs to a run that has taken over.
+pub fn clean(parts: &dyn Parts, kept: &[Manifest], before: Id) {
     let superfluous = |id: &Id| {
-        let of_pipeline = id.pipeline == pipeline;
-        of_pipeline && newest.is_none_or(|newest| *id < newest) && kept.iter().all(|manifest| manifest.id != *id)
+        id.pipeline == before.pipeline && *id < before && kept.iter().all(|manifest| manifest.id != *id)
     };
     match parts.list() {
         Ok(ids) => {

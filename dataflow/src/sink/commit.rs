@@ -98,7 +98,7 @@ impl Keeper {
         let Some(checkpoints) = &commit.checkpoints else { return };
         let Some(newest) = checkpoints.first().map(|newest| newest.id) else { return };
         self.settled.settle(newest.number);
-        checkpoint::clean(self.parts.as_ref(), newest.pipeline, checkpoints, Some(newest));
+        checkpoint::clean(self.parts.as_ref(), checkpoints, newest);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Begin, Commit, Store, StoreError, Stored};
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
+use ::postgres::error::SqlState;
 use ::postgres::{Client, Config, NoTls, Transaction};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,6 +22,14 @@ const COLUMNS: [(&str, &str); 5] = [
 /// How long connecting may take, and how long a statement: longer means that the server hangs.
 const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: &str = "60s";
+/// How long the server lets a transaction of ours stand idle. A process that was paused, or whose network is gone, in the midst of a
+/// commit holds the lock of the progress row: without this its successor could not take over before the process comes back.
+const IDLE_IN_TRANSACTION: &str = "10s";
+/// A peer that acknowledges nothing for this long is gone.
+const STALLED: Duration = Duration::from_secs(15);
+/// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The
+/// system's own default is to ask for the first time after two hours.
+const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
 
@@ -47,7 +56,9 @@ impl PostgresStore {
             |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
         let mut config: Config = connection.parse().map_err(unusable)?;
         config.connect_timeout(CONNECT).application_name("tidemark-dataflow").tcp_user_timeout(STALLED);
-        let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
+        config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
+        let timeouts = format!("-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
+        let options = format!("{} {timeouts}", config.get_options().unwrap_or_default());
         config.options(options.trim_start());
         Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
     }
@@ -78,9 +89,6 @@ impl PostgresStore {
     }
 }
 
-/// A peer that acknowledges nothing for this long is gone.
-const STALLED: Duration = Duration::from_secs(15);
-
 /// What can go wrong in a transaction.
 enum Failure {
     Postgres(::postgres::Error),
@@ -100,13 +108,15 @@ impl From<StoreError> for Failure {
 }
 
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
-/// doing, 58 system; what has no SQLSTATE is the connection itself.
+/// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
+/// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
 fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
     };
     let transient = match error.code() {
+        Some(code) if [&SqlState::READ_ONLY_SQL_TRANSACTION, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(&code) => true,
         Some(code) => ["08", "40", "53", "55", "57", "58"].contains(&&code.code()[..2]),
         None => error.is_closed() || is_io(error),
     };
@@ -139,6 +149,10 @@ impl Store for PostgresStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let stored = self.attempt(|client| {
             let mut transaction = client.transaction()?;
+            // Two runs that start at once on an empty schema would trip over each other while they make the tables.
+            // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
+            transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
+            transaction.execute("select pg_advisory_xact_lock(hashtextextended('tidemark ' || current_schema(), 0))", &[])?;
             refuse_foreign_tables(&mut transaction)?;
             transaction.batch_execute("set local client_min_messages = warning")?;
             transaction.batch_execute(TABLES)?;
