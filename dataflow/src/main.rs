@@ -25,6 +25,8 @@ fn main() -> ExitCode {
     tidemark_settings::unset_empty_variables();
     let args = Cli::parse().into_run();
     start_logging(args.log_format);
+    #[cfg(feature = "failpoints")]
+    tidemark_dataflow::fail_points::arm().expect("TIDEMARK_FAIL_POINT names a point");
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

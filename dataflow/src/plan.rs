@@ -5,6 +5,7 @@
 //! ever seen to go back.
 
 use crate::checkpoint::{self, Manifest, Parts};
+use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
 use crate::sink::{Begin, Store, StoreError, Stored};
@@ -118,6 +119,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         checkpoints = usable_checkpoints(stored, parts, wish.ignore_checkpoints)?;
         check_offsets(stored, checkpoints.first(), &description, log.topic())
     })?;
+    fail_point!("took-over");
     let plan = plan(wish, &description, stored, checkpoints);
     // What no commit has named is left of a run that died, and never used. But if this run was paused here and another has taken
     // over meanwhile, those of that run are not ours to judge.

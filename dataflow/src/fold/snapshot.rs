@@ -9,6 +9,7 @@ use crate::background::Background;
 use crate::checkpoint::part::{self, Key};
 use crate::checkpoint::writer::PartWriter;
 use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
+use crate::fail_points::fail_point;
 use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
 use crate::watermark::Request;
 use std::io;
@@ -41,6 +42,7 @@ impl Saver {
         let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
         let shares = state.shares.of_windows().keys().map(|&minute| Key::Shares(minute));
         let steps = state.presence.steps().keys().map(|&minute| Key::Steps(minute));
+        fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain(shares).chain(steps).chain([Key::Base]).collect();
         Snapshot { writer, left }
     }

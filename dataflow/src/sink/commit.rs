@@ -5,6 +5,7 @@ use crate::Slice;
 use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Parts};
+use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::Log;
 use crate::telemetry::Metrics;
@@ -98,6 +99,7 @@ impl Keeper {
         let Some(checkpoints) = &commit.checkpoints else { return };
         let Some(newest) = checkpoints.first().map(|newest| newest.id) else { return };
         self.settled.settle(newest.number);
+        fail_point!("checkpoint-named");
         checkpoint::clean(self.parts.as_ref(), checkpoints, newest);
     }
 }

@@ -1,6 +1,7 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
+use crate::fail_points::fail_point;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::error::SqlState;
 use ::postgres::{Client, Config, NoTls, Transaction};
@@ -170,8 +171,10 @@ impl Store for PostgresStore {
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
         let mut run = self.run.take().expect("a run begins before it commits");
         let outcome = self.attempt(|client| {
+            fail_point!("commit-before-transaction");
             let mut transaction = client.transaction()?;
             let epoch = run.lock(&mut transaction)?;
+            fail_point!("commit-after-fence");
             if epoch > run.epoch {
                 // An earlier attempt was applied after all, although its outcome was not heard.
                 return Ok(epoch);
@@ -179,10 +182,14 @@ impl Store for PostgresStore {
             let epoch = epoch + 1;
             write_rows(&mut transaction, commit, epoch)?;
             write_states(&mut transaction, commit, epoch)?;
+            fail_point!("commit-after-rows");
             write_dead_letters(&mut transaction, &run, commit, epoch)?;
+            fail_point!("commit-after-dead-letters");
             write_progress(&mut transaction, &run, commit, epoch)?;
+            fail_point!("commit-after-progress");
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.commit()?;
+            fail_point!("commit-after-commit");
             Ok(epoch)
         });
         if let Ok(epoch) = outcome {

@@ -45,12 +45,16 @@ impl Report {
         self.retries += retries;
     }
 
-    pub fn compared(&mut self, found: &Found, written: &Written, differences: &[String], looks: u64, checkpoints: usize) {
+    pub fn produced(&mut self, written: &Written, again: usize) {
         let records: usize = written.iter().map(Vec::len).sum();
+        self.lines.push(format!("records produced {records}; sent twice by the producer's client when the broker crashed {again}"));
+    }
+
+    pub fn compared(&mut self, found: &Found, differences: &[String], looks: u64, checkpoints: usize) {
         let Found { rows, states, dead_letters, .. } = found;
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         dead_letters.values().for_each(|letter| *reasons.entry(letter.reason.as_str()).or_default() += 1);
-        self.lines.push(format!("records produced {records}, all in the topic once; looks at the store meanwhile {looks}"));
+        self.lines.push(format!("looks at the whole store meanwhile {looks}"));
         self.lines.push(format!("compared with the oracle: {} rows, {} stream states, {} dead letters", rows.len(), states.len(), dead_letters.len()));
         self.lines.push(format!("dead letters by reason: {reasons:?}"));
         self.lines.push(format!("checkpoints left {checkpoints}"));
