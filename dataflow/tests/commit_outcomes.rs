@@ -18,13 +18,16 @@ use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::postgres::PostgresStore;
-use tidemark_dataflow::source::memory::{MemoryLog, Stored};
+use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
 
-/// Made to last for some seconds, in many commits.
-const EVENTS: usize = 30_000;
-const MOST_PER_READ: usize = 25;
+/// Written over some seconds, so that there are many commits.
+const EVENTS: usize = 24_000;
+const AT_ONCE: usize = 100;
+const PAUSE: Duration = Duration::from_millis(25);
+/// How long a run may take.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A database of its own, the way to it, and a log.
 struct Ground {
@@ -32,8 +35,10 @@ struct Ground {
     name: String,
     network: Proxy,
     parts: MemoryParts,
+    events: Vec<Event>,
     log: MemoryLog,
     expected: oracle::Log,
+    ends: BTreeMap<i32, i64>,
 }
 
 impl Ground {
@@ -44,13 +49,17 @@ impl Ground {
         let mut events = events();
         events.truncate(EVENTS);
         let network = Proxy::to(server.rsplit_once('@').expect("postgres://user@host:port").1);
+        let empty = (0..i32::try_from(PARTITIONS).unwrap()).map(|partition| (partition, Vec::new()));
+        let expected = oracle_log(&events, |_| 1);
         let ground = Ground {
             server: server.to_owned(),
             name,
             network,
             parts: MemoryParts::default(),
-            log: memory_log(&events),
-            expected: oracle_log(&events, |_| 1),
+            log: MemoryLog::new(empty.collect()),
+            ends: expected.iter().map(|(&of, records)| (of, records.len().try_into().unwrap())).collect(),
+            expected,
+            events,
         };
         ground.admin(&format!("create database {}", ground.name));
         Some(ground)
@@ -65,7 +74,7 @@ impl Ground {
         postgres::Client::connect(&format!("{}/{}", self.server, self.name), postgres::NoTls).expect("it answers")
     }
 
-    /// Runs to the log's end, through the network that can be disturbed.
+    /// Runs until it is stopped, through the network that can be disturbed.
     fn run(&self, control: &Arc<Control>) -> (Arc<Metrics>, Result<(), RunError>) {
         let setup = support::Setup {
             rules: Rules::default(),
@@ -76,29 +85,57 @@ impl Ground {
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every: Duration::from_millis(100),
         };
-        let options = Options { clock: Clock::System, patience: Duration::from_secs(30), ..setup.options() };
+        let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
+        options.wish.until_end = false;
         let user = self.server.rsplit_once('@').expect("postgres://user@host:port").0;
         let store = PostgresStore::new(&format!("{user}@{}/{}", self.network.address(), self.name), "under test").expect("a store");
         let (metrics, _) = Metrics::new();
-        let mut log = self.log.clone();
-        log.most_per_read = MOST_PER_READ;
-        let outcome = cluster::run(&options, Arc::new(log), Box::new(store), Arc::new(self.parts.clone()), control, &metrics);
+        let (log, parts) = (Arc::new(self.log.clone()), Arc::new(self.parts.clone()));
+        let outcome = cluster::run(&options, log, Box::new(store), parts, control, &metrics);
         (metrics, outcome)
     }
 
-    /// Runs to the end while something disturbs it; each commit was applied once, and the answer is right.
+    /// Writes a share of the events, in turns.
+    fn write(&self, events: std::ops::Range<usize>) {
+        for some in self.events[events].chunks(AT_ONCE) {
+            for event in some {
+                let time = Some(Micros(event.time_ms * 1_000));
+                self.log.append(i32::try_from(event.partition).unwrap(), time, Some(&event.payload));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether the store holds so much of the log.
+    fn has_reached(&self, client: &mut postgres::Client, ends: &BTreeMap<i32, i64>) -> bool {
+        let rows = client.query("select partition, next_offset from progress_partitions", &[]).unwrap_or_default();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect::<BTreeMap<i32, i64>>() == *ends
+    }
+
+    /// Runs while the log is written and something disturbs it; each commit was applied once, and the answer is right.
     fn run_disturbed(&self, disturb: impl Fn(u32) + Sync) -> u64 {
-        let ended = AtomicBool::new(false);
+        let (ended, control) = (AtomicBool::new(false), Arc::default());
         let metrics = std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.run(&control));
+            scope.spawn(|| self.write(0..EVENTS));
             scope.spawn(|| {
-                let mut times = 0;
+                let (mut client, mut times) = (self.client(), 0);
                 while !ended.load(Ordering::Acquire) {
-                    disturb(times);
-                    times += 1;
+                    // Once it has begun: that is for other tests.
+                    if client.query_opt("select from progress where epoch > 0", &[]).is_ok_and(|row| row.is_some()) {
+                        disturb(times);
+                        times += 1;
+                    }
+                    pause(10);
                 }
             });
-            let (metrics, outcome) = self.run(&Arc::default());
+            let (mut client, until) = (self.client(), Instant::now() + LONG);
+            while !run.is_finished() && Instant::now() < until && !self.has_reached(&mut client, &self.ends) {
+                pause(20);
+            }
             ended.store(true, Ordering::Release);
+            control.stop();
+            let (metrics, outcome) = run.join().expect("it does not panic");
             outcome.expect("the run ends well");
             metrics
         });
@@ -108,9 +145,23 @@ impl Ground {
         metrics.commit_retries.get()
     }
 
+    /// A run that nothing disturbs reaches the end.
+    fn run_to_end(&self) {
+        let control = Arc::default();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.run(&control).1);
+            let (mut client, until) = (self.client(), Instant::now() + LONG);
+            while !run.is_finished() && Instant::now() < until && !self.has_reached(&mut client, &self.ends) {
+                pause(20);
+            }
+            control.stop();
+            run.join().expect("it does not panic").expect("the run ends well");
+        });
+        self.assert_right();
+    }
+
     fn assert_right(&self) {
-        let ends: BTreeMap<i32, i64> = self.expected.iter().map(|(&of, records)| (of, records.len().try_into().unwrap())).collect();
-        let differences = Found::in_postgres(&mut self.client()).differences(&self.expected, &ends, &Rules::default());
+        let differences = Found::in_postgres(&mut self.client()).differences(&self.expected, &self.ends, &Rules::default());
         assert!(differences.is_empty(), "{}", differences[..differences.len().min(10)].join("\n"));
     }
 }
@@ -122,20 +173,6 @@ impl Drop for Ground {
             self.admin(&format!("drop database {} with (force)", self.name));
         }
     }
-}
-
-fn memory_log(events: &[Event]) -> MemoryLog {
-    let mut partitions: BTreeMap<i32, Vec<Stored>> = (0..i32::try_from(PARTITIONS).unwrap()).map(|of| (of, Vec::new())).collect();
-    for event in events {
-        let records = partitions.get_mut(&i32::try_from(event.partition).unwrap()).unwrap();
-        records.push(Stored {
-            offset: records.len().try_into().unwrap(),
-            time: Some(Micros(event.time_ms * 1_000)),
-            key: None,
-            payload: Some(event.payload.clone()),
-        });
-    }
-    MemoryLog::new(partitions)
 }
 
 fn pause(millis: u64) {
@@ -162,17 +199,14 @@ fn locks_deadlocks_and_ended_connections_are_ridden_out() {
     // Under which a commit that waited for another one's change of the progress row fails with a serialization failure.
     ground.admin(&format!("alter database {name} set default_transaction_isolation = 'repeatable read'"));
     let retries = ground.run_disturbed(|times| {
-        let mut client = ground.client();
-        let made: bool = client.query_one("select to_regclass('progress') is not null", &[]).expect("an answer").get(0);
         let disturbance = match times % 3 {
-            _ if !made => "select 1",
             0 => "begin; lock table stream_state in share mode; select pg_sleep(0.15); commit",
             1 => "begin; update progress set updated_at = now(); select pg_sleep(0.04); commit",
             _ => "select pg_terminate_backend(pid) from pg_stat_activity
                   where application_name = 'tidemark-dataflow' and datname = current_database()",
         };
         // Its own wait for a lock may be too long too.
-        let _ = client.batch_execute(disturbance);
+        let _ = ground.client().batch_execute(disturbance);
         pause(60);
     });
     assert!(retries >= 6, "{retries} commits tried again");
@@ -184,16 +218,9 @@ fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
     let control = Arc::new(Control::default());
     let (outcome, waited) = std::thread::scope(|scope| {
         let run = scope.spawn(|| ground.run(&control).1);
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let epoch = ground.client().query_opt("select epoch from progress where epoch > 3", &[]);
-            if epoch.is_ok_and(|row| row.is_some()) {
-                break;
-            }
-            assert!(Instant::now() < until, "no commit");
-            pause(20);
-        }
+        ground.write(0..EVENTS / 2);
         ground.network.set(Way::Closed);
+        ground.write(EVENTS / 2..EVENTS);
         let stopped = Instant::now();
         control.stop();
         (run.join().expect("it does not panic"), stopped.elapsed())
@@ -201,6 +228,5 @@ fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
     let error = outcome.expect_err("what was read is not in the store").to_string();
     assert!(error.starts_with("store: ") && waited < Duration::from_secs(25), "after {waited:?}: {error}");
     ground.network.set(Way::Open);
-    ground.run(&Arc::default()).1.expect("the next run ends well");
-    ground.assert_right();
+    ground.run_to_end();
 }
