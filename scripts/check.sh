@@ -41,6 +41,7 @@ fi
 
 if cargo clippy --version >/dev/null 2>&1; then
   check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
+  check "clippy, feature abomonation" cargo clippy --quiet -p tidemark-dataflow --features abomonation --lib --bench codecs -- -D warnings
 else
   missing clippy "rustup component add clippy"
 fi

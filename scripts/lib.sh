@@ -97,3 +97,52 @@ http_get() {
   [[ $answer == HTTP/1.?' 200 '* ]] || return 1
   printf '%s\n' "${answer#*$'\r\n\r\n'}"
 }
+
+# --- the stack of compose.yaml ------------------------------------------------------------------------------------
+
+# docker compose as the user sees it in the repository: .env, then .env.local; the shell's own variables win.
+compose() {
+  local files=.env
+  if [[ -e $root/.env.local ]]; then files+=,.env.local; fi
+  (cd "$root" && COMPOSE_ENV_FILES=${COMPOSE_ENV_FILES:-$files} docker compose "$@")
+}
+
+# setting NAME: what compose takes for it.
+setting() {
+  local file value
+  if [[ -n ${!1:-} ]]; then
+    printf '%s\n' "${!1}"
+    return 0
+  fi
+  for file in "$root/.env.local" "$root/.env"; do
+    value=$(sed -n "s/^$1=//p" "$file" 2>/dev/null | tail -n 1)
+    if [[ -n $value ]]; then
+      printf '%s\n' "$value"
+      return 0
+    fi
+  done
+}
+
+require_engine() {
+  have docker || die "no docker here: install Docker, or use \`make run\`, which needs none"
+  docker compose version >/dev/null 2>&1 || die "docker has no compose plugin: install docker-compose-plugin (v2.24 or later)"
+  timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+    die "no Docker engine answers: start it, or look at DOCKER_HOST (${DOCKER_HOST:-unset})"
+}
+
+# container SERVICE: its id, also when it has stopped; nothing if it was never made.
+container() {
+  compose ps --all --quiet "$1" 2>/dev/null | head -n 1
+}
+
+# in_kafka TOOL ARGS...: one of Kafka's own tools against the stack's broker, with a heap that fits beside the broker's.
+in_kafka() {
+  local tool=$1
+  shift
+  compose exec -T -e KAFKA_HEAP_OPTS=-Xmx96m kafka "/opt/kafka/bin/$tool.sh" --bootstrap-server kafka:9092 "$@" </dev/null
+}
+
+# stack_sql STATEMENT: rows with | between columns.
+stack_sql() {
+  compose exec -T postgres psql -U postgres -d realtime -XAtq -v ON_ERROR_STOP=1 -c "$1" </dev/null
+}

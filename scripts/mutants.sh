@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Does the simulation notice? Breaks one line of the protocol at a time, as the patches in dataflow/tests/simulation/mutants say, in
-# a copy of the tree, and runs 1,000 seeds of the simulation on each. A mutant that survives is a failure.
+# a copy of the tree, and runs 1,000 seeds of the simulation on each. A mutant that survives is a failure. Names as arguments: only
+# those.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -12,6 +13,7 @@ export CARGO_TARGET_DIR=$root/target/mutants TIDEMARK_SIMULATIONS=${TIDEMARK_SIM
 survived=()
 for patch in "$root"/dataflow/tests/simulation/mutants/*.patch; do
   name=$(basename "$patch" .patch)
+  if (($# > 0)) && [[ " $* " != *" $name "* ]]; then continue; fi
   rm -rf "$copy/tree"
   mkdir "$copy/tree"
   git ls-files -z | xargs -0 tar -cf - | tar -xf - -C "$copy/tree"

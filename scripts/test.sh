@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests of the workspace. Arguments go to `cargo test`.
+# All tests of the workspace; without arguments also what the optional codec for rows between processes changes. Arguments go to
+# `cargo test`.
 #
 # Tests against a real Kafka and a real Postgres run when these are set, and are skipped otherwise:
 #   TIDEMARK_TEST_KAFKA        a broker, host:port
@@ -21,4 +22,9 @@ if ((${#absent[@]} > 0)); then
   if [[ ${TIDEMARK_TEST_REQUIRE:-} == 1 ]]; then die "TIDEMARK_TEST_REQUIRE=1, but not set: ${absent[*]}"; fi
   say "not set: ${absent[*]}. Their tests are skipped; eval \"\$(scripts/services.sh start)\" sets them"
 fi
-exec cargo test --workspace "$@"
+cargo test --workspace "$@"
+if (($# == 0)); then
+  # The codec's own tests, and two processes that talk by it.
+  cargo test -p tidemark-dataflow --features abomonation --lib exchange::
+  cargo test -p tidemark-dataflow --features abomonation --test cluster two_processes
+fi

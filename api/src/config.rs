@@ -24,6 +24,18 @@ pub struct Config {
     /// Longest time for a request, its turn included; then it is answered with 503 and the query is ended
     #[arg(long, env = "API_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
     pub api_request_timeout: Duration,
+    /// Most clients of /live at once; further ones are answered with 503
+    #[arg(long, env = "API_LIVE_CLIENTS", value_name = "N", default_value_t = 2_000, value_parser = live_clients)]
+    pub api_live_clients: usize,
+    /// File that holds a token: every path but /health then asks for it, as Authorization: Bearer TOKEN
+    #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// Sites whose pages may read the answers, with commas between them, as in https://a.example,https://b.example; or *
+    #[arg(long, env = "API_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = origin)]
+    pub api_cors_origins: Vec<String>,
+    /// Most requests a second from one address, and at once; further ones are answered with 429. 0: no limit
+    #[arg(long, env = "API_RATE_LIMIT", value_name = "N", default_value_t = 0, value_parser = rate_limit)]
+    pub api_rate_limit: u32,
     /// Form of the log on standard error; RUST_LOG sets its level (info, debug, ...)
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -78,6 +90,30 @@ fn pool_size(text: &str) -> Result<usize, String> {
     }
 }
 
+fn live_clients(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(clients @ 0..=100_000) => Ok(clients),
+        _ => Err("allowed: an integer from 0 to 100000".to_owned()),
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    let plain =
+        |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@']) && host.bytes().all(|byte| byte.is_ascii_graphic());
+    if text == "*" || host.is_some_and(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("allowed: * or a scheme and host without a path, as in https://a.example".to_owned())
+}
+
+fn rate_limit(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(limit @ 0..=1_000_000) => Ok(limit),
+        _ => Err("allowed: an integer from 0 to 1000000".to_owned()),
+    }
+}
+
 fn request_timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration::parse_positive(text)?;
     match timeout {
@@ -98,6 +134,9 @@ mod tests {
             ("--api-addr", "8000", "API_ADDR"),
             ("--api-pool-size", "0", "API_POOL_SIZE"),
             ("--api-request-timeout", "5", "API_REQUEST_TIMEOUT"),
+            ("--api-live-clients", "-1", "API_LIVE_CLIENTS"),
+            ("--api-rate-limit", "many", "API_RATE_LIMIT"),
+            ("--api-cors-origins", "a.example", "API_CORS_ORIGINS"),
             ("--log-format", "xml", "LOG_FORMAT"),
         ] {
             let line = one_line(&Config::try_parse_from(["tidemark-api", flag, value]).unwrap_err());

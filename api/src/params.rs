@@ -2,9 +2,13 @@
 
 use crate::error::BadParameter;
 use crate::instant;
+use crate::rows::Money;
 use std::ops::RangeInclusive;
 use tidemark_model::Micros;
 use tidemark_model::event::MAX_ID_BYTES;
+
+/// Most streams that one request names.
+const MAX_STREAMS: usize = 100;
 
 /// The parameters of one request: names unescaped, values as they came.
 pub struct Parameters<'a> {
@@ -55,6 +59,33 @@ impl<'a> Parameters<'a> {
         found.copied().ok_or_else(|| BadParameter::new(name, &text, allowed()))
     }
 
+    /// A whole number of digits.
+    pub fn whole_number(&self, name: &'static str) -> Result<Option<i64>, BadParameter> {
+        let allowed = || format!("an integer from 0 to {}", i64::MAX);
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        number.map(Some).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, name: &'static str) -> Result<Option<bool>, BadParameter> {
+        let allowed = || "true or false".to_owned();
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// An amount of dollars: digits, and at most two behind a point.
+    pub fn dollars(&self, name: &'static str) -> Result<Option<Money>, BadParameter> {
+        let allowed = || "dollars in digits, at most two of them behind a point and 16 before it, as in 12.50".to_owned();
+        let Some(text) = self.text(name, allowed)? else { return Ok(None) };
+        let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=16).contains(&whole.len()) && (1..=2).contains(&cents.len()) && digits(whole) && digits(cents);
+        let hundredths = || format!("{whole}{cents:0<2}").parse().ok().map(Money::from_hundredths);
+        let money = if fits { hundredths() } else { None };
+        money.map(Some).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
     /// An instant, rounded up to whole microseconds.
     pub fn instant(&self, name: &'static str) -> Result<Option<Micros>, BadParameter> {
         let allowed = || instant::ALLOWED.to_owned();
@@ -66,12 +97,30 @@ impl<'a> Parameters<'a> {
 
     /// `stream_id`; an empty one is no filter.
     pub fn stream_id(&self) -> Result<Option<String>, BadParameter> {
-        let allowed = || format!("at most {MAX_ID_BYTES} bytes of UTF-8, without U+0000, escaped as URLs are");
-        let text = self.text("stream_id", allowed)?.filter(|text| !text.is_empty());
-        match text {
-            Some(text) if text.len() > MAX_ID_BYTES => Err(BadParameter::new("stream_id", &text, allowed())),
-            text => Ok(text),
+        let text = self.text("stream_id", allowed_id)?.filter(|text| !text.is_empty());
+        text.map(checked_id).transpose()
+    }
+
+    /// `stream_id`, repeated for several, each once; an empty one is no filter.
+    pub fn stream_ids(&self) -> Result<Vec<String>, BadParameter> {
+        let given = self.pairs.iter().filter(|(given, _)| given == "stream_id").map(|(_, value)| *value);
+        let mut ids = Vec::new();
+        for value in given.filter(|value| !value.is_empty()) {
+            let id = unescape(value).ok_or_else(|| BadParameter::new("stream_id", value, allowed_id()))?;
+            ids.push(checked_id(id)?);
         }
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() > MAX_STREAMS {
+            let count = format!("{} of them", ids.len());
+            return Err(BadParameter::new("stream_id", &count, format!("given at most {MAX_STREAMS} times")));
+        }
+        Ok(ids)
+    }
+
+    /// A parameter as it came; for one that was read already.
+    pub fn given(&self, name: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(given, _)| given == name).map(|(_, value)| *value)
     }
 
     /// The unescaped value, if the parameter was given. Twice is once too often; U+0000 is in no text of the store.
@@ -89,6 +138,22 @@ impl<'a> Parameters<'a> {
             _ => Err(BadParameter::new(name, first, allowed())),
         }
     }
+}
+
+/// A stream's name as the last part of a path, where `+` is no blank.
+pub fn stream_id_in_path(text: &str) -> Result<String, BadParameter> {
+    let bad = || BadParameter::new("stream_id", text, format!("1 byte or more, {}", allowed_id()));
+    let id = unescape(&text.replace('+', "%2B")).filter(|id| !id.is_empty()).ok_or_else(bad)?;
+    checked_id(id)
+}
+
+fn checked_id(id: String) -> Result<String, BadParameter> {
+    let fits = id.len() <= MAX_ID_BYTES && !id.contains('\0');
+    if fits { Ok(id) } else { Err(BadParameter::new("stream_id", &id, allowed_id())) }
+}
+
+fn allowed_id() -> String {
+    format!("at most {MAX_ID_BYTES} bytes of UTF-8, without U+0000, escaped as URLs are")
 }
 
 /// `None` for an escape that is not two hexadecimal digits, and for bytes that are not UTF-8.

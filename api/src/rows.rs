@@ -4,9 +4,11 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
 use tidemark_model::{Cents, Micros};
+use utoipa::ToSchema;
 
 /// An instant that is written as RFC 3339 in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct UtcTime(pub Micros);
 
 impl UtcTime {
@@ -23,7 +25,8 @@ impl Serialize for UtcTime {
 }
 
 /// An exact amount of dollars: digits, a point, two digits. A sum may be larger than [`Cents`] can hold, so it is text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = f64)]
 pub struct Money(String);
 
 impl Money {
@@ -40,6 +43,17 @@ impl Money {
     pub fn cents(&self) -> i64 {
         let negative = self.0.starts_with('-');
         self.0.replace('.', "").parse().unwrap_or(if negative { i64::MIN } else { i64::MAX })
+    }
+
+    /// The amount in hundredths of a dollar, exact: 20 digits fit.
+    pub fn hundredths(&self) -> i128 {
+        self.0.replace('.', "").parse().unwrap_or(0)
+    }
+
+    /// The inverse of [`Money::hundredths`].
+    pub fn from_hundredths(hundredths: i128) -> Money {
+        let (sign, amount) = (if hundredths < 0 { "-" } else { "" }, hundredths.unsigned_abs());
+        Money(format!("{sign}{}.{:02}", amount / 100, amount % 100))
     }
 }
 
@@ -73,7 +87,7 @@ pub enum Amount {
 }
 
 /// One row of `/metrics`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MetricRow {
     /// Inclusive.
     pub window_start: UtcTime,
@@ -92,8 +106,37 @@ pub struct MetricRow {
     pub is_final: bool,
 }
 
+/// One row of `/metrics/totals`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct TotalsRow {
+    /// Inclusive.
+    pub window_start: UtcTime,
+    /// Exclusive.
+    pub window_end: UtcTime,
+    /// Streams with a row of this minute; the others are not in the sums.
+    pub streams: i64,
+    /// Their viewers present at the window's end.
+    pub active_viewers: i64,
+    /// Chat messages in the window.
+    pub chat_messages: i64,
+    /// Dollars donated in the window.
+    pub donations_usd: Money,
+    /// Whether the row never changes again.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+}
+
+/// What the newest minutes of some streams say together.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Present {
+    /// How many streams.
+    pub streams: i64,
+    /// Their viewers, each stream's as of its newest minute.
+    pub active_viewers: i64,
+}
+
 /// One row of `/streams`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamRow {
     /// The stream.
     pub stream_id: String,
@@ -102,36 +145,90 @@ pub struct StreamRow {
 }
 
 /// One row of `/streams/top`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TopRow {
     /// The stream.
     pub stream_id: String,
     /// Its score.
+    #[schema(value_type = f64)]
     pub value: Amount,
 }
 
-/// Rows, and the clock by which they were chosen.
+/// One row of `/dead-letters`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DeadLetterRow {
+    /// Why these records were rejected.
+    pub reason: String,
+    /// How many there are.
+    pub records: i64,
+    /// The last commit that brought one.
+    pub newest_epoch: Epoch,
+    /// The latest of their record times, if any has one.
+    pub newest_record_time: Option<UtcTime>,
+    /// How many of them were published again.
+    pub replayed: i64,
+}
+
+/// A stream's newest minute row, as it was last changed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct StreamState {
+    /// Viewers present at the end of that minute.
+    pub active_viewers: i64,
+    /// That minute.
+    pub window_start: UtcTime,
+    /// The store's clock at the commit that changed it.
+    pub updated_at: UtcTime,
+}
+
+/// The number of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(transparent)]
+pub struct Epoch(pub i64);
+
+/// The state of the store that an answer tells of: all of it was read in one snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The store's clock.
+    pub now: UtcTime,
+    /// The last commit; none before the first.
+    pub epoch: Option<Epoch>,
+    /// Rows that end at or before it are final.
+    pub watermark: Option<UtcTime>,
+    /// Tells tables that were made anew from those before; 0 before the first commit.
+    pub life: u64,
+}
+
+/// Rows, and when they were chosen.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
     /// The rows, in the order that was asked for.
     pub rows: Vec<T>,
-    /// The store's clock.
-    pub now: UtcTime,
+    /// The snapshot that they are from.
+    pub at: Moment,
 }
 
 /// How far the pipeline is.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Number of its last commit.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// Rows that end at or before it are final.
     pub watermark: Option<UtcTime>,
     /// What must not change between its runs; begins with the kind of its log.
     pub fingerprint: String,
+    /// The store's clock at its last commit.
+    pub committed_at: UtcTime,
     /// Its partitions, by topic and number.
     pub partitions: Vec<Partition>,
     /// The store's clock.
     pub now: UtcTime,
+}
+
+impl Progress {
+    /// When this was read.
+    pub fn moment(&self) -> Moment {
+        Moment { now: self.now, epoch: Some(self.epoch), watermark: self.watermark, life: 0 }
+    }
 }
 
 /// How far the pipeline is in one partition.

@@ -1,15 +1,25 @@
 //! The application that `main` and the tests both start.
 
 use crate::config::Config;
+use crate::feed::Feed;
+use crate::freshness::{EPOCH, Freshness, WATERMARK};
+use crate::gate::{self, Gate};
+use crate::memory::Memory;
 use crate::queries::{BadConnection, Store};
-use crate::{routes, telemetry};
+use crate::routes::{self, LiveLimit};
+use crate::scrape::Metrics;
+use crate::telemetry;
+use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::middleware::{Compress, NormalizePath, from_fn};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::middleware::{Compress, Condition, NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use std::io;
 use std::time::Duration;
 use tidemark_settings::SettingsError;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Pause between two looks for a store that is not up at the start.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -48,24 +58,42 @@ impl Application {
     pub fn build(config: Config) -> Result<Application, StartupError> {
         let place = config.store.resolve(&config.data_dir)?;
         let timeout = config.api_request_timeout;
+        let (gate, live_limit) = (Data::new(Gate::new(&config)?), Data::new(LiveLimit(config.api_live_clients)));
         let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
-        let shared = store.clone();
+        let feed = Data::new(Feed::default());
+        let freshness = Freshness { feed: feed.clone(), memory: Data::new(Memory::default()), longest_wait: timeout };
+        let (metrics, freshness) = (Data::new(Metrics::new(&freshness)), Data::new(freshness));
+        let (shared_store, shared_feed, origins) = (store.clone(), feed.clone(), config.api_cors_origins);
         let server = HttpServer::new(move || {
             App::new()
-                .app_data(shared.clone())
+                .app_data(shared_store.clone())
+                .app_data(shared_feed.clone())
+                .app_data(live_limit.clone())
+                .app_data(freshness.clone())
+                .app_data(metrics.clone())
+                .app_data(gate.clone())
                 .configure(routes::configure)
                 // The replaced system answered to a path with a slash at its end too.
                 .wrap(NormalizePath::trim())
                 .wrap(Compress::default())
+                .wrap(from_fn(gate::guard))
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap(from_fn(telemetry::log_request))
         });
         let address = config.api_addr;
+        let ending = feed.clone();
+        let server = server.shutdown_signal(async move {
+            stop_signal().await;
+            // Answers without an end must not hold up the stop.
+            ending.stop();
+        });
         // A request that has begun is answered before a stop: none takes longer than its timeout.
         let server = server.shutdown_timeout(timeout.as_secs() + 1);
         let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
         let addresses = server.addrs();
         tracing::info!(?addresses, store = %place, "listening");
-        tokio::spawn(announce(store));
+        tokio::spawn(announce(store.clone()));
+        tokio::spawn(async move { feed.run(&store).await });
         Ok(Application { port: addresses.first().map_or(0, |address| address.port()), server: server.run() })
     }
 
@@ -83,6 +111,29 @@ impl Application {
     pub async fn run_until_stopped(self) -> Result<(), StartupError> {
         Ok(self.server.await?)
     }
+}
+
+/// SIGINT or SIGTERM.
+async fn stop_signal() {
+    let listen = |kind| signal(kind).expect("these two can be listened for");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: requests that have begun are answered");
+}
+
+/// Which other sites' pages may read the answers.
+fn cors(origins: &[String]) -> Cors {
+    let told = [EPOCH, WATERMARK, telemetry::REQUEST_ID, header::ETAG, header::RETRY_AFTER];
+    let asked = [header::AUTHORIZATION, header::IF_NONE_MATCH, telemetry::REQUEST_ID, HeaderName::from_static("last-event-id")];
+    let cors = Cors::default().allowed_methods([Method::GET, Method::HEAD]).allowed_headers(asked).expose_headers(told);
+    let cors = cors.block_on_origin_mismatch(false).max_age(3_600);
+    if origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
 /// Says once that the store is not up yet, and once that it is.

@@ -1,16 +1,19 @@
 //! The log: its form, and one line per request. The query string is never logged: it may hold names of people.
 
 use crate::config::LogFormat;
+use crate::scrape::Metrics;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names a request in the log and to its client.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Starts the log on standard error. Without `RUST_LOG` its level is `info`.
 pub fn start_log(format: LogFormat) {
@@ -25,6 +28,7 @@ pub fn start_log(format: LogFormat) {
 
 /// Logs one line per answer, and gives it the request's id: the client's own if it sent a usable one.
 pub async fn log_request(
+    metrics: Data<Metrics>,
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
@@ -32,12 +36,15 @@ pub async fn log_request(
     let id = request_id(&request);
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let mut response = next.call(request).await?;
-    let (status, ms) = (response.status().as_u16(), started.elapsed().as_micros() as f64 / 1e3);
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    let ms = took.as_micros() as f64 / 1e3;
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    metrics.answered(&route, status, took);
     let shown = id.to_str().unwrap_or_default();
     if path == "/health" {
-        tracing::debug!(%method, path, status, ms, request_id = shown, "request");
+        tracing::debug!(%method, path, route, status, ms, request_id = shown, "request");
     } else {
-        tracing::info!(%method, path, status, ms, request_id = shown, "request");
+        tracing::info!(%method, path, route, status, ms, request_id = shown, "request");
     }
     response.headers_mut().insert(REQUEST_ID, id);
     Ok(response)

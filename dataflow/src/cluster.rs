@@ -2,8 +2,8 @@
 
 use crate::Slice;
 use crate::background::{Background, Started};
-use crate::checkpoint::Parts;
 use crate::checkpoint::schedule::{Schedule, Settled};
+use crate::checkpoint::{self, Parts};
 use crate::clock::Clock;
 use crate::decode::Decoder;
 use crate::fold::snapshot::Saver;
@@ -140,6 +140,10 @@ fn run_in_team(
             None => return failed(),
         },
     };
+    if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
+        let what = "CHECKPOINT_DIR of this process does not show what process 0 has just written into its own";
+        return Err(RunError::Failed(format!("{what}: all processes must share one directory; mount the same one everywhere")));
+    }
     let fabric = net::together(options.workers, place.process, rows).map_err(RunError::Workers)?;
     let running = Process { options, log, parts, start, control, metrics }.start(fabric, store)?;
     let (ended, end) = sync_channel(1);
@@ -183,7 +187,7 @@ impl Process<'_> {
             "took over the pipeline"
         );
         let plan = Arc::new(plan);
-        let base = options.clock.now();
+        let (base, started) = (options.clock.now(), Instant::now());
         let settled = Arc::new(Settled::default());
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
@@ -201,7 +205,7 @@ impl Process<'_> {
                     None
                 };
                 let (_alarm, _leaving) = (Alarm(&control), Leaving(&options.clock));
-                work(worker, &options, &plan, log.as_ref(), &parts, base, committer, &settled, &control, &metrics);
+                work(worker, &options, &plan, log.as_ref(), &parts, (base, started), committer, &settled, &control, &metrics);
             }
         };
         let workers = timely::execute::execute_from(fabric.builders, fabric.guard, worker_config(), launch);
@@ -276,7 +280,7 @@ fn decide_with_patience(
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
-    while !control.stopping() {
+    while !control.stopping() && control.failure().is_none() {
         let error = match plan::decide(&options.wish, log, store, parts) {
             Ok(plan) => return Ok(Some(plan)),
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
@@ -308,7 +312,7 @@ fn work(
     plan: &Plan,
     log: &dyn Log,
     parts: &Arc<dyn Parts>,
-    base: Micros,
+    (base, started): (Micros, Instant),
     committer: Option<Committer>,
     settled: &Arc<Settled>,
     control: &Arc<Control>,
@@ -318,7 +322,7 @@ fn work(
     let idle_after = options.idle_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
     let known = Rc::new(RefCell::new(Known::default()));
     let (notify, notices) = channel();
-    let mut fold = Fold::new(rules.viewer_timeout_nanos(), Arc::clone(metrics));
+    let mut fold = Fold::new(rules.viewer_timeout_nanos(), metrics.of_worker(worker.index()));
     if let Some(checkpoint) = &plan.checkpoint
         && let Err(error) = fold.restore(checkpoint, parts.as_ref(), worker.index(), worker.peers())
     {
@@ -355,6 +359,7 @@ fn work(
             settled: Arc::clone(settled),
         },
         committer,
+        metrics: Arc::clone(metrics),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
     let probe = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
@@ -388,6 +393,7 @@ fn work(
     let pace = Pace {
         clock: options.clock.clone(),
         base,
+        started,
         slice: i64::try_from(options.slice.as_micros()).unwrap_or(i64::MAX).max(1),
         max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
         workers: options.workers,

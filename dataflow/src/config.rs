@@ -1,14 +1,18 @@
 //! The command line of `tidemark-dataflow`; each doc comment is its help text.
 
 use crate::background::Background;
+use crate::checkpoint::Parts;
+use crate::checkpoint::directory::Directory;
 use crate::clock::Clock;
 use crate::cluster::Options;
 use crate::fold::Stints;
 use crate::net::place::Place;
+use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, VerifyArgs};
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
@@ -29,18 +33,42 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
-enum Command {
+pub enum Command {
     /// Run the pipeline (the default).
     Run(RunArgs),
+    /// Recompute everything from the log and compare it with the store.
+    ///
+    /// Reads one consistent state of the store, also while the pipeline runs, then the log up to just the offsets that this state
+    /// stands for, with the settings that its rows were made with; recomputes all by a second, naive implementation; and compares
+    /// every row of stream_metrics_minute, stream_state and dead_letters and the partitions' watermarks. Verdicts in which a clock
+    /// had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
+    ///
+    /// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach, records expired).
+    Verify(VerifyArgs),
+    /// Rejected records: list them, show one, publish them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// Saved states: list them, look at one, remove one.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Recompute all rows from the log and replace what the store holds, at once.
+    ///
+    /// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)
+    /// into empty tables, dead letters included, and then replaces rows, states, dead letters and progress in one transaction:
+    /// readers see all of the old or all of the new. Rows that come out the same are not touched, the epoch goes on from where it
+    /// was, and letters that were replayed stay marked. Verdicts in which a clock had a part (closed, future) are taken anew, and
+    /// old checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
+    ///
+    /// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
+    ///
+    /// Exit status: 0 done, 2 not done.
+    Rebuild(RebuildArgs),
 }
 
 impl Cli {
-    /// The settings of a run.
-    pub fn into_run(self) -> RunArgs {
-        match self.command {
-            Some(Command::Run(run)) => run,
-            None => self.run,
-        }
+    /// What to do.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
     }
 }
 
@@ -135,6 +163,13 @@ fn address_or_off(text: &str) -> Result<MetricsAddr, String> {
 }
 
 impl RunArgs {
+    /// Where the checkpoints are.
+    pub fn checkpoints(&self) -> Result<Arc<dyn Parts>, String> {
+        let path = self.checkpoint_dir.clone().unwrap_or_else(|| self.log.data_dir.join("checkpoints"));
+        let unusable = |error| format!("CHECKPOINT_DIR={}: {error}", path.display());
+        Ok(Arc::new(Directory::open(&path).map_err(unusable)?))
+    }
+
     /// This process's place in its cluster; none if it is alone.
     pub fn place(&self) -> Result<Option<Place>, String> {
         Place::of(self.processes, self.process, self.hostfile.as_deref())

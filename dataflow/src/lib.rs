@@ -18,6 +18,7 @@
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
+//! - [`ops`]: the operator's commands beside the run: `verify`, `dead-letters`, `rebuild`
 //!
 //! Invariants:
 //!
@@ -41,6 +42,7 @@ pub mod fail_points;
 pub mod fold;
 pub mod keys;
 pub mod net;
+pub mod ops;
 pub mod oracle;
 pub mod pipeline;
 pub mod plan;

@@ -4,18 +4,20 @@ use anyhow::Context;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemark_dataflow::checkpoint::{Parts, directory::Directory};
 use tidemark_dataflow::cluster;
-use tidemark_dataflow::config::{Cli, LogFormat, RunArgs};
+use tidemark_dataflow::config::{Cli, Command, LogFormat, RunArgs};
+use tidemark_dataflow::ops::args::RebuildArgs;
+use tidemark_dataflow::ops::{self, OpsError, Outcome};
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
-use tidemark_dataflow::source::{Log, file_log::FileLog, kafka::KafkaLog};
+use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
-use tidemark_settings::{log, store};
+use tidemark_settings::store;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Many small hash-table entries: this allocator is measurably faster at them than the system's.
 #[global_allocator]
@@ -23,32 +25,59 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     tidemark_settings::unset_empty_variables();
-    let args = Cli::parse().into_run();
-    start_logging(args.log_format);
-    #[cfg(feature = "failpoints")]
-    tidemark_dataflow::fail_points::arm().expect("TIDEMARK_FAIL_POINT names a point");
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            if args.processes > 1 {
-                // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
-                signal_hook::low_level::exit(1);
-            }
-            ExitCode::FAILURE
+    let command = Cli::parse().into_command();
+    match &command {
+        Command::Run(args) => start_logging(args.log_format, LevelFilter::INFO),
+        Command::Rebuild(args) => start_logging(args.run.log_format, LevelFilter::WARN),
+        Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) => {
+            start_logging(LogFormat::Text, LevelFilter::WARN)
         }
     }
+    #[cfg(feature = "failpoints")]
+    tidemark_dataflow::fail_points::arm().expect("TIDEMARK_FAIL_POINT names a point");
+    let mut out = std::io::stdout().lock();
+    let outcome = match &command {
+        Command::Run(args) => {
+            return match run(args, &mut out) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    if args.processes > 1 {
+                        // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
+                        signal_hook::low_level::exit(1);
+                    }
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        Command::Verify(args) => ops::verify::run(args, &mut out),
+        Command::DeadLetters(command) => ops::dead_letters::run(command, &mut out),
+        Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
+        Command::Rebuild(args) => rebuild(args, &mut out),
+    };
+    outcome
+        .unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            Outcome::NotDone
+        })
+        .into()
 }
 
-fn run(args: &RunArgs) -> anyhow::Result<()> {
+fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    let control = Arc::new(Control::default());
+    stop_on_signals(&control).map_err(|error| OpsError::File("signal handlers".to_owned(), error))?;
+    ops::rebuild::run(args, &control, out)
+}
+
+fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = args.options().map_err(anyhow::Error::msg)?;
     let place = args.place().map_err(anyhow::Error::msg)?;
     let topic = args.log.resolve(&None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
     let (process, processes) = (args.process, args.processes);
     tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
-    let log = open_log(topic);
-    let parts = open_checkpoints(args)?;
+    let log = source::open(topic);
+    let parts = args.checkpoints().map_err(anyhow::Error::msg)?;
     let (metrics, registry) = Metrics::new();
     if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
         telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
@@ -65,17 +94,10 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     }
     if args.until_end {
         let summary = summary(&metrics, started.elapsed());
-        std::io::stdout().write_all(summary.as_bytes()).context("standard output")?;
+        out.write_all(summary.as_bytes()).context("standard output")?;
     }
     tracing::info!("stopped; everything that was read is committed");
     Ok(())
-}
-
-fn open_log(topic: log::Log) -> Arc<dyn Log> {
-    match topic {
-        log::Log::Kafka(topic) => Arc::new(KafkaLog::new(topic)),
-        log::Log::File { dir, topic } => Arc::new(FileLog::new(dir, topic)),
-    }
 }
 
 fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
@@ -85,16 +107,8 @@ fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
     })
 }
 
-fn open_checkpoints(args: &RunArgs) -> anyhow::Result<Arc<dyn Parts>> {
-    let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.log.data_dir.join("checkpoints"));
-    let directory = Directory::open(&path).with_context(|| format!("CHECKPOINT_DIR={}", path.display()))?;
-    Ok(Arc::new(directory))
-}
-
-fn start_logging(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .from_env_lossy();
+fn start_logging(format: LogFormat, level: LevelFilter) {
+    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -6,11 +6,13 @@ use crate::fold::snapshot::Saver;
 use crate::fold::{self, Fold, Stints};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Change, Resume};
+use crate::telemetry::Metrics;
 use crate::views;
 use crate::watermark::{self, Known, Mark, Tracker};
 use differential_dataflow::AsCollection;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -41,11 +43,13 @@ pub struct State {
     pub resume: Resume,
     /// Worker 0's commit thread.
     pub committer: Option<Committer>,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Builds the dataflow; the probe says which slices are committed.
 pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> ProbeHandle<Slice> {
-    let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker);
+    let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
     let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints).as_collection();

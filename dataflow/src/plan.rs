@@ -76,6 +76,9 @@ pub enum PlanError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The place of the checkpoints.
+    #[error("{0}")]
+    Checkpoints(String),
 }
 
 impl PlanError {
@@ -110,8 +113,9 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     let begin = Begin {
         pipeline: wish.pipeline.clone(),
         topic: log.topic().to_owned(),
-        fingerprint: format!("{} {}", description.id, wish.rules.fingerprint()),
+        fingerprint: fingerprint(&description, &wish.rules),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
+        new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
         hash_key: draw_hash_key()?,
     };
     let mut checkpoints = Vec::new();
@@ -125,6 +129,8 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     // over meanwhile, those of that run are not ours to judge.
     let own = checkpoint::Id { pipeline: plan.keys.tag(), fence: plan.fence, number: 0 };
     checkpoint::clean(parts, &plan.checkpoints, own);
+    checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence)
+        .map_err(|error| PlanError::Checkpoints(format!("CHECKPOINT_DIR cannot be written: {error}")))?;
     Ok(plan)
 }
 
@@ -151,6 +157,11 @@ fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Resul
         }
     }
     Ok(usable)
+}
+
+/// What must not change between runs.
+pub fn fingerprint(description: &Description, rules: &Rules) -> String {
+    format!("{} {}", description.id, rules.fingerprint())
 }
 
 fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {

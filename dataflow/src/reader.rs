@@ -80,6 +80,8 @@ pub struct Tally {
     pub rejected: BTreeMap<Reason, u64>,
     /// Bytes of the rejected ones.
     pub rejected_bytes: u64,
+    /// Of each late one: microseconds from its window's end to its partition's watermark.
+    pub late_by: Vec<i64>,
 }
 
 /// The moment of the worker's loop in which something is read.
@@ -232,7 +234,11 @@ impl Reader {
             Gate::Replaying => Judge::Replay(self.verdicts.get(&record.offset).copied()),
             _ => Judge::Live(now),
         };
-        let minute = self.admission.judge(event.ts, record.time, judge, &desk.rules)?;
+        let minute = self.admission.judge(event.ts, record.time, judge, &desk.rules).inspect_err(|rejected| {
+            if let (Reason::Late, Some(watermark)) = (rejected.reason, self.admission.watermark(&desk.rules)) {
+                desk.tally.late_by.push(watermark.0.saturating_sub(Minute::of(event.ts).end().0));
+            }
+        })?;
         desk.tally.admitted += 1;
         self.touched.insert(minute);
         let stream = desk.keys.stream(&event.stream_id);

@@ -40,9 +40,32 @@ impl Rules {
         self.viewer_timeout.saturating_mul(1_000)
     }
 
+    /// As the oracle takes them.
+    pub fn for_oracle(&self) -> crate::oracle::Rules {
+        crate::oracle::Rules {
+            lateness: self.lateness,
+            max_future_skew: self.max_future_skew,
+            viewer_timeout: self.viewer_timeout,
+        }
+    }
+
     /// The watermark of a partition whose highest event time is this.
     pub fn watermark(&self, highest: Nanos) -> Micros {
         Micros(highest.to_micros().0.saturating_sub(self.lateness))
+    }
+
+    /// The rules that a fingerprint was made with; none if it is of another version of the rules.
+    pub fn of_fingerprint(fingerprint: &str) -> Option<Rules> {
+        let micros = |name: &str| {
+            let part = fingerprint.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            part?.strip_suffix("us")?.parse().ok()
+        };
+        let rules = Rules {
+            lateness: micros("lateness")?,
+            max_future_skew: micros("future_skew")?,
+            viewer_timeout: micros("viewer_timeout")?,
+        };
+        fingerprint.ends_with(&rules.fingerprint()).then_some(rules)
     }
 
     /// The part of the fingerprint that these rules are.
@@ -58,5 +81,19 @@ impl Default for Rules {
     fn default() -> Rules {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Rules::new(minutes(10), minutes(5), minutes(12 * 60)).expect("the defaults are in range")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_back_from_a_fingerprint() {
+        let rules = Rules::new(Duration::from_millis(1_500), Duration::ZERO, Duration::from_secs(7)).unwrap();
+        assert_eq!(Rules::of_fingerprint(&format!("kafka:t {}", rules.fingerprint())), Some(rules));
+        let other_version = rules.fingerprint().replace("rules=", "rules=9");
+        assert_eq!(Rules::of_fingerprint(&other_version), None);
+        assert_eq!(Rules::of_fingerprint(""), None);
     }
 }

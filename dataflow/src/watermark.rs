@@ -8,10 +8,12 @@
 
 use crate::Slice;
 use crate::rules::Rules;
+use crate::telemetry::Metrics;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use tidemark_model::{Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -33,6 +35,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Standing; 4] = [Standing::Backlogged, Standing::AtEnd, Standing::Idle, Standing::NotCounting];
+
     /// The value of `progress_partitions.state`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -119,6 +124,17 @@ pub struct Alignment {
     pub base: Option<Micros>,
 }
 
+/// The partition that holds the pipeline's watermark: the one that counts with the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The partition.
+    pub partition: i32,
+    /// Microseconds since when it is the same one.
+    pub held: i64,
+    /// Microseconds by which what it counts with is behind the most advanced partition; `None`: it never had a valid event.
+    pub behind: Option<i64>,
+}
+
 /// The rule by which the watermark moves.
 #[derive(Debug)]
 pub struct Tracker {
@@ -133,6 +149,8 @@ pub struct Tracker {
     open: BTreeSet<Minute>,
     checkpoints: u64,
     reading_workers: usize,
+    /// Which partition holds the watermark, and by the clock since when.
+    holder: Option<(i32, Option<Micros>)>,
 }
 
 /// What the rule goes on from.
@@ -164,6 +182,7 @@ impl Tracker {
             open: start.open.into_iter().collect(),
             checkpoints: 0,
             reading_workers: start.workers,
+            holder: None,
         }
     }
 
@@ -195,6 +214,7 @@ impl Tracker {
         }
         self.open.extend(&opened);
         self.advance();
+        self.note_holder();
         Watermark {
             at: self.at,
             opened: opened.into_iter().collect(),
@@ -222,6 +242,28 @@ impl Tracker {
         }
         if let Some(at) = self.at {
             self.open = self.open.split_off(&Minute::first_open(at));
+        }
+    }
+
+    /// Which partition holds the watermark, since when, and how far behind; none while no partition counts.
+    pub fn holding(&self) -> Option<Holding> {
+        let (partition, since) = self.holder?;
+        let held = self.clock.zip(since).map_or(0, |(now, since)| now.0.saturating_sub(since.0));
+        let counts_with = self.counting().find(|(_, mark)| mark.partition == partition)?.0;
+        let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max();
+        let behind = counts_with.map(|own| most_advanced.map_or(0, |most| most.0.saturating_sub(own.0).max(0)));
+        Some(Holding { partition, held, behind })
+    }
+
+    /// Between equals an idle partition is not the one to blame, and the one that held it before still does.
+    fn note_holder(&mut self) {
+        let before = self.holder.map(|(partition, _)| partition);
+        let precedence = |(watermark, mark): &(Option<Micros>, &PartitionMark)| {
+            (*watermark, mark.standing == Standing::Idle, Some(mark.partition) != before)
+        };
+        let holder = self.counting().min_by_key(precedence).map(|(_, mark)| mark.partition);
+        if holder != before {
+            self.holder = holder.map(|partition| (partition, self.clock));
         }
     }
 
@@ -258,6 +300,7 @@ impl Tracker {
 pub fn of_all_partitions<'scope>(
     marks: StreamVec<'scope, Slice, Mark>,
     mut tracker: Tracker,
+    metrics: Arc<Metrics>,
 ) -> StreamVec<'scope, Slice, Watermark> {
     type Builder = CapacityContainerBuilder<Vec<Watermark>>;
     marks.unary_frontier::<Builder, _, _, _>(Exchange::new(|_: &Mark| 0), "Watermark", move |initial, _| {
@@ -273,6 +316,7 @@ pub fn of_all_partitions<'scope>(
             while let Some(entry) = stash.first_entry().filter(|entry| !frontier.less_equal(entry.key())) {
                 let (capability, marks) = entry.remove();
                 output.session(&capability).give(tracker.slice(marks));
+                metrics.holding(tracker.holding().as_ref());
             }
         }
     })

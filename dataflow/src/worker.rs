@@ -66,6 +66,8 @@ pub struct Pace {
     pub base: Micros,
     /// Microseconds in a slice.
     pub slice: i64,
+    /// When the run was started, by another clock: how long recovering took is told from there.
+    pub started: Instant,
     /// How far a partition may be ahead of the pipeline's watermark, in microseconds.
     pub max_ahead: i64,
     /// Workers of this process, who share its bounds.
@@ -143,10 +145,15 @@ impl Loop {
         let first_worker = worker.index() == 0;
         let most_records = MOST_RECORDS / self.pace.workers as u64;
         let mut slice = 0;
+        let mut recovering = first_worker;
         while self.control.failure().is_none() {
             self.in_flight.forget_committed(&self.probe);
             let now = self.pace.clock.now();
             self.give_notice();
+            if recovering && self.known.borrow().live() {
+                self.metrics.recovered(self.pace.started.elapsed());
+                recovering = false;
+            }
             // When nobody reads any more, nobody need wait for the slice's time to be over.
             let due = self.pace.slice_of(now).max(if self.known.borrow().ended() { slice + 1 } else { slice });
             if due > slice && self.in_flight.slices.len() < MOST_SLICES {
@@ -233,9 +240,11 @@ impl Loop {
 
     /// Says where each partition stands, and what was counted.
     fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
-        let Loop { source, readers, desk, senders, .. } = self;
+        let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers.iter_mut() {
+            metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
             if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
+                metrics.partition(&mark);
                 senders.marks.send(Mark::Partition(mark));
             }
         }

@@ -88,7 +88,8 @@ impl Ground {
         let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
         options.wish.until_end = false;
         let user = self.server.rsplit_once('@').expect("postgres://user@host:port").0;
-        let store = PostgresStore::new(&format!("{user}@{}/{}", self.network.address(), self.name), "under test").expect("a store");
+        let store =
+            PostgresStore::new(&format!("{user}@{}/{}", self.network.address(), self.name), "under test").expect("a store");
         let (metrics, _) = Metrics::new();
         let (log, parts) = (Arc::new(self.log.clone()), Arc::new(self.parts.clone()));
         let outcome = cluster::run(&options, log, Box::new(store), parts, control, &metrics);
@@ -202,8 +203,10 @@ fn locks_deadlocks_and_ended_connections_are_ridden_out() {
         let disturbance = match times % 3 {
             0 => "begin; lock table stream_state in share mode; select pg_sleep(0.15); commit",
             1 => "begin; update progress set updated_at = now(); select pg_sleep(0.04); commit",
-            _ => "select pg_terminate_backend(pid) from pg_stat_activity
-                  where application_name = 'tidemark-dataflow' and datname = current_database()",
+            _ => {
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                  where application_name = 'tidemark-dataflow' and datname = current_database()"
+            }
         };
         // Its own wait for a lock may be too long too.
         let _ = ground.client().batch_execute(disturbance);

@@ -86,7 +86,7 @@ fn step(
             }
         };
         let Some(next) = next else { break };
-        publisher.publish(Record { key: Some(&next.stream), payload: &next.payload, time })?;
+        publisher.publish(Record { key: Some(next.stream.as_bytes()), payload: &next.payload, time, partition: None })?;
         summary.sent += 1;
         if let Some(fault) = next.fault {
             summary.faults[fault as usize] += 1;
@@ -154,7 +154,7 @@ mod tests {
         let plan = Plan { pace: Pace::new(Rate::Max), count: Some(1_500), event_time };
         let (summary, memory) = run_into_memory(&plan, false);
         assert_eq!((summary.sent, summary.undelivered()), (1_500, 0));
-        let expected = Traffic::new(config).take(1_500).map(|next| (Some(next.stream.to_string()), next.payload));
+        let expected = Traffic::new(config).take(1_500).map(|next| (Some(next.stream.as_bytes().to_vec()), next.payload));
         assert!(memory.records.into_iter().eq(expected));
     }
 

@@ -63,7 +63,7 @@ fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &m
     }
     let payload = line.strip_suffix(b"\n").unwrap_or(&line);
     let key = stream_id(payload);
-    publisher.publish(Record { key: key.as_deref(), payload, time: None })?;
+    publisher.publish(Record { key: key.as_ref().map(|key| key.as_bytes()), payload, ..Record::default() })?;
     summary.sent += 1;
     if summary.sent.is_multiple_of(GROUP) {
         publisher.serve(Duration::ZERO)?;
@@ -97,7 +97,7 @@ mod tests {
         let payloads: Vec<_> = memory.records.iter().map(|(_, payload)| payload.as_slice()).collect();
         assert_eq!(payloads.join(&b'\n'), text);
         let keys: Vec<_> = memory.records.iter().map(|(key, _)| key.as_deref()).collect();
-        assert_eq!(keys, [Some("ab"), None, None, None, None, None, None]);
+        assert_eq!(keys, [Some(&b"ab"[..]), None, None, None, None, None, None]);
         assert_eq!((summary.sent, summary.undelivered()), (7, 0));
     }
 }

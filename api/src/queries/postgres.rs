@@ -1,29 +1,68 @@
 //! The questions asked of Postgres: a bounded pool whose connections are read only and come back after an outage.
 
 use super::statement::{Statement, Value};
-use super::{BadConnection, Columns, Read, StoreError, malformed};
+use super::{BadConnection, Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
 use crate::rows::{Money, UtcTime};
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod};
+use futures_util::StreamExt;
 use std::error::Error;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tidemark_model::Micros;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
 
 /// Microseconds from 1970 to 2000, where the wire format of `timestamptz` begins to count.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
+/// The channel that the dataflow notifies in the transaction of each commit.
+const LISTEN: &str = "listen tidemark_epoch";
+
 /// A bounded number of connections.
 pub struct Pool {
     connections: deadpool_postgres::Pool,
+    config: Config,
     timeout: Duration,
+}
+
+/// Hears of commits.
+pub struct Listener {
+    /// Holds the connection open.
+    _client: Client,
+    _connection: AbortOnDrop<()>,
+    heard: mpsc::Receiver<()>,
+}
+
+impl Listener {
+    async fn connect(config: &Config) -> Result<Listener, StoreError> {
+        let (client, mut connection) = config.connect(NoTls).await.map_err(|error| StoreError::OutOfReach(error.into()))?;
+        // One place: announcements that nobody has looked at yet are one.
+        let (sender, heard) = mpsc::channel(1);
+        let connection = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if matches!(message, AsyncMessage::Notification(_))
+                    && matches!(sender.try_send(()), Err(TrySendError::Closed(())))
+                {
+                    return;
+                }
+            }
+        });
+        let listener = Listener { _client: client, _connection: AbortOnDrop(connection), heard };
+        listener._client.batch_execute(LISTEN).await.map_err(classify)?;
+        Ok(listener)
+    }
+
+    /// The next announcement; none once the connection has ended.
+    pub async fn next(&mut self) -> Option<()> {
+        self.heard.recv().await
+    }
 }
 
 impl Pool {
@@ -44,17 +83,58 @@ impl Pool {
             config.application_name("tidemark-api");
         }
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(config, ConnectIn(Handle::current()), manager_config);
+        let manager = Manager::from_connect(config.clone(), ConnectIn(Handle::current()), manager_config);
         let builder = deadpool_postgres::Pool::builder(manager).max_size(size);
         let connections = builder.build().expect("only timeouts of the pool's own would need a runtime");
-        Ok(Pool { connections, timeout })
+        Ok(Pool { connections, config, timeout })
     }
 
     /// All rows of the result. Its time includes the wait for a free connection and the making of a new one.
-    pub async fn rows<T>(&self, statement: Statement, read: Read<T>) -> Result<Vec<T>, StoreError> {
+    pub async fn rows<T, F>(&self, statement: Statement, mut read: F) -> Result<Vec<T>, StoreError>
+    where
+        F: FnMut(&dyn Columns) -> Result<T, StoreError>,
+    {
         let (text, values) = statement.into_parts();
         let rows = tokio::time::timeout(self.timeout, self.query(&text, &values)).await.map_err(|_| StoreError::TimedOut)??;
         rows.iter().map(|row| read(row)).collect()
+    }
+
+    /// All rows of the result, piece by piece. Ends early once they are not taken any more.
+    pub(super) async fn pieces<T, F>(&self, statement: Statement, mut read: F, to: &Pieces<T>) -> Result<(), StoreError>
+    where
+        F: FnMut(&dyn Columns) -> Result<T, StoreError>,
+    {
+        let (text, values) = statement.into_parts();
+        let values = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_()));
+        let all = async {
+            let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
+            let rows = lease.client().query_typed_raw(&text, values).await.map_err(classify)?;
+            let mut pieces = pin!(rows.chunks(EXPORT_ROWS));
+            while let Some(piece) = pieces.next().await {
+                let piece: Result<Vec<T>, _> = piece.into_iter().map(|row| read(&row.map_err(classify)?)).collect();
+                if to.send(Ok(piece?)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            lease.give_back();
+            Ok(())
+        };
+        tokio::select! {
+            () = to.closed() => Ok(()),
+            outcome = tokio::time::timeout(self.timeout, all) => outcome.map_err(|_| StoreError::TimedOut)?,
+        }
+    }
+
+    /// Connections in use, connections that wait, and how many there may be.
+    pub fn connections(&self) -> (usize, usize, usize) {
+        let status = self.connections.status();
+        (status.size.saturating_sub(status.available), status.available, status.max_size)
+    }
+
+    /// A connection of its own that hears of commits.
+    pub async fn listen(&self) -> Result<Listener, StoreError> {
+        let connecting = Listener::connect(&self.config);
+        tokio::time::timeout(self.timeout, connecting).await.map_err(|_| StoreError::TimedOut)?
     }
 
     async fn query(&self, text: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
@@ -219,6 +299,10 @@ impl Columns for Row {
     }
 
     fn text(&self, column: usize) -> Result<Option<String>, StoreError> {
+        self.try_get(column).map_err(|error| StoreError::Refused(error.into()))
+    }
+
+    fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError> {
         self.try_get(column).map_err(|error| StoreError::Refused(error.into()))
     }
 

@@ -1,7 +1,7 @@
 //! The questions asked of SQLite: a bounded number of read-only connections, each used on a blocking thread.
 
 use super::statement::{Statement, Value};
-use super::{Columns, Read, StoreError};
+use super::{Columns, EXPORT_ROWS, Pieces, StoreError};
 use crate::rows::{Money, UtcTime};
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params_from_iter};
@@ -19,6 +19,7 @@ const STEPS_PER_LOOK: i32 = 1_000;
 /// A bounded number of connections.
 pub struct Pool {
     permits: Arc<Semaphore>,
+    size: usize,
     file: Arc<File>,
     timeout: Duration,
 }
@@ -39,35 +40,84 @@ impl Pool {
     /// Opens nothing yet: the pipeline may not have created the file.
     pub fn new(path: &Path, size: usize, timeout: Duration) -> Pool {
         let file = File { path: path.to_owned(), idle: Mutex::new(Vec::new()) };
-        Pool { permits: Arc::new(Semaphore::new(size)), file: Arc::new(file), timeout }
+        Pool { permits: Arc::new(Semaphore::new(size)), size, file: Arc::new(file), timeout }
+    }
+
+    /// Connections in use, connections that wait, and how many there may be.
+    pub fn connections(&self) -> (usize, usize, usize) {
+        let idle = self.file.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (self.size - self.permits.available_permits(), idle, self.size)
     }
 
     /// All rows of the result. Its time includes the wait for a turn.
-    pub async fn rows<T: Send + 'static>(&self, statement: Statement, read: Read<T>) -> Result<Vec<T>, StoreError> {
+    pub async fn rows<T, F>(&self, statement: Statement, mut read: F) -> Result<Vec<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&dyn Columns) -> Result<T, StoreError> + Send + 'static,
+    {
         let deadline = Instant::now() + self.timeout;
         let work = async {
             let permit = self.permits.clone().acquire_owned().await.expect("never closed");
             let file = self.file.clone();
-            let work = move || file.rows(permit, statement, read, deadline);
+            let work = move || {
+                let mut rows = Vec::new();
+                file.each(
+                    permit,
+                    statement,
+                    move || Instant::now() >= deadline,
+                    |columns| {
+                        rows.push(read(columns)?);
+                        Ok(())
+                    },
+                )?;
+                Ok(rows)
+            };
             tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Refused(error.into()))?
         };
         tokio::time::timeout(self.timeout, work).await.map_err(|_| StoreError::TimedOut)?
     }
 }
 
+impl Pool {
+    /// All rows of the result, piece by piece. Ends early once they are not taken any more.
+    pub(super) async fn pieces<T, F>(&self, statement: Statement, mut read: F, to: Pieces<T>) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&dyn Columns) -> Result<T, StoreError> + Send + 'static,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let permit = tokio::select! {
+            permit = self.permits.clone().acquire_owned() => permit.expect("never closed"),
+            () = to.closed() => return Ok(()),
+        };
+        let (file, taken) = (self.file.clone(), to.clone());
+        let give_up = move || Instant::now() >= deadline || taken.is_closed();
+        let work = move || {
+            let mut piece = Vec::with_capacity(EXPORT_ROWS);
+            let send = |piece: &mut Vec<T>| to.blocking_send(Ok(std::mem::take(piece))).map_err(|_| StoreError::TimedOut);
+            file.each(permit, statement, give_up, |columns| {
+                piece.push(read(columns)?);
+                if piece.len() == EXPORT_ROWS { send(&mut piece) } else { Ok(()) }
+            })?;
+            send(&mut piece)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Refused(error.into()))?
+    }
+}
+
 impl File {
     /// The permit is held to the end of the work, even if the request has been given up: it bounds work, not waiting.
-    fn rows<T>(
+    fn each(
         &self,
         _permit: OwnedSemaphorePermit,
         statement: Statement,
-        read: Read<T>,
-        deadline: Instant,
-    ) -> Result<Vec<T>, StoreError> {
+        give_up: impl FnMut() -> bool + Send + 'static,
+        take: impl FnMut(&dyn Columns) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut opened = self.open()?;
-        let rows = opened.rows(statement, read, deadline)?;
+        opened.each(statement, give_up, take)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
-        Ok(rows)
+        Ok(())
     }
 
     fn open(&self) -> Result<Opened, StoreError> {
@@ -87,17 +137,23 @@ impl File {
 }
 
 impl Opened {
-    fn rows<T>(&mut self, statement: Statement, read: Read<T>, deadline: Instant) -> Result<Vec<T>, StoreError> {
+    fn each(
+        &mut self,
+        statement: Statement,
+        give_up: impl FnMut() -> bool + Send + 'static,
+        mut take: impl FnMut(&dyn Columns) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let (text, values) = statement.into_parts();
-        let too_late = move || Instant::now() >= deadline;
-        self.connection.progress_handler(STEPS_PER_LOOK, Some(too_late)).map_err(classify)?;
+        self.connection.progress_handler(STEPS_PER_LOOK, Some(give_up)).map_err(classify)?;
         let mut statement = self.connection.prepare_cached(&text).map_err(classify)?;
         let mut rows = statement.query(params_from_iter(values)).map_err(classify)?;
-        let mut result = Vec::new();
         while let Some(row) = rows.next().map_err(classify)? {
-            result.push(read(row)?);
+            take(row)?;
         }
-        Ok(result)
+        drop(rows);
+        drop(statement);
+        // What the handler holds must not live on with the connection.
+        self.connection.progress_handler(0, None::<fn() -> bool>).map_err(classify)
     }
 }
 
@@ -140,6 +196,10 @@ impl Columns for Row<'_> {
     }
 
     fn text(&self, column: usize) -> Result<Option<String>, StoreError> {
+        value(self, column)
+    }
+
+    fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError> {
         value(self, column)
     }
 

@@ -1,6 +1,6 @@
 //! A statement under construction: constants and bound values, in the words of one of the two dialects.
 
-use super::Since;
+use super::{Minima, Since};
 use crate::cursor::SortKey;
 use crate::params::Choice;
 use crate::rows::{Amount, Money};
@@ -153,19 +153,72 @@ impl Statement {
         self.clock().sql(before).bind(Value::Count(minutes.into())).sql(behind)
     }
 
-    /// Appends a table `h` of one line: the clock and the pipeline's watermark.
+    /// Appends a table `h` of one line: the clock, and the pipeline's last commit if there was one.
     pub fn head(&mut self) -> &mut Statement {
-        self.sql("(select ").clock().sql(" as clock, (select max(watermark) from progress) as watermark) h")
+        self.sql("(select c.clock, p.epoch, p.watermark, p.hash_key from (select ").clock().sql(" as clock) c left join");
+        self.sql(" (select epoch, watermark, hash_key from progress order by epoch desc limit 1) p on true) h")
     }
 
-    /// Appends the query of metric rows up to its inner `from`: one line at least, for the clock, with nulls if there is no row.
-    pub fn metric_rows(&mut self) -> &mut Statement {
-        self.sql("select h.clock, h.watermark, r.window_start, r.window_end, r.stream_id, r.active_viewers, r.chat_messages, ");
+    /// Appends the beginning of a query: the columns of the table `h`.
+    pub fn moment(&mut self) -> &mut Statement {
+        self.sql("select h.clock, h.epoch, h.watermark, h.hash_key")
+    }
+
+    /// Appends the columns of a minute row `r`.
+    pub fn metric_columns(&mut self) -> &mut Statement {
+        self.sql("r.window_start, r.window_end, r.stream_id, r.active_viewers, r.chat_messages, ");
         self.sql(match self.dialect {
             Dialect::Postgres => "cast(r.donations_usd as text)",
             Dialect::Sqlite => "r.donations_cents",
-        });
-        self.sql(" from ").head().sql(" left join (select r.* from stream_metrics_minute r")
+        })
+    }
+
+    /// Appends the query of minute rows up to the conditions of the inner one, which go on with `and`: one line at least, for
+    /// the moment, with nulls if there is no row.
+    pub fn metric_rows(&mut self) -> &mut Statement {
+        self.moment().sql(", ").metric_columns().sql(" from ").head();
+        self.sql(" left join (select r.* from stream_metrics_minute r where true")
+    }
+
+    /// Appends the condition that a row is of one of these streams, or none if there is none.
+    pub fn streams(&mut self, streams: &[String]) -> &mut Statement {
+        for (number, stream) in streams.iter().enumerate() {
+            self.sql(if number == 0 { " and r.stream_id in (" } else { ", " }).bind(Value::Text(stream.clone()));
+        }
+        self.sql(if streams.is_empty() { "" } else { ")" })
+    }
+
+    /// Appends the condition that a row's values are these at least.
+    pub fn at_least(&mut self, minima: &Minima) -> &mut Statement {
+        for (by, minimum) in [
+            (OrderBy::ActiveViewers, minima.viewers.map(Value::Count)),
+            (OrderBy::ChatMessages, minima.chat_messages.map(Value::Count)),
+            (OrderBy::DonationsUsd, minima.donations_usd.clone().map(Value::Money)),
+        ] {
+            if let Some(minimum) = minimum {
+                let column = self.column(by);
+                self.sql(" and ").sql(column).sql(" >= ").bind(minimum);
+            }
+        }
+        self
+    }
+
+    /// Appends the condition that a row is final, or that it is not: on its start, which has an index.
+    pub fn finality(&mut self, is_final: Option<bool>) -> &mut Statement {
+        self.sql(match (is_final, self.dialect) {
+            (None, _) => "",
+            (Some(true), Dialect::Postgres) => {
+                " and r.window_start <= (select max(watermark) from progress) - interval '1 minute'"
+            }
+            (Some(true), Dialect::Sqlite) => " and r.window_start <= (select max(watermark) from progress) - 60000000",
+            // Without a watermark nothing is final.
+            (Some(false), Dialect::Postgres) => {
+                " and r.window_start > coalesce((select max(watermark) from progress) - interval '1 minute', '-infinity')"
+            }
+            (Some(false), Dialect::Sqlite) => {
+                " and r.window_start > coalesce((select max(watermark) from progress) - 60000000, -9000000000000000000)"
+            }
+        })
     }
 
     /// Appends a lower bound on `window_start`.

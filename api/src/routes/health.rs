@@ -1,28 +1,40 @@
 //! `/health`: whether the store is in reach, how far the pipeline is, and what holds its watermark.
 
+use crate::freshness::tell_moment;
 use crate::queries::{Store, StoreError};
-use crate::rows::{Partition, Progress, UtcTime};
+use crate::rows::{Epoch, Partition, Progress, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
-#[derive(Serialize, Default)]
+#[derive(Serialize, Default, ToSchema)]
 struct Health {
     ok: bool,
     db: bool,
-    epoch: Option<i64>,
+    epoch: Option<Epoch>,
     watermark: Option<UtcTime>,
     /// Null on a file log, whose offsets are bytes.
     lag_records: Option<i64>,
-    held_by: Option<HeldBy>,
+    /// The store's clock at the last commit.
+    committed_at: Option<UtcTime>,
+    holder: Option<Holder>,
+    partitions: Vec<Standing>,
+    server_time_utc: Option<UtcTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
 }
 
+/// The store is out of reach.
+#[derive(Serialize, ToSchema)]
+struct Unhealthy {
+    error: &'static str,
+    ok: bool,
+}
+
 /// The partition that holds the watermark.
-#[derive(Serialize, Debug, PartialEq)]
-struct HeldBy {
+#[derive(Serialize, Debug, PartialEq, ToSchema)]
+struct Holder {
     topic: String,
     partition: i64,
     state: String,
@@ -32,15 +44,60 @@ struct HeldBy {
     behind_seconds: Option<i64>,
 }
 
+/// How far the pipeline is in one partition.
+#[derive(Serialize, ToSchema)]
+struct Standing {
+    topic: String,
+    partition: i64,
+    /// `backlogged`, `at_end`, `idle` or `not_counting`.
+    state: String,
+    watermark: Option<UtcTime>,
+    next_offset: i64,
+    end_offset: i64,
+    /// Null on a file log.
+    lag_records: Option<i64>,
+}
+
+impl Standing {
+    fn of(partition: &Partition, counts_records: bool) -> Standing {
+        Standing {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            state: partition.state.clone(),
+            watermark: partition.watermark,
+            next_offset: partition.next_offset,
+            end_offset: partition.end_offset,
+            lag_records: counts_records.then(|| lag(partition)),
+        }
+    }
+}
+
+fn lag(partition: &Partition) -> i64 {
+    partition.end_offset.saturating_sub(partition.next_offset).max(0)
+}
+
 /// Answers within a second, even if the store hangs.
+#[utoipa::path(
+    get,
+    path = "/health",
+    params(),
+    responses(
+        (status = 200, description = "The store is in reach", body = Health),
+        (status = 503, description = "The store is out of reach", body = Unhealthy)
+    )
+)]
 pub async fn health(store: Data<Store>) -> impl Responder {
     match store.progress().await {
-        Ok(Some(progress)) => HttpResponse::Ok().json(of(&progress)),
+        Ok(Some(progress)) => {
+            let mut response = HttpResponse::Ok();
+            tell_moment(&mut response, &progress.moment());
+            response.json(of(&progress))
+        }
         Ok(None) => HttpResponse::Ok().json(waiting("the pipeline has not committed yet")),
         Err(StoreError::NoTables) => HttpResponse::Ok().json(waiting("the pipeline has not created its tables yet")),
         Err(error) => {
             error.log();
-            HttpResponse::ServiceUnavailable().json(json!({ "ok": false, "error": "the store is out of reach" }))
+            HttpResponse::ServiceUnavailable().json(Unhealthy { error: "the store is out of reach", ok: false })
         }
     }
 }
@@ -50,7 +107,6 @@ fn waiting(detail: &'static str) -> Health {
 }
 
 fn of(progress: &Progress) -> Health {
-    let lag = |partition: &Partition| partition.end_offset.saturating_sub(partition.next_offset).max(0);
     let lags = progress.partitions.iter().map(lag);
     let counts_records = progress.fingerprint.starts_with("kafka:");
     Health {
@@ -59,14 +115,17 @@ fn of(progress: &Progress) -> Health {
         epoch: Some(progress.epoch),
         watermark: progress.watermark,
         lag_records: counts_records.then(|| lags.fold(0, i64::saturating_add)),
-        held_by: holder(progress),
+        committed_at: Some(progress.committed_at),
+        holder: holder(progress),
+        partitions: progress.partitions.iter().map(|partition| Standing::of(partition, counts_records)).collect(),
+        server_time_utc: Some(progress.now),
         detail: None,
     }
 }
 
 /// The counting partition with the smallest watermark. One that is backlogged without a valid event counts as −∞. An idle one
 /// counts with no less than the pipeline's watermark, though its own is older; between equals it is not the one to blame.
-fn holder(progress: &Progress) -> Option<HeldBy> {
+fn holder(progress: &Progress) -> Option<Holder> {
     let counting = progress.partitions.iter().filter_map(|partition| {
         let watermark = match partition.state.as_str() {
             "backlogged" => partition.watermark,
@@ -78,7 +137,7 @@ fn holder(progress: &Progress) -> Option<HeldBy> {
     });
     // `None` is less than any instant.
     let (watermark, _, partition) = counting.min_by_key(|&(watermark, idle, _)| (watermark, idle))?;
-    Some(HeldBy {
+    Some(Holder {
         topic: partition.topic.clone(),
         partition: partition.partition,
         state: partition.state.clone(),
@@ -104,7 +163,7 @@ mod tests {
         };
         let partitions = partitions.iter().enumerate().map(partition).collect();
         let (watermark, fingerprint, now) = (Some(time(watermark)), "kafka:".to_owned(), time(1_000));
-        let held_by = holder(&Progress { epoch: 1, watermark, fingerprint, partitions, now })?;
+        let held_by = holder(&Progress { epoch: Epoch(1), watermark, fingerprint, committed_at: now, partitions, now })?;
         Some((held_by.partition, held_by.behind_seconds))
     }
 

@@ -2,37 +2,46 @@
 
 use crate::cursor::{self, Cursor, SortKey};
 use crate::error::{ApiError, BadParameter};
+use crate::export::{Format, export};
+use crate::freshness::{Clock, Freshness, Written};
 use crate::params::{Choice, Parameters};
-use crate::queries::{MetricsQuery, OrderBy, Since, Store};
+use crate::queries::{MetricsQuery, Minima, OrderBy, Since, Store};
 use crate::rows::{Amount, MetricRow, UtcTime};
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use tidemark_model::Micros;
+use utoipa::ToSchema;
+
+/// Most rows of a page.
+const MAX_PAGE: u32 = 5_000;
+/// Most rows of an answer in pieces.
+const MAX_EXPORT: u32 = 10_000_000;
 
 /// The answer of `/metrics`.
-#[derive(Serialize)]
-pub struct Metrics {
+#[derive(Serialize, ToSchema)]
+pub struct Metrics<'a> {
     rows: Vec<MetricRow>,
     /// The newest window of these rows.
     latest_window_start: Option<UtcTime>,
-    filters: Filters,
+    #[schema(value_type = Filters)]
+    filters: &'a Filters,
     /// Null at the end.
     next_cursor: Option<String>,
     server_time_utc: UtcTime,
 }
 
 /// The answer of `/metrics/latest`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Latest {
     row: Option<MetricRow>,
     server_time_utc: UtcTime,
 }
 
 /// The filters that were applied, as they are told to the client.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Filters {
-    stream_id: Option<String>,
+    stream_id: StreamFilter,
     /// Null if `from` or `to` took its place.
     minutes: Option<u32>,
     limit: u32,
@@ -40,43 +49,117 @@ struct Filters {
     direction: &'static str,
     from: Option<UtcTime>,
     to: Option<UtcTime>,
+    #[serde(flatten)]
+    at_least: Minima,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    is_final: Option<bool>,
 }
 
-/// A page of rows.
-pub async fn metrics(store: Data<Store>, request: HttpRequest) -> Result<Json<Metrics>, ApiError> {
+/// Null, one name, or several.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum StreamFilter {
+    AtMostOne(Option<String>),
+    Several(Vec<String>),
+}
+
+impl StreamFilter {
+    fn of(streams: &[String]) -> StreamFilter {
+        match streams {
+            [] => StreamFilter::AtMostOne(None),
+            [one] => StreamFilter::AtMostOne(Some(one.clone())),
+            several => StreamFilter::Several(several.to_vec()),
+        }
+    }
+}
+
+/// A page of rows, or all of them in another format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    params(
+        ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones"),
+        ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
+        ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000_000, description = "Rows of a page, at most 5000 (200); in other formats than json of the whole answer"),
+        ("order_by" = Option<String>, Query, description = "window_start (default), donations_usd, chat_messages or active_viewers"),
+        ("direction" = Option<String>, Query, description = "desc (default) or asc"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of an answer to the same filters"),
+        ("min_viewers" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many viewers"),
+        ("min_chat_messages" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many chat messages"),
+        ("min_donations_usd" = Option<f64>, Query, minimum = 0, description = "Rows with at least so many dollars, as in 12.50"),
+        ("final" = Option<bool>, Query, description = "Rows that never change again, or only those that may"),
+        ("format" = Option<String>, Query, description = "json (default); csv or ndjson: all rows, sent as they are read")
+    ),
+    responses(
+        (status = 200, description = "A page of rows; or all rows in another format", content((Metrics = "application/json"), (String = "text/csv"), (String = "application/x-ndjson"))),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
+pub async fn metrics(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
-    let (mut query, filters) = read(&parameters)?;
+    let format: Format = parameters.choice("format")?;
+    let (mut query, filters) = read(&parameters, format)?;
     let hash = filters.hash();
     if let Some(cursor) = read_cursor(&parameters, hash, query.order_by)? {
         query.since = cursor.lower.map_or(Since::Ever, Since::Instant);
         query.after = Some(cursor.after);
     }
+    freshness.wait(&parameters).await?;
+    if format != Format::Json {
+        return export(&store, &query, format).await;
+    }
+    let clock = if matches!(query.since, Since::Minutes(_)) { Clock::Minutes } else { Clock::Unused };
+    let question = (filters, parameters.given("cursor"));
+    freshness.answer(&request, &question, clock, || page(&store, query, &question.0, hash)).await
+}
+
+async fn page(store: &Store, mut query: MetricsQuery, filters: &Filters, hash: u64) -> Result<Written, ApiError> {
     // One row more than the page holds tells whether there is a next page.
-    query.limit = filters.limit + 1;
+    query.limit = filters.limit.saturating_add(1);
     let mut answer = store.metrics(&query).await?;
     let page = usize::try_from(filters.limit).unwrap_or(usize::MAX);
     let more = answer.rows.len() > page;
     answer.rows.truncate(page);
     let after = answer.rows.last().filter(|_| more).map(|row| sort_key(row, query.order_by));
-    let lower = lower_bound(query.since, answer.now);
+    let lower = lower_bound(query.since, answer.at.now);
     let next_cursor = after.map(|after| Cursor { after, lower: lower.map(|lower| lower.0), filters: hash }.encode());
-    Ok(Json(Metrics {
+    let metrics = Metrics {
         latest_window_start: answer.rows.iter().map(|row| row.window_start).max(),
         rows: answer.rows,
         filters,
         next_cursor,
-        server_time_utc: answer.now,
-    }))
+        server_time_utc: answer.at.now,
+    };
+    Ok(Written::new(answer.at, &metrics))
 }
 
 /// The newest row whose window has ended.
-pub async fn latest(store: Data<Store>, request: HttpRequest) -> Result<Json<Latest>, ApiError> {
-    let stream_id = Parameters::of(request.query_string()).stream_id()?;
-    let answer = store.latest(stream_id).await?;
-    Ok(Json(Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.now }))
+#[utoipa::path(
+    get,
+    path = "/metrics/latest",
+    params(
+        ("stream_id" = Option<String>, Query, description = "Of this stream only; empty is no filter")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = Latest),
+        (status = 304, description = "The client has this answer already")
+    )
+)]
+pub async fn latest(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let stream_id = parameters.stream_id()?;
+    freshness.wait(&parameters).await?;
+    let ask = || async {
+        let answer = store.latest(stream_id.clone()).await?;
+        let latest = Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.at.now };
+        Ok(Written::new(answer.at, &latest))
+    };
+    freshness.answer(&request, &stream_id, Clock::Minutes, ask).await
 }
 
-fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParameter> {
+fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Filters), BadParameter> {
     let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
     let (from, to) = (parameters.instant("from")?, parameters.instant("to")?);
     let since = match (from, to) {
@@ -85,22 +168,34 @@ fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParam
         (None, None) => Since::Minutes(minutes),
     };
     let query = MetricsQuery {
-        stream_id: parameters.stream_id()?,
+        streams: parameters.stream_ids()?,
         since,
         to,
         order_by: parameters.choice("order_by")?,
         direction: parameters.choice("direction")?,
+        at_least: Minima {
+            viewers: parameters.whole_number("min_viewers")?,
+            chat_messages: parameters.whole_number("min_chat_messages")?,
+            donations_usd: parameters.dollars("min_donations_usd")?,
+        },
+        is_final: parameters.boolean("final")?,
         after: None,
-        limit: parameters.integer("limit", 1..=5_000, 200)?,
+        // What is sent in pieces needs no pages.
+        limit: match format {
+            Format::Json => parameters.integer("limit", 1..=MAX_PAGE, 200)?,
+            Format::Csv | Format::Ndjson => parameters.integer("limit", 1..=MAX_EXPORT, MAX_EXPORT)?,
+        },
     };
     let filters = Filters {
-        stream_id: query.stream_id.clone(),
+        stream_id: StreamFilter::of(&query.streams),
         minutes: matches!(since, Since::Minutes(_)).then_some(minutes),
         limit: query.limit,
         order_by: query.order_by.as_str(),
         direction: query.direction.as_str(),
         from: from.map(UtcTime),
         to: to.map(UtcTime),
+        at_least: query.at_least.clone(),
+        is_final: query.is_final,
     };
     Ok((query, filters))
 }
@@ -108,7 +203,8 @@ fn read(parameters: &Parameters<'_>) -> Result<(MetricsQuery, Filters), BadParam
 impl Filters {
     /// Of all that decides which rows come in which order; the size of a page may change during a walk.
     fn hash(&self) -> u64 {
-        cursor::hash(&(&self.stream_id, self.minutes, self.order_by, self.direction, self.from, self.to))
+        let Filters { stream_id, minutes, limit: _, order_by, direction, from, to, at_least, is_final } = self;
+        cursor::hash(&(stream_id, minutes, order_by, direction, from, to, at_least, is_final))
     }
 }
 

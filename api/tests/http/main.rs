@@ -5,10 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests stand outside of test functions")]
 
 mod answers;
+mod conformance;
+mod dashboard;
 mod errors;
+mod exports;
+mod freshness;
+mod gate;
 mod health;
+mod live;
 mod outages;
 mod paging;
 mod parameters;
 mod program;
+mod streams;
 mod support;

@@ -173,20 +173,20 @@ fn a_role_that_may_only_read_is_enough_and_one_that_may_not_is_told_apart() {
     store.execute(&format!("drop owned by {role}; drop role {role}"));
 }
 
-const OPEN: u8 = 0;
+pub const OPEN: u8 = 0;
 /// Connections end, new ones too.
-const CUT: u8 = 1;
+pub const CUT: u8 = 1;
 /// Connections stay, but nothing comes through: a server that hangs.
-const SILENT: u8 = 2;
+pub const SILENT: u8 = 2;
 
 /// Stands between the service and Postgres.
-struct Proxy {
+pub struct Proxy {
     port: u16,
     state: Arc<AtomicU8>,
 }
 
 impl Proxy {
-    fn start(url: &str) -> Proxy {
+    pub fn start(url: &str) -> Proxy {
         let server = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy { port: listener.local_addr().unwrap().port(), state: Arc::new(AtomicU8::new(OPEN)) };
@@ -204,11 +204,11 @@ impl Proxy {
         proxy
     }
 
-    fn set(&self, state: u8) {
+    pub fn set(&self, state: u8) {
         self.state.store(state, Ordering::SeqCst);
     }
 
-    fn url(&self, url: &str) -> String {
+    pub fn url(&self, url: &str) -> String {
         let (user, place) = url.split_once('@').unwrap();
         format!("{user}@127.0.0.1:{}/{}", self.port, place.split_once('/').unwrap().1)
     }

@@ -3,6 +3,8 @@
 use clap::Parser;
 use rusqlite::Connection;
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -127,6 +129,46 @@ impl TestStore {
         ));
     }
 
+    /// A commit as the dataflow makes it: rows, epoch and watermark (0: unchanged) in one transaction, announced where that is
+    /// possible. Returns the epoch.
+    pub fn commit(&mut self, rows: &[Row], watermark: i64) -> i64 {
+        let time = self.time(watermark);
+        let progress = format!("update progress set epoch = epoch + 1, watermark = coalesce({time}, watermark) returning epoch");
+        match self {
+            TestStore::Sqlite { .. } => {
+                let mut file = self.file();
+                let transaction = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+                let epoch = transaction.query_row(&progress, [], |row| row.get(0)).unwrap();
+                for row in rows {
+                    let sql = "insert or replace into stream_metrics_minute values (?1, ?1 + 60000000, ?2, ?3, ?4, ?5, ?6)";
+                    transaction.execute(sql, (row.start, row.stream_id, row.viewers, row.chats, row.cents, epoch)).unwrap();
+                }
+                transaction.commit().unwrap();
+                epoch
+            }
+            TestStore::Postgres { .. } => {
+                let mut client = self.client();
+                let mut transaction = client.transaction().unwrap();
+                let epoch: i64 = transaction.query_one(&progress, &[]).unwrap().get(0);
+                let sql = "insert into stream_metrics_minute
+                    select cast(start as timestamptz), cast(start as timestamptz) + interval '1 minute', stream, viewers, chats,
+                        cast(cents as numeric) / 100, $6
+                    from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+                        as changed (start, stream, viewers, chats, cents)
+                    on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
+                    chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch";
+                let starts: Vec<_> = rows.iter().map(|row| Micros(row.start).to_string()).collect();
+                let streams: Vec<_> = rows.iter().map(|row| row.stream_id).collect();
+                let numbers = |of: fn(&Row) -> i64| rows.iter().map(of).collect::<Vec<_>>();
+                let (viewers, chats, cents) = (numbers(|row| row.viewers), numbers(|row| row.chats), numbers(|row| row.cents));
+                transaction.execute(sql, &[&starts, &streams, &viewers, &chats, &cents, &epoch]).unwrap();
+                transaction.execute("select pg_notify('tidemark_epoch', $1)", &[&epoch.to_string()]).unwrap();
+                transaction.commit().unwrap();
+                epoch
+            }
+        }
+    }
+
     pub fn write_partition(&mut self, partition: i64, next_offset: i64, end_offset: i64, watermark: i64, state: &str) {
         let watermark = self.time(watermark);
         self.execute(&format!(
@@ -206,6 +248,100 @@ pub fn minute(minutes_ago: i64) -> i64 {
     (now / 60 - minutes_ago) * 60_000_000
 }
 
+/// A client of `/live`.
+pub struct Live {
+    pub body: Box<dyn BufRead + Send>,
+    socket: TcpStream,
+    pub status: u16,
+    pub head: String,
+}
+
+/// A server-sent event; a comment has no name.
+#[derive(Clone, Debug, Default)]
+pub struct Event {
+    pub name: String,
+    pub id: Option<i64>,
+    pub data: Value,
+}
+
+impl Live {
+    pub fn open(port: u16, path: &str, last_event_id: Option<i64>) -> Live {
+        let id = last_event_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        Live::open_with(port, path, &id)
+    }
+
+    pub fn open_with(port: u16, path: &str, headers: &str) -> Live {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").unwrap();
+        let mut reader = BufReader::new(socket.try_clone().unwrap());
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Live { body: Box::new(BufReader::new(Chunked { reader, left: 0 })), socket, status, head }
+    }
+
+    /// The next event; none if the answer has ended or broken off.
+    pub fn next(&mut self) -> Option<Event> {
+        let mut event = Event::default();
+        loop {
+            let mut line = String::new();
+            if self.body.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            match line.trim_end_matches('\n').split_once(": ") {
+                Some(("event", name)) => event.name = name.to_owned(),
+                Some(("id", id)) => event.id = Some(id.parse().unwrap()),
+                Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                _ if line == "\n" => return Some(event),
+                _ => {}
+            }
+        }
+    }
+
+    /// All events up to the first with at least this id.
+    pub fn until(&mut self, id: i64) -> Vec<Event> {
+        let mut events = Vec::new();
+        while events.last().is_none_or(|event: &Event| event.id < Some(id)) {
+            events.push(self.next().expect("the answer goes on"));
+        }
+        events
+    }
+
+    pub fn cut(&self) {
+        drop(self.socket.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+/// Undoes the chunks of HTTP/1.1.
+struct Chunked {
+    reader: BufReader<TcpStream>,
+    left: usize,
+}
+
+impl Read for Chunked {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 {
+            let mut size = String::new();
+            self.reader.read_line(&mut size)?;
+            if size.trim().is_empty() {
+                size.clear();
+                self.reader.read_line(&mut size)?;
+            }
+            self.left = usize::from_str_radix(size.trim(), 16).map_err(|_| std::io::ErrorKind::UnexpectedEof)?;
+            if self.left == 0 {
+                return Ok(0);
+            }
+        }
+        let most = buffer.len().min(self.left);
+        let count = self.reader.read(&mut buffer[..most])?;
+        self.left -= count;
+        if count == 0 { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
+    }
+}
+
 /// The application, running.
 pub struct Api {
     port: u16,
@@ -243,17 +379,29 @@ impl Api {
         self.port
     }
 
+    pub fn live(&self, path: &str, last_event_id: Option<i64>) -> Live {
+        Live::open(self.port, path, last_event_id)
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path)
     }
 
     pub fn request(&self, method: &str, path: &str) -> Answer {
+        self.request_with(method, path, &[])
+    }
+
+    pub fn request_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let started = Instant::now();
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let request = ureq::http::Request::builder().method(method).uri(url).body(()).unwrap();
+        let request = ureq::http::Request::builder().method(method).uri(url);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap();
         let mut response = self.client.run(request).unwrap();
         let body = response.body_mut().read_to_string().unwrap();
-        Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() }
+        let answer =
+            Answer { status: response.status().as_u16(), headers: response.headers().clone(), body, took: started.elapsed() };
+        crate::conformance::check(method, path, &answer);
+        answer
     }
 
     /// The JSON of a 200.

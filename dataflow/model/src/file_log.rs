@@ -16,6 +16,12 @@ pub fn partition_path(log_dir: &Path, topic: &str, partition: i32) -> PathBuf {
     topic_dir(log_dir, topic).join(format!("{partition}.log"))
 }
 
+/// The file that tells a topic from another one of the same name: written once, when the topic is made. A copy of the topic has it
+/// too; topics that others made may have none.
+pub fn id_path(log_dir: &Path, topic: &str) -> PathBuf {
+    topic_dir(log_dir, topic).join("topic.id")
+}
+
 /// The partition that a file name of a topic's directory stands for.
 pub fn partition_of(file_name: &str) -> Option<i32> {
     let digits = file_name.strip_suffix(".log")?;

@@ -81,12 +81,25 @@ pub trait PartFile: Write + Send {
     fn persist(self: Box<Self>) -> std::io::Result<()>;
 }
 
+/// The name of what process 0 leaves for the others, by which they see that they share its directory. No checkpoint has number 0.
+fn sign(pipeline: u32, fence: i64) -> Id {
+    Id { pipeline, fence, number: 0 }
+}
+
+/// Leaves the sign. It goes when the first checkpoint is published.
+pub fn leave_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> std::io::Result<()> {
+    parts.create(sign(pipeline, fence), 0)?.persist()
+}
+
+/// Whether this process sees the sign: if not, it would not see other processes' parts either.
+pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> bool {
+    parts.open(sign(pipeline, fence), 0).is_ok()
+}
+
 /// Removes the checkpoints of a pipeline that are older than `before` and not in `kept`. A newer one is perhaps being made, or
 /// belongs to a run that has taken over.
 pub fn clean(parts: &dyn Parts, kept: &[Manifest], before: Id) {
-    let superfluous = |id: &Id| {
-        id.pipeline == before.pipeline && *id < before && kept.iter().all(|manifest| manifest.id != *id)
-    };
+    let superfluous = |id: &Id| id.pipeline == before.pipeline && *id < before && kept.iter().all(|manifest| manifest.id != *id);
     match parts.list() {
         Ok(ids) => {
             for id in ids.into_iter().filter(superfluous) {

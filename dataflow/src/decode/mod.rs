@@ -19,6 +19,11 @@ use std::borrow::Cow;
 use text::BadId;
 use tidemark_model::{Cents, Kind, Nanos, Reason};
 
+/// The instant that a text names, by the rules of `ts`: for times that people write.
+pub fn instant(text: &[u8]) -> Option<Nanos> {
+    timestamp::DateCache::default().instant(text)
+}
+
 /// An event as the later stages see it; borrows from the payload unless a string had escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {

@@ -1,7 +1,7 @@
 //! How admitted events travel to the worker that owns their viewer.
 //!
 //! Between threads of one process a batch is moved, and nothing here runs. Between processes it is written as rows of plain bytes:
-//! [`row`] is that form, [`pod`] and [`abomonated`] are the two codecs for it. Timely's own way, bincode, takes each field by itself
+//! [`row`] is that form, [`pod`] and `abomonated` are the two codecs for it. Timely's own way, bincode, takes each field by itself
 //! and several times as long (`benches/codecs.rs`). What is small after `fold`, differences of rows, marks and changes, travels by
 //! bincode.
 //!

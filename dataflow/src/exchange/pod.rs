@@ -25,6 +25,6 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        keeps_its_promises(|events, bytes| super::encode(events, bytes), super::decode);
+        keeps_its_promises(super::encode, super::decode);
     }
 }

@@ -22,14 +22,13 @@ pub mod totals;
 use crate::Slice;
 use crate::exchange::Events;
 use crate::keys::{EventKey, StreamKey, ViewerKey, owner};
-use crate::telemetry::Metrics;
+use crate::telemetry::FoldMetrics;
 use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
 use presence::{Movement, Presence};
 use serde::{Deserialize, Serialize};
 use snapshot::{Saved, Saver, Snapshot};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
@@ -203,7 +202,7 @@ pub fn shares<'scope>(
                     },
                 }
             }
-            state.metrics.fold_activation(started.elapsed());
+            state.metrics.activation(started.elapsed());
         }
     })
 }
@@ -223,12 +222,12 @@ pub struct Fold {
     presence: Presence,
     shares: Shares,
     watermark: Option<Micros>,
-    metrics: Arc<Metrics>,
+    metrics: FoldMetrics,
 }
 
 impl Fold {
     /// Nothing yet.
-    pub fn new(viewer_timeout_nanos: i64, metrics: Arc<Metrics>) -> Fold {
+    pub fn new(viewer_timeout_nanos: i64, metrics: FoldMetrics) -> Fold {
         Fold {
             duplicates: Duplicates::default(),
             presence: Presence::new(viewer_timeout_nanos),
@@ -254,7 +253,7 @@ impl Fold {
     /// Folds events of the slice.
     fn fold(&mut self, events: Vec<Admitted>) {
         let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
-        self.metrics.duplicates.inc_by(duplicates);
+        self.metrics.events(events.len() as u64, duplicates);
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.
@@ -268,7 +267,9 @@ impl Fold {
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
         self.presence.close(first_open);
-        self.shares.close(first_open)
+        let closed = self.shares.close(first_open);
+        self.metrics.keeps(self.shares.open_windows(), self.presence.viewers());
+        closed
     }
 
     fn open_window(&mut self, minute: Minute) {

@@ -71,6 +71,11 @@ impl Shares {
         self.emitted.contains_key(&minute)
     }
 
+    /// How many windows are open.
+    pub fn open_windows(&self) -> usize {
+        self.emitted.len()
+    }
+
     /// Changes a share.
     pub fn add(&mut self, (stream, minute): RowKey, change: Totals) {
         self.changed.entry(minute).or_default().entry(stream).or_default().plus_equals(&change);

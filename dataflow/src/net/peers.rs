@@ -1,7 +1,7 @@
 //! The other processes of a running cluster: process 0's plan, the wish to stop, and the end of each.
 //!
 //! A thread for each of them listens; one more tells them of our own wish to stop, and every second that we live. Who closes the
-//! connection without a word of leave, or says nothing for [`SILENCE`], is taken for dead, and that ends this process too.
+//! connection without a word of leave, or says nothing for `SILENCE`, is taken for dead, and that ends this process too.
 
 use super::Start;
 use super::place::Place;

@@ -56,24 +56,55 @@ pub enum Presence {
     TimedOut,
 }
 
-/// The records responsible for the row of `minute` and `stream`, by partition and offset: every event of the stream in that
-/// minute, whether it counts or not, and of each user the counted join or leave that decides presence at the window's end.
-///
-/// Records that do not decode have no stream and are not here.
+/// The records responsible for the row of `minute` and `stream`. For more rows than one, [`Witness`] judges the log only once.
 pub fn explain(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, minute: Minute, stream: &str) -> Vec<Evidence> {
-    let judgement = judge::judge(log, rules, clock, verdicts);
-    let of_stream: Vec<&Judged> = judgement.events.iter().filter(|judged| judged.event.stream == stream).collect();
-    let deciding = deciding_moves(&of_stream, minute.last_nanosecond());
-    let mut evidence = Vec::new();
-    for judged in of_stream {
-        let decides = judged.event.user.as_deref().is_some_and(|user| deciding.get(user).is_some_and(|(_, at)| *at == judged.at));
-        if !decides && Minute::of(judged.event.ts) != minute {
-            continue;
-        }
-        let presence = decides.then(|| presence_by(&judged.event, minute.last_nanosecond(), rules));
-        evidence.push(evidence_of(judged, presence));
+    Witness::new(log, rules, clock, verdicts).of_row(minute, stream)
+}
+
+/// A judged log, which answers for any row.
+pub struct Witness {
+    events: Vec<Judged>,
+    rules: Rules,
+}
+
+impl Witness {
+    /// Judges the log.
+    pub fn new(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Witness {
+        Witness { events: judge::judge(log, rules, clock, verdicts).events, rules: *rules }
     }
-    evidence
+
+    /// The records responsible for the row of `minute` and `stream`, by partition and offset: every event of the stream in that
+    /// minute, whether it counts or not, and of each user the counted join or leave that decides presence at the window's end.
+    ///
+    /// Records that do not decode have no stream and are not here.
+    pub fn of_row(&self, minute: Minute, stream: &str) -> Vec<Evidence> {
+        let of_stream: Vec<&Judged> = self.events.iter().filter(|judged| judged.event.stream == stream).collect();
+        let deciding = deciding_moves(&of_stream, minute.last_nanosecond());
+        let mut evidence = Vec::new();
+        for judged in of_stream {
+            let decides =
+                judged.event.user.as_deref().is_some_and(|user| deciding.get(user).is_some_and(|(_, at)| *at == judged.at));
+            if !decides && Minute::of(judged.event.ts) != minute {
+                continue;
+            }
+            let presence = decides.then(|| presence_by(&judged.event, minute.last_nanosecond(), &self.rules));
+            evidence.push(evidence_of(judged, presence));
+        }
+        evidence
+    }
+
+    /// The record at a position, if it is an event of the six types.
+    pub fn at(&self, at: Position) -> Option<Evidence> {
+        let found = self.events.binary_search_by_key(&at, |judged| judged.at).ok()?;
+        Some(evidence_of(&self.events[found], None))
+    }
+
+    /// The record whose time decides a partition's watermark: the first with the highest one that is not `future`.
+    pub fn of_watermark(&self, partition: i32) -> Option<Evidence> {
+        let valid = |judged: &&Judged| judged.at.0 == partition && judged.fate != Fate::Rejected(Reason::Future);
+        let valid = self.events.iter().filter(valid);
+        valid.max_by_key(|judged| (judged.event.ts, std::cmp::Reverse(judged.at))).map(|judged| evidence_of(judged, None))
+    }
 }
 
 /// When a join or leave happened and whether it is a leave, which is the later word of two at one instant.

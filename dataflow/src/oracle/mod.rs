@@ -20,7 +20,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{Evidence, Fate, Presence, explain};
+pub use explain::{Evidence, Fate, Presence, Witness, explain};
 
 use std::collections::BTreeMap;
 use tidemark_model::{Cents, Micros, Minute, Reason};

@@ -4,7 +4,7 @@ use super::{Commit, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
-use crate::checkpoint::{self, Parts};
+use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::Log;
@@ -94,13 +94,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    fn committed(&self, epoch: i64, commit: &Commit) {
+    /// The checkpoint that the commit has made valid, if any.
+    fn committed<'a>(&self, epoch: i64, commit: &'a Commit) -> Option<&'a Manifest> {
         self.settled.committed(epoch);
-        let Some(checkpoints) = &commit.checkpoints else { return };
-        let Some(newest) = checkpoints.first().map(|newest| newest.id) else { return };
-        self.settled.settle(newest.number);
+        let checkpoints = commit.checkpoints.as_ref()?;
+        let newest = checkpoints.first()?;
+        self.settled.settle(newest.id.number);
         fail_point!("checkpoint-named");
-        checkpoint::clean(self.parts.as_ref(), checkpoints, newest);
+        checkpoint::clean(self.parts.as_ref(), checkpoints, newest.id);
+        Some(newest)
     }
 }
 
@@ -154,10 +156,13 @@ impl Thread {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        let started = Instant::now();
         let epoch = self.with_patience(|store| store.commit(commit))?;
         self.last_check = Instant::now();
-        self.metrics.committed(epoch, commit);
-        self.keeper.committed(epoch, commit);
+        self.metrics.committed(epoch, commit, started.elapsed());
+        if let Some(newest) = self.keeper.committed(epoch, commit) {
+            self.metrics.checkpointed(newest);
+        }
         let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
         self.log.committed(&next_offsets);
         Ok(())

@@ -75,11 +75,12 @@ impl Store for MemoryStore {
             return Err(StoreError::Fatal("the fingerprint changed".to_owned()));
         }
         let mut changed = tables.clone();
-        if changed.fingerprint.is_none() {
+        let first = changed.fingerprint.is_none();
+        if first {
             changed.hash_key = changed.given_hash_key.unwrap_or(begin.hash_key);
             changed.fingerprint = Some(begin.fingerprint.clone());
         }
-        for (&partition, &start) in &begin.start_offsets {
+        for (&partition, &start) in begin.starts(first) {
             changed.starts.entry(partition).or_insert(start);
         }
         changed.fence += 1;

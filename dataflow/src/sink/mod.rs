@@ -86,6 +86,8 @@ pub struct Commit {
     pub watermark: Option<Micros>,
     /// The valid checkpoints from now on, newest first; `None` changes nothing.
     pub checkpoints: Option<Vec<Manifest>>,
+    /// Rows here whose stream has a newer one.
+    pub corrections: u64,
 }
 
 impl Commit {
@@ -96,6 +98,7 @@ impl Commit {
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
+        self.corrections += later.corrections;
     }
 
     /// For each stream the newest of its rows here.
@@ -134,10 +137,19 @@ pub struct Begin {
     pub topic: String,
     /// What must not change between runs.
     pub fingerprint: String,
-    /// Where to start partitions that the store does not know.
+    /// Where to start partitions when the store knows none.
     pub start_offsets: BTreeMap<i32, i64>,
+    /// Where to start those that have come since: all of their records are new, wherever the first run began.
+    pub new_offsets: BTreeMap<i32, i64>,
     /// A hash key, in case that the pipeline has none yet.
     pub hash_key: [u8; 16],
+}
+
+impl Begin {
+    /// Where to start partitions that the store does not know; `first` if it has not known the pipeline.
+    fn starts(&self, first: bool) -> &BTreeMap<i32, i64> {
+        if first { &self.start_offsets } else { &self.new_offsets }
+    }
 }
 
 /// A fault of the store.
@@ -193,7 +205,8 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
     }
     if begin.fingerprint != fingerprint {
         return Err(StoreError::Fatal(format!(
-            "pipeline {pipeline} was made with ({fingerprint}) and is now to run with ({}): set what differs back, or recompute all              rows with: tidemark-dataflow rebuild",
+            "pipeline {pipeline} was made with ({fingerprint}) and is now to run with ({}): set what differs back, or recompute all rows \
+             with: tidemark-dataflow rebuild",
             begin.fingerprint
         )));
     }
@@ -324,6 +337,8 @@ impl Assembly {
         }
         for ((stream, minute), totals) in rows {
             let name = self.names.get(&minute).and_then(|names| names.get(&stream));
+            let newer = self.names.range(Minute(minute.0.saturating_add(1))..).any(|(_, names)| names.contains_key(&stream));
+            commit.corrections += u64::from(newer);
             let stream_id = Arc::clone(name.expect("the name of a stream goes before or with its rows"));
             commit.rows.insert((minute, stream), Row { stream_id, totals });
         }

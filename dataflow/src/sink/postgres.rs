@@ -2,8 +2,8 @@
 
 use super::{Begin, Commit, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
-use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::error::SqlState;
+use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Transaction};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
 
 /// The tables.
-const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
+pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
 /// The tables and their columns: what another system's tables of the same names do not have.
 const COLUMNS: [(&str, &str); 5] = [
     ("dead_letters", "epoch error key offset partition payload reason record_time replayed_at topic"),
@@ -31,6 +31,9 @@ const STALLED: Duration = Duration::from_secs(15);
 /// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The
 /// system's own default is to ask for the first time after two hours.
 const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
+/// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
+/// the schema's name.
+pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
 
@@ -53,15 +56,21 @@ struct Run {
 impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
-        let unusable =
-            |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
-        let mut config: Config = connection.parse().map_err(unusable)?;
-        config.connect_timeout(CONNECT).application_name("tidemark-dataflow").tcp_user_timeout(STALLED);
-        config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
-        let timeouts = format!("-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
-        let options = format!("{} {timeouts}", config.get_options().unwrap_or_default());
-        config.options(options.trim_start());
+        let mut config = configure(connection, "tidemark-dataflow")?;
+        let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
+        let options = format!("{} {idle}", config.get_options().unwrap_or_default());
+        config.options(&options);
         Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
+    }
+
+    /// The same in a schema of this name, whatever the connection's search path.
+    pub(crate) fn in_schema(connection: &str, shown: &str, schema: &str) -> Result<PostgresStore, StoreError> {
+        let mut store = PostgresStore::new(connection, shown)?;
+        // An identifier of SQL, in which a backslash guards what would end the option.
+        let schema = format!("\"{}\"", schema.replace('"', "\"\"")).replace('\\', "\\\\").replace(' ', "\\ ");
+        let options = format!("{} -c search_path={schema}", store.config.get_options().unwrap_or_default());
+        store.config.options(&options);
+        Ok(store)
     }
 
     /// The connection, made anew if the last one is gone.
@@ -70,7 +79,8 @@ impl PostgresStore {
             self.client = None;
         }
         if self.client.is_none() {
-            let client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            let mut client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            refuse_during_rebuild(&mut client, &self.shown)?;
             self.client = Some(client);
         }
         Ok(self.client.as_mut().expect("it was just made"))
@@ -88,6 +98,22 @@ impl PostgresStore {
             Failure::Store(error) => error,
         })
     }
+}
+
+/// How every connection is made, named after its program.
+fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
+    let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
+    let mut config: Config = connection.parse().map_err(unusable)?;
+    config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
+    config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
+    let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
+    config.options(options.trim_start());
+    Ok(config)
+}
+
+/// A connection for one of the operator's commands; `shown` is how messages name the database.
+pub(crate) fn connect(connection: &str, shown: &str, program: &str) -> Result<Client, StoreError> {
+    configure(connection, program)?.connect(NoTls).map_err(|error| judge(&error, shown))
 }
 
 /// What can go wrong in a transaction.
@@ -111,13 +137,15 @@ impl From<StoreError> for Failure {
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
 /// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
 /// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
-fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
+pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
     };
     let transient = match error.code() {
-        Some(code) if [&SqlState::READ_ONLY_SQL_TRANSACTION, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(&code) => true,
+        Some(code) if [&SqlState::READ_ONLY_SQL_TRANSACTION, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(&code) => {
+            true
+        }
         Some(code) => ["08", "40", "53", "55", "57", "58"].contains(&&code.code()[..2]),
         None => error.is_closed() || is_io(error),
     };
@@ -150,9 +178,9 @@ impl Store for PostgresStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let stored = self.attempt(|client| {
             let mut transaction = client.transaction()?;
-            // Two runs that start at once on an empty schema would trip over each other while they make the tables.
             // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
             transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
+            // Two runs that start at once on an empty schema would trip over each other while they make the tables.
             transaction.execute("select pg_advisory_xact_lock(hashtextextended('tidemark ' || current_schema(), 0))", &[])?;
             refuse_foreign_tables(&mut transaction)?;
             transaction.batch_execute("set local client_min_messages = warning")?;
@@ -186,6 +214,7 @@ impl Store for PostgresStore {
             write_dead_letters(&mut transaction, &run, commit, epoch)?;
             fail_point!("commit-after-dead-letters");
             write_progress(&mut transaction, &run, commit, epoch)?;
+            announce(&mut transaction, epoch)?;
             fail_point!("commit-after-progress");
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.commit()?;
@@ -228,6 +257,16 @@ impl Run {
     }
 }
 
+/// Takes the run lock, shared, for as long as the connection lives.
+fn refuse_during_rebuild(client: &mut Client, shown: &str) -> Result<(), StoreError> {
+    let locked = client.query_one("select pg_try_advisory_lock_shared($1, hashtext(current_schema()))", &[&RUN_LOCK]);
+    // Without any schema there is nothing to lock, and what comes next fails by itself.
+    match locked.map_err(|error| judge(&error, shown))?.get(0) {
+        Some(false) => Err(StoreError::Transient(format!("Postgres {shown}: a rebuild is under way"))),
+        _ => Ok(()),
+    }
+}
+
 /// Tables of other columns under our names belong to somebody else, most likely the replaced system.
 fn refuse_foreign_tables(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
     for (table, columns) in COLUMNS {
@@ -256,12 +295,13 @@ fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) 
 }
 
 fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
-    transaction.execute(
+    let inserted = transaction.execute(
         "insert into progress values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
         &[&begin.pipeline, &begin.fingerprint, &&begin.hash_key[..]],
     )?;
-    let partitions: Vec<i32> = begin.start_offsets.keys().copied().collect();
-    let starts: Vec<i64> = begin.start_offsets.values().copied().collect();
+    let starts = begin.starts(inserted > 0);
+    let partitions: Vec<i32> = starts.keys().copied().collect();
+    let starts: Vec<i64> = starts.values().copied().collect();
     transaction.execute(
         "insert into progress_partitions
          select $1, $2, partition, start, start, start, null, 'backlogged' from unnest($3::int[], $4::bigint[]) as t (partition, start)
@@ -394,9 +434,15 @@ fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit,
     Ok(())
 }
 
+/// Tells the api, once the transaction is committed, that there is a new epoch.
+fn announce(transaction: &mut Transaction<'_>, epoch: i64) -> Result<(), Failure> {
+    transaction.execute("select pg_notify('tidemark_epoch', $1)", &[&epoch.to_string()])?;
+    Ok(())
+}
+
 /// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.
 #[derive(Clone, Copy, Debug)]
-struct Timestamp(Micros);
+pub(crate) struct Timestamp(pub(crate) Micros);
 
 impl ToSql for Timestamp {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

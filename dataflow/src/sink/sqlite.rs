@@ -3,18 +3,21 @@
 use super::{Begin, Commit, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tidemark_model::{Micros, Minute, Reason};
 
 /// The tables.
-const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
+pub(crate) const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A store in a SQLite file.
 pub struct SqliteStore {
     connection: Connection,
+    path: PathBuf,
+    lock: Option<RunLock>,
     run: Option<Run>,
 }
 
@@ -39,7 +42,37 @@ impl SqliteStore {
         // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
         connection.pragma_update(None, "journal_mode", "WAL").map_err(place)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(place)?;
-        Ok(SqliteStore { connection, run: None })
+        Ok(SqliteStore { connection, path: path.to_owned(), lock: None, run: None })
+    }
+}
+
+/// The lock of a file beside the store's: a run holds it shared, a rebuild alone, for as long as it lives.
+pub(crate) struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// For a run; none while a rebuild is under way.
+    fn shared(store: &Path) -> Result<Option<RunLock>, StoreError> {
+        RunLock::take(store, File::try_lock_shared)
+    }
+
+    /// For a rebuild; none while a run is there.
+    pub(crate) fn alone(store: &Path) -> Result<Option<RunLock>, StoreError> {
+        RunLock::take(store, File::try_lock)
+    }
+
+    fn take(store: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<RunLock>, StoreError> {
+        let mut path = store.to_owned().into_os_string();
+        path.push("-run");
+        let unusable =
+            |error: std::io::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", Path::new(&path).display()));
+        let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;
+        match lock(&file) {
+            Ok(()) => Ok(Some(RunLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
     }
 }
 
@@ -56,14 +89,18 @@ impl From<rusqlite::Error> for StoreError {
 
 impl Store for SqliteStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+        if self.lock.is_none() {
+            let lock = RunLock::shared(&self.path)?;
+            self.lock = Some(lock.ok_or_else(|| StoreError::Transient("SQLite: a rebuild is under way".to_owned()))?);
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
         refuse_changed_fingerprint(&transaction, begin)?;
-        transaction.execute(
+        let inserted = transaction.execute(
             "insert into progress values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
             params![begin.pipeline, begin.fingerprint, begin.hash_key, now()],
         )?;
-        for (partition, start) in &begin.start_offsets {
+        for (partition, start) in begin.starts(inserted > 0) {
             transaction.execute(
                 "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged') on conflict do nothing",
                 params![begin.pipeline, begin.topic, partition, start],

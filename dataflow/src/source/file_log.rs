@@ -10,6 +10,8 @@ use tidemark_model::{Micros, file_log};
 
 /// Bytes that are read at once; a longer line grows the buffer for as long as it is needed.
 const READ_BYTES: usize = 1 << 20;
+/// The longest id of a topic.
+const MOST_ID_BYTES: usize = 64;
 /// How often the directory is looked at for new partitions.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The longest line: what a record of Kafka could not exceed either by default settings, with room.
@@ -26,6 +28,19 @@ impl FileLog {
     /// The topic in a directory of topics.
     pub fn new(dir: PathBuf, topic: String) -> FileLog {
         FileLog { dir, topic }
+    }
+
+    /// What tells the topic from another one of the same name, if whoever made it said so.
+    fn id(&self) -> Result<String, SourceError> {
+        let path = file_log::id_path(&self.dir, &self.topic);
+        match std::fs::read_to_string(&path) {
+            Ok(id) if id.trim().is_empty() || id.len() > MOST_ID_BYTES || id.trim().contains(char::is_whitespace) => {
+                Err(SourceError::Fatal(format!("{}: it must hold one word of at most {MOST_ID_BYTES} bytes", path.display())))
+            }
+            Ok(id) => Ok(format!("file:{}#{}", self.topic, id.trim())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("file:{}", self.topic)),
+            Err(error) => Err(fatal(&path, &error)),
+        }
     }
 
     fn partitions(&self) -> Result<Vec<i32>, SourceError> {
@@ -60,7 +75,7 @@ impl Log for FileLog {
             let high = end_of_last_line(&path).map_err(|error| fatal(&path, &error))?;
             partitions.insert(partition, Bounds { low: 0, high });
         }
-        Ok(Description { id: format!("file:{}", self.topic), partitions })
+        Ok(Description { id: self.id()?, partitions })
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
@@ -177,7 +192,7 @@ impl Reader {
         }
         let at_end = !whole_line && buffered_to >= self.length;
         let end_offset = if at_end { self.next_offset } else { self.length.max(self.next_offset) };
-        Ok(Position { next_offset: self.next_offset, end_offset, at_end })
+        Ok(Position { next_offset: self.next_offset, end_offset, at_end, low_offset: 0 })
     }
 }
 
@@ -255,7 +270,40 @@ mod tests {
         file.write_all(b"!\n").unwrap();
         assert!(!source.position(0).unwrap().at_end);
         assert_eq!(read_all(source.as_mut(), None), [(15, Some(7_000), "unfinished!".to_owned())]);
-        assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true });
+        assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true, low_offset: 0 });
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
+        std::fs::create_dir(dir.path().join("t")).unwrap();
+        std::fs::write(dir.path().join("t/0.log"), "").unwrap();
+        assert_eq!(log.describe().unwrap().id, "file:t");
+        std::fs::write(dir.path().join("t/topic.id"), "ab12\n").unwrap();
+        assert_eq!(log.describe().unwrap().id, "file:t#ab12");
+        std::fs::write(dir.path().join("t/topic.id"), " \n").unwrap();
+        assert!(matches!(log.describe(), Err(SourceError::Fatal(_))));
+    }
+
+    #[test]
+    fn a_partition_that_comes_is_found_and_read_from_its_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("t")).unwrap();
+        for partition in [0, 1] {
+            std::fs::write(dir.path().join(format!("t/{partition}.log")), "1 a\n").unwrap();
+        }
+        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
+        let reader = Reader::open(dir.path().join("t/1.log"), 4).unwrap();
+        let just_now = Instant::now();
+        let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now };
+        assert!(source.others().unwrap().is_empty(), "it does not look all the time");
+        source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
+        assert_eq!(source.others().unwrap(), [0]);
+        source.add(0).unwrap();
+        assert_eq!(read_all(&mut source, None), [(0, Some(1_000), "a".to_owned())]);
+        source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
+        assert!(source.others().unwrap().is_empty());
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Source for MemorySource {
         let next_offset = self.next[&partition];
         let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
         let end_offset = partitions.get(&partition).map_or(0, |records| end_of(records));
-        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset })
+        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset, low_offset: 0 })
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {

@@ -10,7 +10,17 @@ pub mod kafka;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tidemark_model::Micros;
+use tidemark_settings::log;
+
+/// The log at a place of the settings.
+pub fn open(place: log::Log) -> Arc<dyn Log> {
+    match place {
+        log::Log::Kafka(topic) => Arc::new(kafka::KafkaLog::new(topic)),
+        log::Log::File { dir, topic } => Arc::new(file_log::FileLog::new(dir, topic)),
+    }
+}
 
 /// A record of the log, valid until the next one is read.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +53,8 @@ pub struct Position {
     pub end_offset: i64,
     /// Whether everything up to the end was handed out. Unsure counts as no.
     pub at_end: bool,
+    /// Of the oldest record that the log still has, as last seen.
+    pub low_offset: i64,
 }
 
 /// A log as it is at one moment.

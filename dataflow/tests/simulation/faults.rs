@@ -144,10 +144,11 @@ pub struct FaultyParts {
 
 impl Parts for FaultyParts {
     fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
-        if self.chance.fault(30) {
+        // Number 0 is the sign that a run leaves at its start: without it there is no run.
+        if id.number > 0 && self.chance.fault(30) {
             return Err(io::Error::other("simulated: no room"));
         }
-        Ok(Box::new(FaultyPart { part: self.parts.create(id, worker)?, fails: self.chance.fault(30) }))
+        Ok(Box::new(FaultyPart { part: self.parts.create(id, worker)?, fails: id.number > 0 && self.chance.fault(30) }))
     }
 
     fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
@@ -186,7 +187,7 @@ impl PartFile for FaultyPart {
 /// Damages a part, or loses it.
 pub fn damage(parts: &MemoryParts, chance: &Chance) {
     let mut files = parts.files();
-    let Some(name) = files.keys().next_back().copied() else { return };
+    let Some(name) = files.iter().rfind(|(_, bytes)| !bytes.is_empty()).map(|(&name, _)| name) else { return };
     if chance.one_in(2) {
         files.remove(&name);
     } else if let Some(bytes) = files.get_mut(&name) {

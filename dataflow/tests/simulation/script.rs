@@ -46,6 +46,8 @@ struct Stage {
     end: End,
     between_turns: BetweenTurns,
     tasks: Vec<Task>,
+    /// Commits take long, so that several slices wait and go together.
+    slow_store: bool,
     /// Of each worker, whether it waits for its turn; `None` once it has left.
     waiting: Vec<Option<bool>>,
     running: Option<usize>,
@@ -66,8 +68,11 @@ impl Simulation {
         end: End,
         between_turns: BetweenTurns,
     ) -> Arc<Simulation> {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let slow_store = random.random_range(0..3) == 0;
         let stage = Stage {
-            random: Xoshiro256PlusPlus::seed_from_u64(seed),
+            random,
+            slow_store,
             now,
             most_per_turn,
             turns: 0,
@@ -160,6 +165,10 @@ impl Stage {
             return;
         }
         let at = self.random.random_range(0..self.tasks.len());
+        // The first that was started is the commit thread.
+        if at == 0 && self.slow_store && self.random.random_range(0..40) > 0 {
+            return;
+        }
         if self.tasks[at](Duration::ZERO) == Step::Done {
             drop(self.tasks.remove(at));
         }

@@ -55,7 +55,8 @@ impl Cluster {
     pub fn replayed(&self) -> u64 {
         let said = self.processes[0].said();
         let line = said.lines().find(|line| line.contains(TOOK_OVER));
-        let number = line.and_then(|line| line.split("to_replay=").nth(1)).map(|rest| rest.split_whitespace().next().unwrap_or(rest));
+        let number =
+            line.and_then(|line| line.split("to_replay=").nth(1)).map(|rest| rest.split_whitespace().next().unwrap_or(rest));
         number.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 

@@ -311,9 +311,8 @@ impl<'a> Director<'a> {
     fn tick(&mut self) {
         std::thread::sleep(TICK);
         let now = self.storm.watcher.seen();
-        if let Some(Hurt { blow, since, .. }) = self
-            .hurt
-            .take_if(|hurt| now.epoch > hurt.seen.epoch && (!hurt.by_a_new_run || now.fence > hurt.seen.fence))
+        if let Some(Hurt { blow, since, .. }) =
+            self.hurt.take_if(|hurt| now.epoch > hurt.seen.epoch && (!hurt.by_a_new_run || now.fence > hurt.seen.fence))
         {
             self.report.recovery(blow.name(), since.elapsed());
         }

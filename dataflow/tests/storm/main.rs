@@ -78,7 +78,12 @@ fn nothing_that_dies_changes_a_number() {
         let kept = scratch.keep();
         say(&format!("what the processes said is in {}\n", kept.display()));
     }
-    assert!(wrong.is_empty(), "seed {seed}: {} things are wrong, the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "seed {seed}: {} things are wrong, the first of them:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
     assert!(kept <= 2, "{kept} checkpoints are left, not two");
 }
 

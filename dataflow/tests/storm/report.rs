@@ -47,7 +47,8 @@ impl Report {
 
     pub fn produced(&mut self, written: &Written, again: usize) {
         let records: usize = written.iter().map(Vec::len).sum();
-        self.lines.push(format!("records produced {records}; sent twice by the producer's client when the broker crashed {again}"));
+        self.lines
+            .push(format!("records produced {records}; sent twice by the producer's client when the broker crashed {again}"));
     }
 
     pub fn compared(&mut self, found: &Found, differences: &[String], looks: u64, checkpoints: usize) {
@@ -55,7 +56,12 @@ impl Report {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         dead_letters.values().for_each(|letter| *reasons.entry(letter.reason.as_str()).or_default() += 1);
         self.lines.push(format!("looks at the whole store meanwhile {looks}"));
-        self.lines.push(format!("compared with the oracle: {} rows, {} stream states, {} dead letters", rows.len(), states.len(), dead_letters.len()));
+        self.lines.push(format!(
+            "compared with the oracle: {} rows, {} stream states, {} dead letters",
+            rows.len(),
+            states.len(),
+            dead_letters.len()
+        ));
         self.lines.push(format!("dead letters by reason: {reasons:?}"));
         self.lines.push(format!("checkpoints left {checkpoints}"));
         self.lines.push(format!("differences {}", differences.len()));
@@ -77,10 +83,14 @@ impl Report {
         let (p50, max) = summary(&all);
         line(format!("{:<34}{count:>6}{:>10}{p50:>10.2}{max:>10.2}", "all", all.len()));
         line("(seconds to fresh rows: from the kill, or from the end of an outage; not measured: hit again before)".to_owned());
-        let runs: Vec<String> = self.runs.iter().map(|((processes, workers), runs)| format!("{processes}x{workers}: {runs}")).collect();
+        let runs: Vec<String> =
+            self.runs.iter().map(|((processes, workers), runs)| format!("{processes}x{workers}: {runs}")).collect();
         line(format!("runs {} (processes x workers: {})", self.runs.values().sum::<usize>(), runs.join(", ")));
         let (replayed, most) = (self.replayed.iter().sum::<u64>(), self.replayed.iter().max().copied().unwrap_or(0));
-        line(format!("records replayed {replayed}, most at once {most}; fenced off {}; commits tried again {}", self.fenced, self.retries));
+        line(format!(
+            "records replayed {replayed}, most at once {most}; fenced off {}; commits tried again {}",
+            self.fenced, self.retries
+        ));
         self.lines.iter().for_each(|more| line(more.clone()));
         text
     }

@@ -124,10 +124,8 @@ fn look(client: &mut Client, memory: &mut Memory) -> Result<Vec<String>, postgre
     }
     memory.letters = letters;
     let values = "active_viewers, chat_messages, (donations_usd * 100)::bigint, epoch from stream_metrics_minute";
-    let select = format!(
-        "select {}, stream_id, {values} where window_end <= (select watermark from progress)",
-        micros("window_start")
-    );
+    let select =
+        format!("select {}, stream_id, {values} where window_end <= (select watermark from progress)", micros("window_start"));
     let mut final_rows = BTreeMap::new();
     for row in at.query(&select, &[])? {
         let key: (i64, String) = (row.get(0), row.get(1));

@@ -144,7 +144,8 @@ impl Shared {
             }
             let bytes = &buffer[..read];
             let way = self.way();
-            if to_server && matches!(way, Way::LoseCommit | Way::LoseAnswer) && bytes.windows(COMMIT.len()).any(|at| at == COMMIT) {
+            if to_server && matches!(way, Way::LoseCommit | Way::LoseAnswer) && bytes.windows(COMMIT.len()).any(|at| at == COMMIT)
+            {
                 if way == Way::LoseAnswer {
                     // The client hears nothing any more; the server reads the commit before it finds out.
                     from.shutdown(Shutdown::Both)?;

@@ -43,7 +43,8 @@ impl Services {
         };
         services.bootstrap = value("TIDEMARK_TEST_KAFKA");
         let url = value("TIDEMARK_TEST_POSTGRES");
-        services.postgres = url.rsplit_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("postgres://user@host:port/").0.to_owned();
+        services.postgres =
+            url.rsplit_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("postgres://user@host:port/").0.to_owned();
         Some(services)
     }
 

@@ -116,7 +116,8 @@ impl Found {
             let values = (row.active_viewers, row.chat_messages, row.donations.0);
             (key.clone(), values)
         });
-        let partitions = ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
+        let partitions =
+            ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
         let mut differences = compare("row (viewers, chats, cents)", self.rows.clone(), rows.collect());
         differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));
         differences.extend(compare("dead letter", self.dead_letters.clone(), letters.collect()));

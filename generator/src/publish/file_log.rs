@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tidemark_model::file_log::{partition_of, partition_path, topic_dir, write_line};
+use tidemark_model::file_log::{id_path, partition_of, partition_path, topic_dir, write_line};
 
 /// A batch is written when it has this many bytes,
 const BATCH_BYTES: usize = 1 << 20;
@@ -39,7 +39,10 @@ impl FileLog {
         let dir = topic_dir(log_dir, topic);
         std::fs::create_dir_all(&dir).map_err(failed("create directory", &dir))?;
         let count = match existing_partitions(&dir)? {
-            0 => partitions,
+            0 => {
+                write_id(&id_path(log_dir, topic))?;
+                partitions
+            }
             existing => existing,
         };
         let partitions: Result<_, PublishError> =
@@ -49,9 +52,26 @@ impl FileLog {
         Ok(FileLog { partitions: partitions?, batch_since: None, batch_bytes: 0, tally: Tally::default() })
     }
 
+    /// Opens a topic that must be there.
+    pub fn open_existing(log_dir: &Path, topic: &str) -> Result<FileLog, PublishError> {
+        let dir = topic_dir(log_dir, topic);
+        match existing_partitions(&dir)? {
+            0 => Err(failed("find partitions in", &dir)(io::ErrorKind::NotFound.into())),
+            existing => FileLog::open(log_dir, topic, existing),
+        }
+    }
+
     /// How many partitions the topic has.
     pub fn partitions(&self) -> usize {
         self.partitions.len()
+    }
+
+    fn existing(&self, partition: i32) -> Result<usize, PublishError> {
+        let count = self.partitions.len();
+        usize::try_from(partition).ok().filter(|&index| index < count).ok_or_else(|| {
+            let dir = self.partitions.first().and_then(|first| first.path.parent()).unwrap_or(Path::new("")).to_owned();
+            PublishError::NoPartition { dir, partition, count }
+        })
     }
 
     fn write_batch(&mut self) -> Result<(), PublishError> {
@@ -68,10 +88,21 @@ impl FileLog {
     }
 }
 
+/// Names a new topic: whoever kept results of an earlier one of this name can tell it from that. Time and process make it unique
+/// among all that were ever made at this place.
+fn write_id(path: &Path) -> Result<(), PublishError> {
+    let id = format!("{:x}-{:x}\n", wall_clock().0, std::process::id());
+    let written = File::create(path).and_then(|mut file| file.write_all(id.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(failed("write", path))
+}
+
 impl Publisher for FileLog {
     fn publish(&mut self, record: Record<'_>) -> Result<(), PublishError> {
         let time = record.time.unwrap_or_else(wall_clock);
-        let chosen = partition_for(record.key.map_or(record.payload, str::as_bytes), self.partitions.len());
+        let chosen = match record.partition {
+            Some(partition) => self.existing(partition)?,
+            None => partition_for(record.key.unwrap_or(record.payload), self.partitions.len()),
+        };
         let partition = &mut self.partitions[chosen];
         let before = partition.batch.len();
         if let Err(refusal) = write_line(time.0.unsigned_abs() / 1_000, record.payload, &mut partition.batch) {

@@ -7,7 +7,7 @@ use tidemark_model::file_log::parse_line;
 const TOPIC: &str = "t";
 
 fn record(payload: &[u8]) -> Record<'_> {
-    Record { key: Some("s"), payload, time: Some(Micros(1_234_567)) }
+    Record { key: Some(b"s"), payload, time: Some(Micros(1_234_567)), partition: None }
 }
 
 fn content(dir: &Path, partition: i32) -> Vec<u8> {
@@ -100,4 +100,17 @@ fn a_directory_that_cannot_be_made_is_named() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     let error = FileLog::open(&dir.path().join("file"), TOPIC, 1).unwrap_err().to_string();
     assert!(error.contains("file/t") && error.contains("DATA_DIR"), "{error}");
+}
+
+#[test]
+fn a_record_can_name_its_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = FileLog::open(dir.path(), TOPIC, 3).unwrap();
+    for partition in 0..3 {
+        log.publish(Record { partition: Some(partition), ..record(b"x") }).unwrap();
+    }
+    log.finish().unwrap();
+    assert!((0..3).all(|partition| content(dir.path(), partition) == b"1234 x\n"));
+    let refused = log.publish(Record { partition: Some(3), ..record(b"x") }).unwrap_err().to_string();
+    assert!(refused.contains("no partition 3") && refused.contains("has 3"), "{refused}");
 }

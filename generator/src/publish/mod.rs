@@ -15,10 +15,12 @@ use std::time::Duration;
 use tidemark_model::Micros;
 
 /// A record to publish.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// Decides the partition, if there is one.
-    pub key: Option<&'a str>,
+    pub key: Option<&'a [u8]>,
+    /// The partition, whatever the key; it must exist.
+    pub partition: Option<i32>,
     /// The bytes.
     pub payload: &'a [u8],
     /// The record time; the publisher's clock if absent.
@@ -77,6 +79,16 @@ pub enum PublishError {
     /// Another process writes this partition.
     #[error("{0} is locked: another process writes this topic; stop it first, or set KAFKA_TOPIC or DATA_DIR to another log")]
     Locked(PathBuf),
+    /// A partition that the topic does not have.
+    #[error("{dir}: there is no partition {partition}: the topic has {count}")]
+    NoPartition {
+        /// The topic's directory.
+        dir: PathBuf,
+        /// The one that was asked for.
+        partition: i32,
+        /// How many there are.
+        count: usize,
+    },
     /// Partition files with a gap.
     #[error("{dir}: partition {missing} of {count} is missing; restore the file, or remove the topic's directory to start anew")]
     MissingPartition {
@@ -134,12 +146,12 @@ pub enum PublishError {
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// Keys and payloads as they came.
-    pub records: Vec<(Option<String>, Vec<u8>)>,
+    pub records: Vec<(Option<Vec<u8>>, Vec<u8>)>,
 }
 
 impl Publisher for Memory {
     fn publish(&mut self, record: Record<'_>) -> Result<(), PublishError> {
-        self.records.push((record.key.map(str::to_owned), record.payload.to_owned()));
+        self.records.push((record.key.map(<[u8]>::to_owned), record.payload.to_owned()));
         Ok(())
     }
 

@@ -154,7 +154,12 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.store(true, Ordering::Relaxed);
-        tracing::warn!(%error, reason, "Kafka client");
+        // That all brokers are down is repeated endlessly, and says less than why each of them is.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            tracing::debug!(%error, reason, "Kafka client");
+        } else {
+            tracing::warn!(%error, reason, "Kafka client");
+        }
     }
 }
 
@@ -326,7 +331,8 @@ impl Source for KafkaSource {
         let end = (known && high >= 0).then_some(high);
         let end_offset = end.map_or(next_offset, |end| end.max(next_offset));
         let at_end = end.is_some_and(|end| next_offset >= end) && self.watch.has_leader(partition);
-        Ok(Position { next_offset, end_offset, at_end })
+        let low_offset = if known { low.max(0) } else { 0 };
+        Ok(Position { next_offset, end_offset, at_end, low_offset })
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {

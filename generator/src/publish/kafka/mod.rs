@@ -76,8 +76,9 @@ impl KafkaPublisher {
 
     /// One try; whether the queue had room.
     fn try_publish(&mut self, record: Record<'_>) -> Result<bool, PublishError> {
-        let mut message = BaseRecord::<str, [u8]>::to(&self.kafka.topic).payload(record.payload);
+        let mut message = BaseRecord::<[u8], [u8]>::to(&self.kafka.topic).payload(record.payload);
         message.key = record.key;
+        message.partition = record.partition;
         message.timestamp = record.time.map(|time| time.0 / 1_000);
         match self.producer.send(message) {
             Ok(()) => Ok(true),

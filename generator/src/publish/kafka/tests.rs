@@ -55,7 +55,14 @@ fn records_arrive_once_keyed_and_with_their_time() {
     let config = crate::traffic::TrafficConfig { streams: crate::traffic::numbered_streams(20), ..Default::default() };
     let sent: Vec<_> = crate::traffic::Traffic::new(config).take(2_000).collect();
     for one in &sent {
-        publisher.publish(Record { key: Some(&one.stream), payload: &one.payload, time: Some(Micros(5_000)) }).unwrap();
+        publisher
+            .publish(Record {
+                key: Some(one.stream.as_bytes()),
+                payload: &one.payload,
+                time: Some(Micros(5_000)),
+                partition: None,
+            })
+            .unwrap();
     }
     publisher.finish().unwrap();
     assert_eq!(publisher.tally(), Tally { delivered: 2_000, failures: BTreeMap::new() });
@@ -100,13 +107,13 @@ fn deliveries_that_fail_for_good_are_counted_with_their_reason() {
     let (cluster, mut kafka) = cluster();
     kafka.properties.insert("message.timeout.ms".to_owned(), "1500".to_owned());
     let mut publisher = KafkaPublisher::open(&kafka, &options()).unwrap();
-    publisher.publish(Record { key: None, payload: b"before", time: None }).unwrap();
+    publisher.publish(Record { payload: b"before", ..Record::default() }).unwrap();
     publisher.finish().unwrap();
     cluster.broker_down(1).unwrap();
     for _ in 0..5 {
-        publisher.publish(Record { key: Some("k"), payload: b"lost", time: None }).unwrap();
+        publisher.publish(Record { key: Some(b"k"), payload: b"lost", ..Record::default() }).unwrap();
     }
-    publisher.publish(Record { key: None, payload: &vec![0; 2_000_000], time: None }).unwrap();
+    publisher.publish(Record { payload: &vec![0; 2_000_000], ..Record::default() }).unwrap();
     publisher.finish().unwrap();
     let tally = publisher.tally();
     assert_eq!((tally.delivered, tally.failed()), (1, 6), "{tally:?}");

@@ -1,0 +1,290 @@
+// Puts the page together: where the reader is → what is asked and what is pushed → what is shown. Each part is its own module.
+
+import { ask } from "./api.js";
+import { showConnection } from "./connection.js";
+import { byId, setAttribute, setText } from "./dom.js";
+import { showFigures } from "./figures.js";
+import { MINUTE, count, moment, span, visible } from "./format.js";
+import { Live } from "./live.js";
+import { showMinutes } from "./minutes.js";
+import { RANGES, go, href, onChange, read } from "./place.js";
+import { Rate, isQuiet, showDeadLetters, showPartitions, showPipeline } from "./pipeline.js";
+import { Plot } from "./plot.js";
+import { Refresh } from "./refresh.js";
+import { Series, bucketSize, buckets } from "./series.js";
+import { showStreams } from "./streams.js";
+
+const TOP_STREAMS = 10;
+
+let place = read();
+let series = new Series();
+let picture = null; // what the last answers said about this place; null while there is none
+let pipeline = { health: null, deadLetters: null, rate: null, problem: null };
+let connection = { open: false, wasLost: false, fresh: false, unreachable: false, asOf: null, problem: null };
+let newest = 0; // commit that anything pushed or asked told of; 0 before the first
+let clockOffset = 0; // of the service's clock from this machine's
+let watched = null; // the streams whose rows are pushed
+
+const plot = new Plot();
+const rate = new Rate();
+const pictureLoop = new Refresh(askPicture);
+const healthLoop = new Refresh(askHealth);
+const deadLettersLoop = new Refresh(askDeadLetters, 5_000); // counts them all, which may be many
+const live = new Live({
+  opened() {
+    connection.open = true;
+    connection.wasLost = false;
+    pictureLoop.restart();
+    healthLoop.restart();
+    deadLettersLoop.restart();
+    render();
+  },
+  lost() {
+    connection.open = false;
+    connection.wasLost = true;
+    connection.fresh = false;
+    render();
+  },
+  rows(rows, commit) {
+    newest = Math.max(newest, commit.epoch ?? 0);
+    // The sums over all streams are asked for: what is pushed of some streams says nothing about them.
+    if (place.stream && commit.epoch !== null) series.push(rows, commit);
+    pictureLoop.poke();
+    healthLoop.poke();
+    deadLettersLoop.poke();
+    render();
+  },
+  reset() {
+    newest = 0;
+    series.reset();
+    pictureLoop.poke();
+  },
+});
+
+const now = () => Date.now() + clockOffset;
+
+/** The minutes that the place means: [from, to). */
+function range() {
+  const to = place.to ?? Math.floor(now() / MINUTE) * MINUTE + MINUTE;
+  return { from: to - place.minutes * MINUTE, to };
+}
+
+async function askPicture(signal) {
+  const asked = place;
+  const { from, to } = range();
+  const bounds = asked.to ? { from: new Date(from).toISOString(), to: new Date(to).toISOString() } : { minutes: asked.minutes };
+  try {
+    const [minutes, top] = await Promise.all([
+      askMinutes(asked, bounds, signal),
+      asked.to ? null : ask("streams/top", { minutes: asked.minutes, n: TOP_STREAMS, by: asked.by }, signal),
+    ]);
+    series.answer(minutes.body.rows, minutes.epoch, minutes.watermark);
+    picture = { place: asked, present: presentOf(asked, minutes.body), top: top?.body.rows ?? null, topEpoch: top?.epoch ?? null };
+    connection.fresh = true;
+    connection.asOf = now();
+    connection.problem = null;
+    connection.unreachable = false;
+    watch();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    connection.fresh = false;
+    connection.unreachable = error.status === 0;
+    connection.problem = error.status ? error.message : null;
+    throw error;
+  } finally {
+    if (!signal.aborted) render();
+  }
+}
+
+async function askMinutes(asked, bounds, signal) {
+  if (!asked.stream) return ask("metrics/totals", bounds, signal);
+  const rows = () => ask("metrics", { stream_id: asked.stream, ...bounds, limit: 1500 }, signal);
+  // A path of one or two dots is never sent as such.
+  if (asked.to || /^\.{1,2}$/.test(asked.stream)) return rows();
+  try {
+    return await ask(`streams/${encodeURIComponent(asked.stream)}`, bounds, signal);
+  } catch (error) {
+    // A stream that never was is no failure: it has no rows yet, and may have some in a moment.
+    if (error.status !== 404) throw error;
+    return rows();
+  }
+}
+
+/** Viewers at present: of the streams that were seen in the range, or of one stream, since when. */
+function presentOf(asked, body) {
+  if (asked.to) return null;
+  if (asked.stream) {
+    const newest = body.state ?? body.rows[0];
+    return newest ? { viewers: newest.active_viewers, since: Date.parse(newest.window_start) } : null;
+  }
+  const { streams, active_viewers: viewers } = body.present;
+  return { viewers, note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
+}
+
+async function askHealth(signal) {
+  try {
+    const { body } = await ask("health", {}, signal);
+    if (body.server_time_utc) clockOffset = Date.parse(body.server_time_utc) - Date.now();
+    pipeline.health = body;
+    newest = Math.max(newest, body.epoch ?? 0);
+    pipeline.rate = rate.take(body, performance.now());
+    pipeline.problem = null;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    pipeline.problem = error;
+    // A connection that is silently dead looks open for long; a service that answers nothing is not.
+    if (error.status === 0 && connection.open) live.restart();
+    throw error;
+  } finally {
+    if (!signal.aborted) render();
+  }
+}
+
+async function askDeadLetters(signal) {
+  pipeline.deadLetters = (await ask("dead-letters", {}, signal)).body.rows;
+  render();
+}
+
+/** Has the rows pushed of the stream that is looked at, or of the top streams: with all, they tell when to ask again. */
+function watch() {
+  // What is past changes seldom, if at all: asking now and then is enough.
+  const top = picture?.top?.map((row) => row.stream_id);
+  const wanted = place.to ? null : place.stream ? [place.stream] : watched?.all && watched.streams.length ? watched.streams : top;
+  if (wanted === undefined || sameStreams(wanted, watched?.streams ?? null)) return;
+  connection.open = false;
+  watched = wanted && { streams: wanted, all: !place.stream };
+  if (wanted) live.watch(wanted);
+  else live.stop();
+}
+
+function sameStreams(a, b) {
+  return a === b || (a !== null && b !== null && a.length === b.length && a.every((id, index) => id === b[index]));
+}
+
+function connectionState() {
+  const committedAt = pipeline.health?.committed_at;
+  if (connection.problem || (pipeline.problem?.status ?? 0) > 0) return "ill";
+  const isOpen = connection.open || place.to;
+  if (connection.unreachable || pipeline.problem || (!isOpen && connection.wasLost)) return "lost";
+  if (!isOpen) return "connecting";
+  if (!connection.fresh || !picture) return "connecting";
+  if (committedAt && isQuiet(Date.parse(committedAt), now())) return "quiet";
+  return place.to ? "past" : "live";
+}
+
+let planned = false;
+
+/** Shows everything in the next frame: several changes cost one. */
+function render() {
+  if (planned) return;
+  planned = true;
+  requestAnimationFrame(() => {
+    planned = false;
+    showPlace();
+    showPicture();
+    const { health } = pipeline;
+    showPipeline(health, pipeline.rate, now());
+    showPartitions(health, now());
+    showDeadLetters(pipeline.deadLetters);
+    showConnection({
+      state: connectionState(),
+      epoch: newest || null,
+      committedAt: health?.committed_at ? Date.parse(health.committed_at) : null,
+      asOf: connection.asOf,
+      now: now(),
+      problem: connection.problem ?? pipeline.problem?.message ?? null,
+    });
+  });
+}
+
+function showPlace() {
+  const name = place.stream ? visible(place.stream) : "All streams";
+  setText(byId("title"), name);
+  document.title = `${name} · Tidemark`;
+  byId("back").hidden = !place.stream;
+  byId("back").href = href({ ...place, stream: null });
+  for (const minutes of RANGES) {
+    const link = byId(`range-${minutes}`);
+    link.href = href({ ...place, minutes });
+    setAttribute(link, "aria-current", minutes === place.minutes && "true");
+  }
+  const { from, to } = range();
+  byId("earlier").href = href({ ...place, to: from });
+  const later = to + place.minutes * MINUTE;
+  const isNow = !place.to;
+  byId("later").hidden = isNow;
+  byId("later").href = href({ ...place, to: later > now() ? null : later });
+  byId("now").hidden = isNow;
+  byId("now").href = href({ ...place, to: null });
+  const start = moment(from, now());
+  setText(byId("range-text"), isNow ? `Last ${span(place.minutes)}, ${start} to now, UTC` : `${start} to ${moment(to, from)}, UTC`);
+}
+
+function showPicture() {
+  const shown = picture && samePicture(picture.place, place);
+  const { from, to } = range();
+  const end = place.to ?? to + 10 * MINUTE; // rows of clocks that are ahead are part of now
+  const isRunning = (minute) => !place.stream && minute.start + MINUTE > now();
+  // A running minute has rows of those streams only that were heard of in it: their sum would look like a drop.
+  const minutes = series.between(from, end).map((minute) => (isRunning(minute) ? { ...minute, viewers: null } : minute));
+  const isFinal = (start) => series.isFinal(start);
+  const upTo = Math.max(to, ...minutes.slice(-1).map(({ start }) => start + MINUTE));
+  const size = bucketSize(place.minutes);
+  document.body.classList.toggle("loading", !shown);
+  byId("picture").dataset.epoch = shown ? series.epoch : "";
+  byId("top").dataset.epoch = shown ? (picture.topEpoch ?? "") : "";
+  showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "" : `Last ${span(place.minutes)}`);
+  if (!shown) return;
+  const newest = place.stream && minutes.at(-1);
+  showFigures(minutes, isFinal, place.to ? null : presentNow(newest), now());
+  plot.show({ buckets: buckets(series, minutes, from, upTo, size), size, from, to: upTo, watermark: series.watermark, now: now() });
+  showMinutes(minutes, isFinal, now());
+  byId("no-rows").hidden = minutes.length > 0;
+  setText(byId("no-rows-text"), place.stream ? "No event of this stream in this range." : "No event in this range.");
+}
+
+/** The newest row is newer than the state that was asked for, if it was pushed since. */
+function presentNow(newest) {
+  const { present } = picture;
+  if (!place.stream || !present) return place.stream ? null : present;
+  const latest = newest && newest.start >= present.since ? { viewers: newest.viewers, since: newest.start } : present;
+  const end = latest.since + MINUTE;
+  const silent = now() - end > 2 * MINUTE;
+  const at = `at ${moment(end, now())}${silent ? ", when it was last heard of" : ""}`;
+  return { viewers: latest.viewers, note: end > now() ? "in the running minute" : at };
+}
+
+function samePicture(a, b) {
+  return a.stream === b.stream && a.minutes === b.minutes && a.to === b.to && a.by === b.by;
+}
+
+onChange((next) => {
+  const previous = place;
+  place = next;
+  if (previous.stream !== next.stream || previous.to !== next.to) {
+    series = new Series();
+    picture = null;
+  }
+  if (previous.stream !== next.stream) {
+    setText(byId("announcement"), `Showing ${next.stream ? visible(next.stream) : "all streams"}.`);
+    byId("title").focus({ preventScroll: true });
+    scrollTo({ top: 0 });
+  }
+  watch();
+  pictureLoop.restart();
+  render();
+});
+
+byId("find").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const stream = byId("find-name").value;
+  if (stream) go({ ...place, stream });
+});
+byId("minutes").addEventListener("toggle", render);
+setInterval(render, 1_000); // ages grow without anything happening
+
+render();
+pictureLoop.restart();
+healthLoop.restart();
+deadLettersLoop.restart();
+watch();

@@ -1,0 +1,97 @@
+//! Large answers as CSV or one JSON object a line: sent as they are read, in pieces, never whole in memory.
+
+use crate::error::ApiError;
+use crate::freshness::tell_moment;
+use crate::params::Choice;
+use crate::queries::{MetricsQuery, Store};
+use crate::rows::MetricRow;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use futures_util::{StreamExt, stream};
+use std::fmt::Write;
+
+const CSV_HEAD: &str = "window_start,window_end,stream_id,active_viewers,chat_messages,donations_usd,final\r\n";
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// Comma-separated values with a head line (RFC 4180).
+    Csv,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+impl Choice for Format {
+    const ALL: &'static [Format] = &[Format::Json, Format::Csv, Format::Ndjson];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+        }
+    }
+}
+
+/// All rows of the query, of one snapshot. An answer that breaks off in the middle ends without its last chunk, so no client
+/// takes it for whole.
+pub async fn export(store: &Store, query: &MetricsQuery, format: Format) -> Result<HttpResponse, ApiError> {
+    let (at, rows) = store.export(query).await?;
+    let head = if format == Format::Csv { CSV_HEAD } else { "" };
+    let pieces = rows.map(move |rows| Ok(write(&rows?, format)));
+    let body = stream::iter([Ok(Bytes::from_static(head.as_bytes()))]).chain(pieces);
+    // An empty piece would be the last chunk.
+    let body = body.filter(|piece: &Result<Bytes, ApiError>| {
+        let empty = piece.as_ref().is_ok_and(Bytes::is_empty);
+        std::future::ready(!empty)
+    });
+    let mut response = HttpResponse::Ok();
+    tell_moment(&mut response, &at);
+    response.insert_header((header::CACHE_CONTROL, "no-cache"));
+    response.content_type(match format {
+        Format::Csv => "text/csv; charset=utf-8",
+        Format::Json | Format::Ndjson => "application/x-ndjson",
+    });
+    Ok(response.streaming(body))
+}
+
+fn write(rows: &[MetricRow], format: Format) -> Bytes {
+    let mut text = String::with_capacity(rows.len() * 128);
+    for row in rows {
+        match format {
+            Format::Csv => csv_line(&mut text, row),
+            Format::Json | Format::Ndjson => {
+                text += &serde_json::to_string(row).expect("a row always serializes");
+                text.push('\n');
+            }
+        }
+    }
+    text.into()
+}
+
+fn csv_line(text: &mut String, row: &MetricRow) {
+    let (start, end) = (row.window_start.0, row.window_end.0);
+    let (viewers, chats, dollars) = (row.active_viewers, row.chat_messages, &row.donations_usd);
+    let stream = csv_text(&row.stream_id);
+    writeln!(text, "{start},{end},{stream},{viewers},{chats},{dollars},{}\r", row.is_final).expect("memory takes all text");
+}
+
+/// Quoted if it holds a character that has a meaning.
+fn csv_text(text: &str) -> String {
+    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv_text;
+
+    #[test]
+    fn text_with_a_meaning_is_quoted() {
+        for (text, expected) in [("a b", "a b"), ("a,b", "\"a,b\""), ("a\"b", "\"a\"\"b\""), ("a\nb", "\"a\nb\""), ("", "")] {
+            assert_eq!(csv_text(text), expected);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Which watermark held at a commit: it bounds the search for what changed since.
+
+use crate::rows::{Epoch, Moment};
+use std::collections::VecDeque;
+use tidemark_model::{Micros, Minute};
+
+/// Remembered changes of the watermark's minute: almost three days at the clock's speed.
+const REMEMBERED: usize = 4_096;
+/// Length of a window.
+const WINDOW_MICROS: i64 = 60_000_000;
+
+/// Commits at which the watermark was first seen in another minute, oldest first.
+#[derive(Default)]
+pub struct History {
+    life: u64,
+    marks: VecDeque<(Epoch, Option<Micros>)>,
+}
+
+impl History {
+    /// Takes note of what the store has.
+    pub fn record(&mut self, at: &Moment) {
+        let Some(epoch) = at.epoch else { return };
+        if at.life != self.life || self.marks.back().is_some_and(|(newest, _)| epoch < *newest) {
+            self.marks.clear();
+            self.life = at.life;
+        }
+        let watermark = at.watermark.map(|watermark| watermark.0);
+        let open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
+        if self.marks.back().is_none_or(|(_, newest)| open(*newest) != open(watermark)) {
+            self.marks.push_back((epoch, watermark));
+        }
+        if self.marks.len() > REMEMBERED {
+            self.marks.pop_front();
+        }
+    }
+
+    /// A row that a commit after `epoch` changed was not final then, so it starts after the inner instant (after any, if there
+    /// was no watermark). `None` for a commit before what is remembered.
+    ///
+    /// The watermark of an earlier commit is at most that of `epoch`, so it bounds the search as well, only less.
+    pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
+        let known = self.marks.partition_point(|(mark, _)| *mark <= epoch);
+        let (_, watermark) = self.marks.get(known.checked_sub(1)?)?;
+        Some(watermark.map(|Micros(watermark)| Micros(watermark.saturating_sub(WINDOW_MICROS))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::UtcTime;
+
+    fn moment(epoch: i64, watermark: Option<i64>, life: u64) -> Moment {
+        let time = |seconds: i64| UtcTime(Micros(seconds * 1_000_000));
+        Moment { now: time(0), epoch: Some(Epoch(epoch)), watermark: watermark.map(time), life }
+    }
+
+    fn seconds(history: &History, epoch: i64) -> Option<Option<i64>> {
+        history.starts_after(Epoch(epoch)).map(|start| start.map(|Micros(micros)| micros / 1_000_000))
+    }
+
+    #[test]
+    fn the_newest_mark_at_or_before_a_commit_bounds_it() {
+        let mut history = History::default();
+        assert_eq!(seconds(&history, 5), None);
+        for (epoch, watermark) in [(5, None), (7, Some(600)), (8, Some(630)), (9, Some(660))] {
+            history.record(&moment(epoch, watermark, 1));
+        }
+        let found = [4, 5, 6, 7, 8, 9, 99].map(|epoch| seconds(&history, epoch));
+        assert_eq!(found, [None, Some(None), Some(None), Some(Some(540)), Some(Some(540)), Some(Some(600)), Some(Some(600))]);
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_another_life() {
+        let mut history = History::default();
+        for epoch in 0..10_000 {
+            history.record(&moment(epoch, Some(epoch * 60), 1));
+        }
+        assert_eq!(history.marks.len(), REMEMBERED);
+        assert_eq!(seconds(&history, 10), None);
+        history.record(&moment(10_001, Some(60), 2));
+        assert_eq!(seconds(&history, 9_999), None);
+        history.record(&moment(3, Some(60), 2));
+        assert_eq!((seconds(&history, 2), seconds(&history, 3)), (None, Some(Some(0))));
+    }
+}

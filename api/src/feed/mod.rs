@@ -1,0 +1,206 @@
+//! The one reader of the store for everybody who waits for commits.
+//!
+//! One task looks at the epoch whenever a commit is announced (or, where nothing is announced, often) and tells it to all who
+//! watch. Another reads what changed, once for all live clients, and only while there are any. It never reads more often than
+//! it can bear: several commits may come as one, with the newest value of each row.
+
+mod history;
+mod page;
+
+use crate::queries::{ChangesQuery, Store, StoreError};
+use crate::rows::{Epoch, Moment};
+use history::History;
+pub use page::{Page, event};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tidemark_model::Micros;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+
+/// Rows of one page, read and sent at once.
+pub const PAGE_ROWS: u32 = 2_000;
+/// Pages that wait for the slowest client, for all clients together: some 40 MB at most. Who falls behind further catches up
+/// by a query of its own.
+const WAITING_PAGES: usize = 64;
+/// What was seen this long ago is not known any more.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+/// Pause after a fault of the store.
+const RETRY: Duration = Duration::from_millis(250);
+/// Of its time, the reader of changed rows rests at least this many parts for one part of reading.
+const REST_PARTS: u32 = 2;
+
+/// What is known of the store's commits.
+pub struct Feed {
+    seen: watch::Sender<Option<Seen>>,
+    items: broadcast::Sender<Item>,
+    history: Mutex<History>,
+    stopping: watch::Sender<bool>,
+    up: AtomicBool,
+}
+
+/// What live clients are told.
+#[derive(Clone)]
+pub enum Item {
+    /// Some changed rows.
+    Page(Arc<Page>),
+    /// The tables were made anew: what was told is void.
+    Anew,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    at: Moment,
+    when: Instant,
+}
+
+/// The store did not reach the epoch in time.
+#[derive(Debug)]
+pub struct NotYet {
+    /// What it has.
+    pub has: Option<Epoch>,
+}
+
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed {
+            seen: watch::Sender::new(None),
+            items: broadcast::Sender::new(WAITING_PAGES),
+            history: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            up: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Feed {
+    /// Reads until it is dropped.
+    pub async fn run(&self, store: &Store) {
+        tokio::join!(self.watch_epoch(store), self.read_changes(store));
+    }
+
+    /// The newest known moment, its clock brought forward; `None` if the store was not heard of lately.
+    pub fn now(&self) -> Option<Moment> {
+        let Seen { mut at, when } = (*self.seen.borrow())?;
+        let age = when.elapsed();
+        at.now.0.0 = at.now.0.0.saturating_add(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+        (age < KNOWN_FOR).then_some(at)
+    }
+
+    /// Whether the store answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the store has this commit.
+    pub async fn wait_for(&self, epoch: Epoch, longest: Duration) -> Result<(), NotYet> {
+        let mut seen = self.seen.subscribe();
+        let has = |seen: &Option<Seen>| seen.and_then(|seen| seen.at.epoch);
+        // Before the first commit the store has epoch 0.
+        let reached = |seen: &Option<Seen>| seen.is_some() && has(seen).unwrap_or(Epoch(0)) >= epoch;
+        let reached = seen.wait_for(reached);
+        match tokio::time::timeout(longest, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotYet { has: has(&self.seen.borrow()) }),
+        }
+    }
+
+    /// What is told from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Item> {
+        self.items.subscribe()
+    }
+
+    /// Live clients now.
+    pub fn clients(&self) -> usize {
+        self.items.receiver_count()
+    }
+
+    /// A row that a commit after this one changed starts after the inner instant; `None` if that commit is too long ago.
+    pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
+        self.history().starts_after(epoch)
+    }
+
+    /// Ends all live answers.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Tells of the stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    async fn watch_epoch(&self, store: &Store) {
+        let mut announcements = store.announcements();
+        loop {
+            match store.moment().await {
+                Ok(at) => {
+                    self.history().record(&at);
+                    self.up.store(true, Ordering::Relaxed);
+                    self.seen.send_replace(Some(Seen { at, when: Instant::now() }));
+                }
+                Err(error) => {
+                    error.log_quietly();
+                    self.up.store(false, Ordering::Relaxed);
+                    self.seen.send_replace(None);
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            announcements.next().await;
+        }
+    }
+
+    async fn read_changes(&self, store: &Store) {
+        let mut seen = self.seen.subscribe();
+        let mut position: Option<Moment> = None;
+        while seen.changed().await.is_ok() {
+            let Some(Seen { at, .. }) = *seen.borrow_and_update() else { continue };
+            let Some(from) = position else {
+                position = Some(at);
+                continue;
+            };
+            if at.life != from.life || at.epoch < from.epoch {
+                drop(self.items.send(Item::Anew));
+            } else if at.epoch == from.epoch {
+                continue;
+            } else if self.clients() > 0 {
+                let started = Instant::now();
+                match self.read(store, &from).await {
+                    Ok(to) => position = Some(to),
+                    Err(error) => {
+                        error.log_quietly();
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+                tokio::time::sleep(started.elapsed() * REST_PARTS).await;
+                continue;
+            }
+            position = Some(at);
+        }
+    }
+
+    /// Reads and tells what changed since; returns up to where. Rows of later pages may be newer than that, and come again.
+    async fn read(&self, store: &Store, from: &Moment) -> Result<Moment, StoreError> {
+        let starts_after = from.epoch.and_then(|epoch| self.starts_after(epoch)).flatten();
+        let mut query = ChangesQuery { since: from.epoch, starts_after, limit: PAGE_ROWS, ..ChangesQuery::default() };
+        let mut to = None;
+        loop {
+            let answer = store.changes_for_all(&query).await?;
+            let first = to.is_none();
+            let to = *to.get_or_insert(answer.at);
+            query.after = answer.rows.last().map(|row| (row.window_start.0, row.stream_id.clone()));
+            let last = answer.rows.len() < PAGE_ROWS as usize;
+            let page = Page::new(from.epoch, to, first, last, answer);
+            // Nobody listens any more: no harm.
+            drop(self.items.send(Item::Page(Arc::new(page))));
+            if last {
+                return Ok(to);
+            }
+        }
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

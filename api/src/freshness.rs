@@ -1,0 +1,163 @@
+//! How new an answer is, said in its headers, and answers that need not be computed again.
+//!
+//! An answer depends on the commit, on the question, and for questions about the last minutes on the clock; but windows are
+//! whole minutes, so between two minutes of the store's clock and within one epoch only `server_time_utc` differs. That is why
+//! entity tags are weak, and why an answer from memory gets the present time before it is sent.
+
+use crate::error::ApiError;
+use crate::feed::Feed;
+use crate::memory::{Key, Memory};
+use crate::params::Parameters;
+use crate::rows::{Epoch, Moment, UtcTime};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The commit that an answer tells of.
+pub const EPOCH: HeaderName = HeaderName::from_static("x-tidemark-epoch");
+/// The watermark of that commit.
+pub const WATERMARK: HeaderName = HeaderName::from_static("x-tidemark-watermark");
+/// The last member of the answers that have it.
+const SERVER_TIME: &str = "\"server_time_utc\":\"";
+
+/// What answers need besides the store.
+#[derive(Clone)]
+pub struct Freshness {
+    /// Tells of commits.
+    pub feed: Data<Feed>,
+    /// Holds the answers of the newest one.
+    pub memory: Data<Memory>,
+    /// Longest wait for `min_epoch`.
+    pub longest_wait: Duration,
+}
+
+/// How an answer depends on the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// By whole minutes.
+    Minutes,
+    /// Not at all, but for the time that it tells.
+    Unused,
+}
+
+/// An answer as it is sent, but for the time.
+pub struct Written {
+    at: Moment,
+    before_time: Bytes,
+    after_time: Bytes,
+}
+
+impl Written {
+    /// Writes an answer whose member `server_time_utc` is the moment's.
+    pub fn new(at: Moment, answer: &impl Serialize) -> Written {
+        let text = Bytes::from(serde_json::to_vec(answer).expect("answers always serialize"));
+        // A name or value cannot hold these characters: its quotation marks would be escaped.
+        let needle = SERVER_TIME.as_bytes();
+        let found = text.windows(needle.len()).rposition(|part| part == needle);
+        let start = found.expect("every such answer tells the time") + needle.len();
+        let end = start + text[start..].iter().position(|byte| *byte == b'"').expect("a text has an end");
+        Written { at, before_time: text.slice(..start), after_time: text.slice(end..) }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.before_time.len() + self.after_time.len()
+    }
+
+    fn body(&self, now: UtcTime) -> Vec<u8> {
+        let time = now.max(self.at.now).0.to_string();
+        [&self.before_time, time.as_bytes(), &self.after_time].concat()
+    }
+}
+
+impl Freshness {
+    /// Answers from memory if nothing can have changed, else by `ask`. `question` is what was asked, in one form only.
+    pub async fn answer<Asked>(
+        &self,
+        request: &HttpRequest,
+        question: &impl Serialize,
+        clock: Clock,
+        ask: impl FnOnce() -> Asked,
+    ) -> Result<HttpResponse, ApiError>
+    where
+        Asked: Future<Output = Result<Written, ApiError>>,
+    {
+        let question = serde_json::to_string(&(request.match_pattern(), question)).expect("questions always serialize");
+        let known = self.feed.now().and_then(|at| Some((at, Key::new(&question, &at, clock)?)));
+        let Some((at, key)) = known else {
+            let written = ask().await?;
+            return Ok(respond(request, &question, clock, &written, written.at.now));
+        };
+        if let Some(unchanged) = unchanged(request, &tag(&question, &at, clock), &at) {
+            return Ok(unchanged);
+        }
+        let written: Arc<Written> = self.memory.get_or_ask(key, ask).await?;
+        Ok(respond(request, &question, clock, &written, at.now))
+    }
+
+    /// Waits for `min_epoch`, if the request has one.
+    pub async fn wait(&self, parameters: &Parameters<'_>) -> Result<(), ApiError> {
+        let Some(epoch) = parameters.whole_number("min_epoch")?.map(Epoch) else { return Ok(()) };
+        self.feed.wait_for(epoch, self.longest_wait).await.map_err(|not_yet| ApiError::NotYet { wanted: epoch, has: not_yet.has })
+    }
+}
+
+fn respond(request: &HttpRequest, question: &str, clock: Clock, written: &Written, now: UtcTime) -> HttpResponse {
+    let tag = tag(question, &written.at, clock);
+    if let Some(unchanged) = unchanged(request, &tag, &written.at) {
+        return unchanged;
+    }
+    let mut response = HttpResponse::Ok();
+    describe(&mut response, &written.at, &tag);
+    response.content_type("application/json").body(written.body(now))
+}
+
+/// The headers that tell how new an answer is.
+pub fn tell_moment(response: &mut HttpResponseBuilder, at: &Moment) {
+    let Some(Epoch(epoch)) = at.epoch else { return };
+    response.insert_header((EPOCH, HeaderValue::from(epoch)));
+    if let Some(UtcTime(watermark)) = at.watermark {
+        response.insert_header((WATERMARK, watermark.to_string()));
+    }
+}
+
+fn describe(response: &mut HttpResponseBuilder, at: &Moment, tag: &Option<String>) {
+    tell_moment(response, at);
+    // Kept, but asked for again each time: that is what the tag is for.
+    response.insert_header((header::CACHE_CONTROL, "no-cache"));
+    if let Some(tag) = tag {
+        response.insert_header((header::ETAG, tag.as_str()));
+    }
+}
+
+/// Names what is answered; none before the first commit.
+fn tag(question: &str, at: &Moment, clock: Clock) -> Option<String> {
+    let (Epoch(epoch), minute) = (at.epoch?, clock.minute(at));
+    Some(format!("W/\"{:x}-{epoch}-{minute}-{:x}\"", at.life, crate::cursor::hash(&question)))
+}
+
+/// The answer to a client that has it already.
+fn unchanged(request: &HttpRequest, tag: &Option<String>, at: &Moment) -> Option<HttpResponse> {
+    let known = request.headers().get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let strong = tag.as_ref()?.trim_start_matches("W/");
+    let same = known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == strong || one == "*");
+    same.then(|| {
+        let mut response = HttpResponse::NotModified();
+        describe(&mut response, at, tag);
+        response.finish()
+    })
+}
+
+impl Clock {
+    /// The minute of the store's clock, as far as the answer depends on it.
+    pub fn minute(self, at: &Moment) -> i64 {
+        match self {
+            Clock::Minutes => at.now.0.0.div_euclid(60_000_000),
+            Clock::Unused => 0,
+        }
+    }
+}

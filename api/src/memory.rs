@@ -1,0 +1,106 @@
+//! Answers of the newest epoch. Never stale: an entry belongs to a life of the tables, a commit and a minute, and nothing is
+//! looked up but by the newest that is known. Never larger than its bounds, and each question is asked once at a time.
+
+use crate::error::ApiError;
+use crate::freshness::{Clock, Written};
+use crate::rows::{Epoch, Moment};
+use prometheus_client::metrics::counter::Counter;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+
+/// Most answers; beyond it all are forgotten and the memory begins again.
+const ENTRIES: usize = 1_000;
+/// Most bytes of answers.
+const BYTES: usize = 64 << 20;
+
+/// The answers of one epoch.
+#[derive(Default)]
+pub struct Memory {
+    generation: Mutex<Generation>,
+    /// Answers given from memory.
+    pub hits: Counter,
+    /// Answers that the store was asked for.
+    pub misses: Counter,
+}
+
+/// What an answer depends on.
+#[derive(Debug)]
+pub struct Key {
+    life: u64,
+    epoch: Epoch,
+    minute: i64,
+    question: String,
+}
+
+#[derive(Default)]
+struct Generation {
+    life: u64,
+    epoch: Option<Epoch>,
+    entries: HashMap<(i64, String), Entry>,
+    bytes: usize,
+}
+
+type Entry = Arc<OnceCell<Arc<Written>>>;
+
+impl Key {
+    /// `None` before the first commit: then nothing tells whether an answer has changed.
+    pub fn new(question: &str, at: &Moment, clock: Clock) -> Option<Key> {
+        Some(Key { life: at.life, epoch: at.epoch?, minute: clock.minute(at), question: question.to_owned() })
+    }
+}
+
+impl Memory {
+    /// The answer, asked for once however many want it. A failure is nobody's but the asker's: the next one asks again.
+    pub async fn get_or_ask<Asked>(&self, key: Key, ask: impl FnOnce() -> Asked) -> Result<Arc<Written>, ApiError>
+    where
+        Asked: Future<Output = Result<Written, ApiError>>,
+    {
+        let (life, epoch) = (key.life, key.epoch);
+        let entry = self.entry(key);
+        let mut asked = false;
+        let written = entry.get_or_try_init(|| {
+            asked = true;
+            async { ask().await.map(Arc::new) }
+        });
+        let written = written.await?.clone();
+        if asked {
+            self.misses.inc();
+            self.count_bytes(life, epoch, written.size());
+        } else {
+            self.hits.inc();
+        }
+        Ok(written)
+    }
+
+    fn entry(&self, key: Key) -> Entry {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have seen the next commit already: its answers are newer, so they serve this one too.
+        let newer = generation.life == key.life && generation.epoch > Some(key.epoch);
+        if !newer && (generation.life, generation.epoch) != (key.life, Some(key.epoch)) {
+            *generation = Generation { life: key.life, epoch: Some(key.epoch), ..Generation::default() };
+        }
+        if generation.entries.len() >= ENTRIES {
+            generation.forget();
+        }
+        generation.entries.entry((key.minute, key.question)).or_default().clone()
+    }
+
+    fn count_bytes(&self, life: u64, epoch: Epoch, bytes: usize) {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        if (generation.life, generation.epoch) == (life, Some(epoch)) {
+            generation.bytes += bytes;
+        }
+        if generation.bytes > BYTES {
+            generation.forget();
+        }
+    }
+}
+
+impl Generation {
+    fn forget(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+}

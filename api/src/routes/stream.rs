@@ -1,0 +1,77 @@
+//! `/streams/{stream_id}`: one stream's state, recent minutes and totals.
+
+use crate::error::{ApiError, Problem};
+use crate::freshness::{Clock, Freshness, Written};
+use crate::params::{self, Parameters};
+use crate::queries::Store;
+use crate::rows::{Epoch, MetricRow, Money, StreamState, UtcTime};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The answer of `/streams/{stream_id}`.
+#[derive(Serialize, ToSchema)]
+pub struct StreamAnswer {
+    stream_id: String,
+    /// Its newest minute row.
+    state: Option<StreamState>,
+    minutes: u32,
+    /// Newest first.
+    rows: Vec<MetricRow>,
+    totals: Totals,
+    epoch: Option<Epoch>,
+    watermark: Option<UtcTime>,
+    server_time_utc: UtcTime,
+}
+
+/// Of these rows.
+#[derive(Serialize, ToSchema)]
+struct Totals {
+    /// The most viewers at a minute's end.
+    peak_viewers: i64,
+    chat_messages: i64,
+    donations_usd: Money,
+}
+
+/// One stream; a 404 if there never was a row of it.
+#[utoipa::path(
+    get,
+    path = "/streams/{stream_id}",
+    params(
+        ("stream_id" = String, Path, description = "The stream, escaped as URLs are; one named top is found by /metrics?stream_id=top"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = StreamAnswer),
+        (status = 304, description = "The client has this answer already"),
+        (status = 404, description = "There never was a row of this stream", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let parameters = Parameters::of(request.query_string());
+    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
+    // As it was sent: the router would undo escapes that a name may contain.
+    let name = request.uri().path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let stream_id = params::stream_id_in_path(name)?;
+    freshness.wait(&parameters).await?;
+    freshness.answer(&request, &(&stream_id, minutes), Clock::Minutes, || ask(&store, &stream_id, minutes)).await
+}
+
+async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, ApiError> {
+    let answer = store.stream(stream_id, minutes).await?;
+    let state = answer.rows.first().and_then(|line| line.state.clone());
+    let rows: Vec<_> = answer.rows.into_iter().filter_map(|line| line.row).collect();
+    if state.is_none() && rows.is_empty() {
+        return Err(ApiError::NoStream);
+    }
+    let totals = Totals {
+        peak_viewers: rows.iter().map(|row| row.active_viewers).max().unwrap_or(0),
+        chat_messages: rows.iter().fold(0, |sum, row| sum.saturating_add(row.chat_messages)),
+        donations_usd: Money::from_hundredths(rows.iter().map(|row| row.donations_usd.hundredths()).sum()),
+    };
+    let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
+    let stream_id = stream_id.to_owned();
+    let answered = StreamAnswer { stream_id, state, minutes, rows, totals, epoch, watermark, server_time_utc };
+    Ok(Written::new(answer.at, &answered))
+}

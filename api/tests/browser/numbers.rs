@@ -1,0 +1,134 @@
+//! The numbers on the page are the API's of the same commit, while commits go on.
+
+use crate::driver::Browser;
+use crate::expected::{MINUTES, Recorder, TOP, Texts};
+use crate::pipeline::{Service, Store, second_of_minute};
+use crate::{browser, is_clean, open};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Everything that is shown at one instant, and of which commits it says that it is.
+const SNAPSHOT: &str = r##"
+    const text = (selector) => document.querySelector(selector).textContent;
+    const cells = (row) => [...row.cells].map((cell) => cell.textContent);
+    const figures = [
+        ["viewers", text("#figure-viewers .value")],
+        ["peak", text("#figure-peak .value")],
+        ["chats", text("#figure-chats .value")],
+        ["chats, final", text("#figure-chats .note")],
+        ["donations", text("#figure-donations .value")],
+        ["donations, final", text("#figure-donations .note")],
+    ];
+    const minutes = [...document.querySelectorAll("#minute-rows tr")].map((row) => {
+        const [, viewers, chats, donations, state] = cells(row);
+        return [row.querySelector("time").dateTime.slice(0, 16), [viewers, chats, donations, state].join("|")];
+    });
+    return {
+        minutes: figures.concat(minutes),
+        epoch: Number(document.getElementById("picture").dataset.epoch),
+        top: [...document.querySelectorAll("#top-rows tr")].map(cells),
+        topEpoch: Number(document.getElementById("top").dataset.epoch),
+    };
+"##;
+
+fn texts(value: &Value) -> Texts {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    value.as_array().unwrap().iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+}
+
+/// Compares until so many commits were met both on the page and in the API's answers.
+fn compare(browser: &Browser, recorder: &Recorder, wanted: usize) {
+    let started = Instant::now();
+    let mut met = [BTreeSet::new(), BTreeSet::new()];
+    while met.iter().any(|met| met.len() < wanted) {
+        assert!(started.elapsed() < Duration::from_secs(120), "after two minutes only {met:?} were met");
+        std::thread::sleep(Duration::from_millis(150));
+        // Where a minute ends, page and service may not yet mean the same hour.
+        if !(3..57).contains(&second_of_minute()) {
+            continue;
+        }
+        let shown = browser.run(SNAPSHOT);
+        for (question, shown, epoch) in [(MINUTES, &shown["minutes"], &shown["epoch"]), (TOP, &shown["top"], &shown["topEpoch"])]
+        {
+            let Some(epoch) = epoch.as_i64() else { continue };
+            // The recorder may be a little behind.
+            std::thread::sleep(Duration::from_millis(50));
+            if let Some(expected) = recorder.at(question, epoch) {
+                assert_eq!(texts(shown), expected, "at commit {epoch}");
+                met[question].insert(epoch);
+            }
+        }
+    }
+    println!("{} and {} commits were met", met[0].len(), met[1].len());
+}
+
+#[test]
+fn numbers_equal_the_apis_while_traffic_flows() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    let _traffic = store.traffic(&["stream_a", "stream_b", "stream_c", "stream_d", "stream_e"]);
+    // An amount that no float holds: it is in every sum.
+    let odd = "update stream_metrics_minute set donations_cents = 9007199254740993
+               where stream_id = 'stream_b' and window_start = (select min(window_start) + 30 * 60000000 from stream_metrics_minute)";
+    assert_eq!(store.create().execute(odd, []).unwrap(), 1);
+    let service = Arc::new(Service::start(&store));
+    for (path, stream) in [("/", None), ("/?stream=stream_b", Some("stream_b".to_owned()))] {
+        open(browser, &service, path);
+        browser.run("document.getElementById('minutes').open = true");
+        browser.wait("document.querySelectorAll('#minute-rows tr').length > 50", crate::SOON);
+        let recorder = Recorder::start(service.clone(), stream);
+        compare(browser, &recorder, 12);
+        assert!(browser.text("#figure-donations .value").starts_with("$90,07"), "{}", browser.text("#figure-donations"));
+    }
+    is_clean(browser, &service);
+}
+
+#[test]
+fn what_is_pushed_is_on_the_page_at_once() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    let traffic = store.traffic(&["busy"]);
+    let service = Service::start(&store);
+    open(browser, &service, "/?stream=busy");
+    // Asking again is throttled to once a second; ten commits a second come by the push.
+    browser.run(
+        "window.commits = new Set();
+         new MutationObserver(() => window.commits.add(document.getElementById('picture').dataset.epoch))
+             .observe(document.getElementById('picture'), { attributes: true, attributeFilter: ['data-epoch'] });",
+    );
+    std::thread::sleep(Duration::from_secs(5));
+    let commits = browser.eval("window.commits.size").as_i64().unwrap();
+    assert!(commits > 15, "only {commits} commits were shown in 5 s");
+    drop(traffic);
+    // The service's last commit is the page's.
+    let (_, body) = service.get("/health");
+    let health: Value = serde_json::from_str(&body).unwrap();
+    browser.wait(&format!("document.getElementById('picture').dataset.epoch === '{}'", health["epoch"]), Duration::from_secs(5));
+}
+
+#[test]
+fn the_pipelines_health_is_shown() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    let _traffic = store.traffic(&["stream_a"]);
+    let service = Service::start(&store);
+    open(browser, &service, "/");
+    browser.wait("/^[\\d.]+ s$/.test(document.querySelector('#vital-freshness .value').textContent)", crate::SOON);
+    browser.wait("/KB\\/s$/.test(document.querySelector('#vital-rate .value').textContent)", crate::SOON);
+    // The writer keeps partition 0 the furthest behind.
+    assert_eq!(browser.text("#vital-holder .value"), "Partition 0");
+    assert_eq!(browser.text("#partition-rows .holds th"), "0holds the watermark");
+    assert_eq!(browser.text("#vital-backlog .value"), "None");
+    assert!(browser.text("#vital-watermark .note").starts_with("10 min "), "{}", browser.text("#vital-watermark"));
+    // Rejected records by reason, as the API has them; there are more of them soon, so the page must catch up.
+    browser.wait("document.querySelectorAll('#dead-rows tr').length === 3", Duration::from_secs(60));
+    let (_, body) = service.get("/dead-letters");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let expected = answer["records"].as_i64().unwrap();
+    browser.wait(&format!("Number(document.getElementById('dead-total').textContent) >= {expected}"), crate::SOON);
+}

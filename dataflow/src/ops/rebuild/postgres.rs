@@ -1,0 +1,203 @@
+//! A rebuild in Postgres: a side schema, and a transaction that brings the old tables to what it holds.
+
+use super::{Before, Changes, Site, held, refuse_other_fence};
+use crate::sink::postgres::{PostgresStore, RUN_LOCK, Timestamp, connect, judge};
+use crate::sink::{Store, StoreError};
+use ::postgres::{Client, Error, Transaction};
+use std::collections::BTreeMap;
+
+/// The tables of the side schema.
+const TABLES: [&str; 5] = ["stream_metrics_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
+
+/// The first schema in the search path, and one beside it.
+pub(super) struct PostgresSite {
+    client: Client,
+    connection: String,
+    shown: String,
+    /// Name of the side schema, as an identifier of SQL.
+    side: String,
+    side_name: String,
+    fence: i64,
+}
+
+impl PostgresSite {
+    pub(super) fn open(connection: &str, shown: &str) -> Result<PostgresSite, StoreError> {
+        let mut client = connect(connection, shown, "tidemark-dataflow-rebuild")?;
+        let row = client.query_one("select current_schema()::text, to_regclass('progress') is not null", &[]);
+        let row = row.map_err(|error| judge(&error, shown))?;
+        let (schema, found): (Option<String>, bool) = (row.get(0), row.get(1));
+        let schema = schema.filter(|_| found).ok_or_else(|| {
+            StoreError::Fatal(format!("Postgres {shown} has no tables of a pipeline: there is nothing to rebuild"))
+        })?;
+        let side_name = format!("{schema}_tidemark_rebuild");
+        let side = format!("\"{}\"", side_name.replace('"', "\"\""));
+        Ok(PostgresSite { client, connection: connection.to_owned(), shown: shown.to_owned(), side, side_name, fence: 0 })
+    }
+
+    fn judged<T>(&self, result: Result<T, Error>) -> Result<T, StoreError> {
+        result.map_err(|error| judge(&error, &self.shown))
+    }
+
+    fn drop_side_tables(&mut self) -> Result<(), StoreError> {
+        let drops = TABLES.map(|table| format!("drop table if exists {}.{table}", self.side)).join("; ");
+        let dropped = self.client.batch_execute(&format!("set client_min_messages = warning; {drops}"));
+        self.judged(dropped)
+    }
+}
+
+impl Site for PostgresSite {
+    fn before(&mut self, pipeline: &str, topic: &str) -> Result<Option<Before>, StoreError> {
+        let read = self.client.transaction().and_then(|mut transaction| read_before(&mut transaction, pipeline, topic));
+        self.judged(read)
+    }
+
+    fn take_over(&mut self, pipeline: &str) -> Result<(), StoreError> {
+        let locked = self.client.query_one("select pg_try_advisory_lock($1, hashtext(current_schema()))", &[&RUN_LOCK]);
+        if !self.judged(locked)?.get::<_, bool>(0) {
+            return Err(held(&format!("Postgres {}", self.shown), pipeline));
+        }
+        let fence = "update progress set fence = fence + 1 where pipeline = $1 returning fence";
+        let fence = self.client.query_one(fence, &[&pipeline]);
+        self.fence = self.judged(fence)?.get(0);
+        Ok(())
+    }
+
+    fn prepare(&mut self, pipeline: &str, topic: &str, starts: &BTreeMap<i32, i64>) -> Result<Box<dyn Store>, StoreError> {
+        let found = self.client.query_one("select to_regnamespace($1) is not null", &[&self.side]);
+        if !self.judged(found)?.get::<_, bool>(0) {
+            let created = self.client.batch_execute(&format!("create schema {}", self.side));
+            created.map_err(|error| {
+                let side = &self.side;
+                StoreError::Fatal(format!(
+                    "{}; a rebuild needs the schema {side}: let a superuser create it for this role",
+                    judge(&error, &self.shown)
+                ))
+            })?;
+        }
+        self.drop_side_tables()?;
+        let store = PostgresStore::in_schema(&self.connection, &self.shown, &self.side_name)?;
+        let made = self.client.batch_execute(&format!(
+            "begin; set local search_path to {}; {}; commit",
+            self.side,
+            crate::sink::postgres::TABLES
+        ));
+        self.judged(made)?;
+        let partitions: Vec<i32> = starts.keys().copied().collect();
+        let offsets: Vec<i64> = starts.values().copied().collect();
+        let insert = format!(
+            "insert into {}.progress_partitions
+             select $1, $2, partition, start, start, start, null, 'backlogged'
+             from unnest($3::int[], $4::bigint[]) as t (partition, start)",
+            self.side
+        );
+        let inserted = self.client.execute(&insert, &[&pipeline, &topic, &partitions, &offsets]);
+        self.judged(inserted)?;
+        Ok(Box::new(store))
+    }
+
+    fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError> {
+        let side = self.side.clone();
+        let locked = self.client.transaction().and_then(|mut transaction| {
+            transaction.batch_execute("set local statement_timeout = 0")?;
+            let row = transaction.query_one("select fence, epoch from progress where pipeline = $1 for update", &[&pipeline])?;
+            Ok((transaction, row.get::<_, i64>(0), row.get::<_, i64>(1)))
+        });
+        let (mut transaction, fence, epoch) = locked.map_err(|error| judge(&error, &self.shown))?;
+        refuse_other_fence(pipeline, fence, self.fence)?;
+        let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1);
+        let changes = changes.and_then(|changes| transaction.commit().map(|()| changes));
+        let changes = self.judged(changes)?;
+        self.drop_side_tables()?;
+        // It stays if it is somebody else's, made for this role.
+        let _ = self.client.batch_execute(&format!("drop schema {side}"));
+        Ok(changes)
+    }
+}
+
+fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Before>, Error> {
+    let select = "select epoch, watermark, fingerprint, (select count(*) from stream_metrics_minute),
+        (select count(*) from dead_letters where topic = $2), hash_key from progress where pipeline = $1";
+    let Some(row) = transaction.query_opt(select, &[&pipeline, &topic])? else { return Ok(None) };
+    let select = "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2";
+    let partitions = transaction.query(select, &[&pipeline, &topic])?;
+    let watermark: Option<Timestamp> = row.get(1);
+    Ok(Some(Before {
+        epoch: row.get(0),
+        watermark: watermark.map(|time| time.0),
+        fingerprint: row.get(2),
+        rows: row.get(3),
+        letters: row.get(4),
+        hash_key: row.get::<_, &[u8]>(5).try_into().unwrap_or_default(),
+        partitions: partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
+    }))
+}
+
+/// Under the lock of the progress row.
+fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, Error> {
+    let rows_removed = transaction.execute(
+        &format!(
+            "delete from stream_metrics_minute as old where not exists (
+                 select from {side}.stream_metrics_minute as new
+                 where new.window_start = old.window_start and new.stream_id = old.stream_id)"
+        ),
+        &[],
+    )?;
+    let rows_written = transaction.execute(
+        &format!(
+            "insert into stream_metrics_minute as old
+             select window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, $1
+             from {side}.stream_metrics_minute
+             on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
+                 active_viewers = excluded.active_viewers, chat_messages = excluded.chat_messages,
+                 donations_usd = excluded.donations_usd, epoch = excluded.epoch
+             where (old.window_end, old.active_viewers, old.chat_messages, old.donations_usd)
+                 is distinct from (excluded.window_end, excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)"
+        ),
+        &[&epoch],
+    )?;
+    transaction.batch_execute(&format!(
+        "delete from stream_state as old where not exists (
+             select from {side}.stream_state as new where new.stream_id = old.stream_id)"
+    ))?;
+    transaction.execute(
+        &format!(
+            "insert into stream_state as old
+             select stream_id, active_viewers, window_start, now(), $1 from {side}.stream_state
+             on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+                 window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+             where (old.active_viewers, old.window_start) is distinct from (excluded.active_viewers, excluded.window_start)"
+        ),
+        &[&epoch],
+    )?;
+    let letters_removed = transaction.execute(
+        &format!(
+            "delete from dead_letters as old where old.topic = $1 and not exists (
+                 select from {side}.dead_letters as new
+                 where new.topic = old.topic and new.partition = old.partition and new.\"offset\" = old.\"offset\")"
+        ),
+        &[&topic],
+    )?;
+    // A letter that was replayed stays marked.
+    let letters_written = transaction.execute(
+        &format!(
+            "insert into dead_letters as old
+             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1, null from {side}.dead_letters
+             on conflict (topic, partition, \"offset\") do update set reason = excluded.reason, error = excluded.error,
+                 key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
+             where (old.reason, old.key, old.payload, old.record_time)
+                 is distinct from (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"
+        ),
+        &[&epoch],
+    )?;
+    transaction.execute("delete from progress_partitions where pipeline = $1", &[&pipeline])?;
+    transaction.batch_execute(&format!("insert into progress_partitions select * from {side}.progress_partitions"))?;
+    transaction.execute(
+        &format!(
+            "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,
+                 hash_key = new.hash_key, checkpoints = new.checkpoints, updated_at = now()
+             from {side}.progress as new where old.pipeline = $1 and new.pipeline = $1"
+        ),
+        &[&pipeline, &epoch],
+    )?;
+    Ok(Changes { epoch, rows_written, rows_removed, letters_written, letters_removed })
+}

@@ -1,0 +1,214 @@
+//! A rebuild in SQLite: a second file, and a transaction that brings the first to what it holds.
+
+use super::{Before, Changes, Site, held, refuse_other_fence};
+use crate::sink::sqlite::{RunLock, SqliteStore};
+use crate::sink::{Store, StoreError};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tidemark_model::Micros;
+
+/// How long a lock of another process is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The file, and one beside it.
+pub(super) struct SqliteSite {
+    connection: Connection,
+    path: PathBuf,
+    side: PathBuf,
+    lock: Option<RunLock>,
+    fence: i64,
+}
+
+impl SqliteSite {
+    pub(super) fn open(path: &Path) -> Result<SqliteSite, StoreError> {
+        let place = format!("SQLite {}", path.display());
+        let nothing = || StoreError::Fatal(format!("{place} has no tables of a pipeline: there is nothing to rebuild"));
+        if !path.exists() {
+            return Err(nothing());
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        if !connection.prepare("select 1 from sqlite_schema where name = 'progress'")?.exists([])? {
+            return Err(nothing());
+        }
+        Ok(SqliteSite { connection, path: path.to_owned(), side: path.with_extension("rebuild.db"), lock: None, fence: 0 })
+    }
+
+    fn remove_side(&self) -> Result<(), StoreError> {
+        for suffix in ["", "-wal", "-shm", "-run"] {
+            let mut name = self.side.clone().into_os_string();
+            name.push(suffix);
+            match std::fs::remove_file(&name) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::Fatal(format!("{}: {error}", Path::new(&name).display()))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Site for SqliteSite {
+    fn before(&mut self, pipeline: &str, topic: &str) -> Result<Option<Before>, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let select = "select epoch, watermark, fingerprint, (select count(*) from stream_metrics_minute),
+            (select count(*) from dead_letters where topic = ?2), hash_key from progress where pipeline = ?1";
+        let before = transaction.query_row(select, [pipeline, topic], |row| {
+            let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
+            let (epoch, fingerprint) = (row.get(0)?, row.get(2)?);
+            Ok(Before {
+                epoch,
+                watermark,
+                fingerprint,
+                rows: row.get(3)?,
+                letters: row.get(4)?,
+                hash_key: row.get(5)?,
+                partitions: BTreeMap::new(),
+            })
+        });
+        let Some(mut before) = before.optional()? else { return Ok(None) };
+        let select = "select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2";
+        let mut statement = transaction.prepare(select)?;
+        let partitions = statement.query_map([pipeline, topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+        before.partitions = partitions.collect::<Result<_, _>>()?;
+        Ok(Some(before))
+    }
+
+    fn take_over(&mut self, pipeline: &str) -> Result<(), StoreError> {
+        let alone = RunLock::alone(&self.path)?;
+        self.lock = Some(alone.ok_or_else(|| held(&format!("SQLite {}", self.path.display()), pipeline))?);
+        let fence = "update progress set fence = fence + 1 where pipeline = ?1 returning fence";
+        self.fence = self.connection.query_row(fence, [pipeline], |row| row.get(0))?;
+        Ok(())
+    }
+
+    fn prepare(&mut self, pipeline: &str, topic: &str, starts: &BTreeMap<i32, i64>) -> Result<Box<dyn Store>, StoreError> {
+        self.remove_side()?;
+        let store = SqliteStore::open(&self.side)?;
+        let side = Connection::open(&self.side)?;
+        side.execute_batch(crate::sink::sqlite::TABLES)?;
+        for (partition, start) in starts {
+            let insert = "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged')";
+            side.execute(insert, params![pipeline, topic, partition, start])?;
+        }
+        Ok(Box::new(store))
+    }
+
+    fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError> {
+        let side = self.side.to_str().ok_or_else(|| StoreError::Fatal(format!("{}: not UTF-8", self.side.display())))?;
+        self.connection.execute("attach ?1 as side", [side])?;
+        // Only the old file is written, so the transaction is one of a single file.
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let select = "select fence, epoch from main.progress where pipeline = ?1";
+        let (fence, epoch): (i64, i64) = transaction.query_row(select, [pipeline], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        refuse_other_fence(pipeline, fence, self.fence)?;
+        let changes = write(&transaction, pipeline, topic, epoch + 1)?;
+        transaction.commit()?;
+        self.connection.execute("detach side", [])?;
+        self.remove_side()?;
+        Ok(changes)
+    }
+}
+
+fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, rusqlite::Error> {
+    let rows_removed = transaction.execute(
+        "delete from main.stream_metrics_minute where (window_start, stream_id) not in
+             (select window_start, stream_id from side.stream_metrics_minute)",
+        [],
+    )?;
+    let rows_written = transaction.execute(
+        "insert into main.stream_metrics_minute as old
+         select window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, ?1
+         from side.stream_metrics_minute where true
+         on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
+             active_viewers = excluded.active_viewers, chat_messages = excluded.chat_messages,
+             donations_cents = excluded.donations_cents, epoch = excluded.epoch
+         where (old.window_end, old.active_viewers, old.chat_messages, old.donations_cents)
+             is not (excluded.window_end, excluded.active_viewers, excluded.chat_messages, excluded.donations_cents)",
+        [epoch],
+    )?;
+    transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
+    transaction.execute(
+        "insert into main.stream_state as old
+         select stream_id, active_viewers, window_start, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?1
+         from side.stream_state where true
+         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+         where (old.active_viewers, old.window_start) is not (excluded.active_viewers, excluded.window_start)",
+        [epoch],
+    )?;
+    let letters_removed = transaction.execute(
+        r#"delete from main.dead_letters where topic = ?1 and (partition, "offset") not in
+             (select partition, "offset" from side.dead_letters where topic = ?1)"#,
+        [topic],
+    )?;
+    // A letter that was replayed stays marked.
+    let letters_written = transaction.execute(
+        r#"insert into main.dead_letters as old
+         select topic, partition, "offset", reason, error, key, payload, record_time, ?1, null
+         from side.dead_letters where true
+         on conflict (topic, partition, "offset") do update set reason = excluded.reason, error = excluded.error,
+             key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
+         where (old.reason, old.key, old.payload, old.record_time)
+             is not (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"#,
+        [epoch],
+    )?;
+    transaction.execute("delete from main.progress_partitions where pipeline = ?1", [pipeline])?;
+    transaction.execute("insert into main.progress_partitions select * from side.progress_partitions", [])?;
+    transaction.execute(
+        "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
+             checkpoints = new.checkpoints, updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
+         from side.progress as new where progress.pipeline = ?1 and new.pipeline = ?1",
+        params![pipeline, epoch],
+    )?;
+    let count = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
+    Ok(Changes {
+        epoch,
+        rows_written: count(rows_written),
+        rows_removed: count(rows_removed),
+        letters_written: count(letters_written),
+        letters_removed: count(letters_removed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Begin;
+
+    #[test]
+    fn what_was_made_is_not_swapped_in_if_somebody_took_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidemark.db");
+        let begin = Begin {
+            pipeline: "p".to_owned(),
+            topic: "t".to_owned(),
+            fingerprint: "old".to_owned(),
+            start_offsets: BTreeMap::from([(0, 0)]),
+            new_offsets: BTreeMap::from([(0, 0)]),
+            hash_key: [1; 16],
+        };
+        SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(())).unwrap();
+        let mut site = SqliteSite::open(&path).unwrap();
+        site.take_over("p").unwrap();
+        let mut side = site.prepare("p", "t", &BTreeMap::from([(0, 5)])).unwrap();
+        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &mut |_| Ok(())).unwrap();
+        assert_eq!(stored.partitions, BTreeMap::from([(0, (5, 5))]), "it starts where it was told to");
+        drop(side);
+        let fingerprint = |site: &SqliteSite| -> String {
+            site.connection.query_row("select fingerprint from progress", [], |row| row.get(0)).unwrap()
+        };
+        site.connection.execute("update progress set fence = fence + 1", []).unwrap();
+        assert!(matches!(site.swap("p", "t"), Err(StoreError::Fenced { .. })));
+        assert_eq!(fingerprint(&site), "old");
+        site.connection.execute("detach side", []).unwrap();
+        site.connection.execute("update progress set fence = fence - 1", []).unwrap();
+        assert_eq!(site.swap("p", "t").unwrap().epoch, 1);
+        assert_eq!(fingerprint(&site), "new");
+        assert!(!site.side.exists(), "and nothing is left of the other file");
+    }
+}

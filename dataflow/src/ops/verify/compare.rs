@@ -1,0 +1,206 @@
+//! What is stored against what the log gives, cell by cell. Pure.
+
+use crate::ops::books::{Position, Snapshot, StoredLetter, StoredRow};
+use crate::oracle::{self, LogRecord};
+use std::collections::BTreeSet;
+use std::fmt;
+use tidemark_model::{Micros, Minute};
+
+/// What was compared, and where it differs.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The first differences, as many as were asked for.
+    pub shown: Vec<Difference>,
+    /// All of them.
+    pub total: u64,
+    limit: usize,
+}
+
+/// A cell, or a whole row, that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which row.
+    pub name: Name,
+    /// Its column; `None` if the row is there on one side only.
+    pub column: Option<&'static str>,
+    /// What the store has; `None`: no such row.
+    pub stored: Option<String>,
+    /// What the log gives; `None`: no such row.
+    pub computed: Option<String>,
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Of `stream_metrics_minute`: `window_start` and stream.
+    Minute(Micros, String),
+    /// Of `stream_state`: the stream, and the window of its newest row by the log, or else by the store.
+    State(String, Micros),
+    /// Of `dead_letters`.
+    Letter(Position),
+    /// Of `progress_partitions`.
+    Partition(i32),
+}
+
+impl Name {
+    /// The table.
+    pub fn table(&self) -> &'static str {
+        match self {
+            Name::Minute(..) => "stream_metrics_minute",
+            Name::State(..) => "stream_state",
+            Name::Letter(_) => "dead_letters",
+            Name::Partition(_) => "progress_partitions",
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Minute(start, stream) => write!(f, "{start} {stream}"),
+            Name::State(stream, _) => f.write_str(stream),
+            Name::Letter(at) => write!(f, "partition {} offset {}", at.partition, at.offset),
+            Name::Partition(partition) => write!(f, "partition {partition}"),
+        }
+    }
+}
+
+/// Compares everything; keeps at most `limit` differences.
+pub fn compare(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log, limit: usize) -> Findings {
+    let mut findings = Findings { limit, ..Findings::default() };
+    rows(snapshot, answer, &mut findings);
+    states(snapshot, answer, &mut findings);
+    letters(snapshot, answer, past, &mut findings);
+    for (&partition, progress) in &snapshot.partitions {
+        let computed = answer.watermarks.get(&partition).copied().flatten();
+        let name = || Name::Partition(partition);
+        findings.cell(&name, "watermark", shown_time(progress.watermark), shown_time(computed));
+    }
+    findings
+}
+
+fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
+    let keys = answer.rows.keys().map(|(minute, stream)| (minute.start(), stream.as_str()));
+    let stored_keys = snapshot.rows.keys().map(|(start, stream)| (*start, stream.as_str()));
+    for (start, stream) in keys.chain(stored_keys).collect::<BTreeSet<_>>() {
+        let name = || Name::Minute(start, stream.to_owned());
+        let minute = Minute::first_open(start);
+        let computed = answer.rows.get(&(minute, stream.to_owned())).filter(|_| minute.start() == start);
+        let (stored, computed) = match (snapshot.rows.get(&(start, stream.to_owned())), computed) {
+            (Some(stored), Some(computed)) => (stored, computed),
+            (stored, computed) => {
+                findings.row(&name, stored.map(shown_row), computed.map(shown_answer));
+                continue;
+            }
+        };
+        findings.cell(&name, "window_end", stored.window_end, minute.end());
+        findings.cell(&name, "active_viewers", stored.active_viewers, computed.active_viewers);
+        findings.cell(&name, "chat_messages", stored.chat_messages, computed.chat_messages);
+        findings.cell(&name, "donations_usd", &stored.donations_usd, &computed.donations.to_string());
+        findings.epoch(&name, stored.epoch, snapshot.epoch);
+    }
+}
+
+fn states(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
+    for stream in answer.stream_state.keys().chain(snapshot.states.keys()).collect::<BTreeSet<_>>() {
+        let (stored, computed) = (snapshot.states.get(stream), answer.stream_state.get(stream));
+        let window = computed.map(|(minute, _)| minute.start()).or(stored.map(|stored| stored.window_start));
+        let name = || Name::State(stream.clone(), window.expect("it is on one side at least"));
+        let (Some(stored), Some((minute, viewers))) = (stored, computed) else {
+            let shown = |viewers: i64, start: Micros| format!("active_viewers {viewers}, window_start {start}");
+            let stored = stored.map(|stored| shown(stored.active_viewers, stored.window_start));
+            findings.row(&name, stored, computed.map(|&(minute, viewers)| shown(viewers, minute.start())));
+            continue;
+        };
+        findings.cell(&name, "active_viewers", stored.active_viewers, *viewers);
+        findings.cell(&name, "window_start", stored.window_start, minute.start());
+        findings.epoch(&name, stored.epoch, snapshot.epoch);
+    }
+}
+
+fn letters(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log, findings: &mut Findings) {
+    let computed = answer.dead_letters.keys().map(|&(partition, offset)| Position { partition, offset });
+    for at in computed.chain(snapshot.letters.keys().copied()).collect::<BTreeSet<_>>() {
+        let name = || Name::Letter(at);
+        let reason = answer.dead_letters.get(&(at.partition, at.offset)).map(|reason| reason.as_str());
+        let (Some(stored), Some(reason)) = (snapshot.letters.get(&at), reason) else {
+            findings.row(&name, snapshot.letters.get(&at).map(|letter| letter.reason.clone()), reason.map(str::to_owned));
+            continue;
+        };
+        findings.cell(&name, "reason", stored.reason.as_str(), reason);
+        let record = record(past, at).expect("the oracle's letters are records of the log");
+        findings.bytes(&name, "payload", &stored.payload, &record.payload);
+        findings.bytes(&name, "key", &stored.key, &record.key);
+        let time = record.record_time.map(|millis| Micros(millis.saturating_mul(1_000)));
+        let StoredLetter { record_time, .. } = stored;
+        findings.cell(&name, "record_time", shown_time(*record_time), shown_time(time));
+    }
+}
+
+/// The record at a position of the log.
+pub(super) fn record(past: &oracle::Log, at: Position) -> Option<&LogRecord> {
+    let records = past.get(&at.partition)?;
+    records.binary_search_by_key(&at.offset, |record| record.offset).ok().map(|index| &records[index])
+}
+
+impl Findings {
+    fn add(&mut self, difference: impl FnOnce() -> Difference) {
+        self.total += 1;
+        if self.shown.len() < self.limit {
+            self.shown.push(difference());
+        }
+    }
+
+    fn cell<T: PartialEq + fmt::Display>(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: T, computed: T) {
+        if stored != computed {
+            let (stored, computed) = (Some(stored.to_string()), Some(computed.to_string()));
+            self.add(|| Difference { name: name(), column: Some(column), stored, computed });
+        }
+    }
+
+    fn bytes(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: &Option<Vec<u8>>, computed: &Option<Vec<u8>>) {
+        if stored != computed {
+            let (stored, computed) = (Some(shown_bytes(stored.as_deref())), Some(shown_bytes(computed.as_deref())));
+            self.add(|| Difference { name: name(), column: Some(column), stored, computed });
+        }
+    }
+
+    fn row(&mut self, name: &dyn Fn() -> Name, stored: Option<String>, computed: Option<String>) {
+        self.add(|| Difference { name: name(), column: None, stored, computed });
+    }
+
+    /// The log knows nothing of commits; but none can be before the first or after the last.
+    fn epoch(&mut self, name: &dyn Fn() -> Name, stored: i64, last: i64) {
+        if !(1..=last).contains(&stored) {
+            let computed = Some(format!("1 to {last}"));
+            self.add(|| Difference { name: name(), column: Some("epoch"), stored: Some(stored.to_string()), computed });
+        }
+    }
+}
+
+fn shown_row(row: &StoredRow) -> String {
+    let StoredRow { active_viewers, chat_messages, donations_usd, .. } = row;
+    format!("active_viewers {active_viewers}, chat_messages {chat_messages}, donations_usd {donations_usd}")
+}
+
+fn shown_answer(row: &oracle::Row) -> String {
+    let oracle::Row { active_viewers, chat_messages, donations } = row;
+    format!("active_viewers {active_viewers}, chat_messages {chat_messages}, donations_usd {donations}")
+}
+
+fn shown_time(time: Option<Micros>) -> String {
+    time.map_or_else(|| "null".to_owned(), |time| time.to_string())
+}
+
+/// The beginning of a value, with what is not text escaped.
+pub(super) fn shown_bytes(bytes: Option<&[u8]>) -> String {
+    const MOST: usize = 200;
+    let Some(bytes) = bytes else { return "null".to_owned() };
+    let more = if bytes.len() > MOST { format!("… ({} bytes)", bytes.len()) } else { String::new() };
+    let shown: String = bytes[..bytes.len().min(MOST)].utf8_chunks().fold(String::new(), |mut text, chunk| {
+        text.extend(chunk.valid().chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        text
+    });
+    shown + &more
+}

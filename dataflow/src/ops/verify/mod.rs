@@ -1,0 +1,68 @@
+//! Is every row what the log says? One consistent state of the store against the oracle's recomputation.
+
+mod compare;
+mod print;
+
+pub use compare::{Difference, Findings, Name, compare};
+
+use super::args::VerifyArgs;
+use super::books::{self, Snapshot};
+use super::{OpsError, Outcome, past};
+use crate::oracle::{self, Clock, Verdicts, Witness};
+use crate::rules::Rules;
+use crate::source::Log;
+use std::io::Write;
+use std::time::Instant;
+use tidemark_model::Reason;
+use tidemark_settings::SettingsError;
+
+/// Runs the command.
+pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    let refused = |error: SettingsError| OpsError::Refused(error.to_string());
+    let log = crate::source::open(args.place.log.resolve(&None).map_err(refused)?);
+    let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
+    let started = Instant::now();
+    let snapshot = books::open(&store)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
+        let pipeline = &args.place.pipeline;
+        OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
+    })?;
+    let rules = rules_of(&snapshot, log.as_ref())?;
+    let ranges =
+        snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset..progress.next_offset));
+    let past = past::read(log.as_ref(), &ranges.collect())?;
+    let verdicts = verdicts(&snapshot);
+    let answer = oracle::answer(&past, &rules, Clock::Stored, &verdicts);
+    let findings = compare(&snapshot, &answer, &past, args.limit);
+    let records = past.values().map(Vec::len).sum();
+    let report = print::Report { snapshot: &snapshot, findings: &findings, past: &past, records, took: started.elapsed() };
+    // Judging the log again is worth it only if there is something to explain.
+    let witness = || Witness::new(&past, &rules, Clock::Stored, &verdicts);
+    let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
+    out.write_all(text.as_bytes()).map_err(super::output_failed)?;
+    Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
+}
+
+/// The rules that the stored rows were made with, if they were made from this log.
+fn rules_of(snapshot: &Snapshot, log: &dyn Log) -> Result<oracle::Rules, OpsError> {
+    let fingerprint = &snapshot.fingerprint;
+    let rules = Rules::of_fingerprint(fingerprint).ok_or_else(|| {
+        OpsError::Refused(format!("the rows were made by another version ({fingerprint}): verify with that one, or rebuild"))
+    })?;
+    let of_this_log = crate::plan::fingerprint(&log.describe()?, &rules);
+    if of_this_log != *fingerprint {
+        return Err(OpsError::Refused(format!(
+            "the rows were made from another log ({fingerprint}) than this one ({of_this_log}): check KAFKA_BOOTSTRAP, KAFKA_TOPIC \
+             and DATA_DIR"
+        )));
+    }
+    Ok(rules.for_oracle())
+}
+
+/// What was decided once, with a clock.
+fn verdicts(snapshot: &Snapshot) -> Verdicts {
+    let verdict = |(at, letter): (&books::Position, &books::StoredLetter)| {
+        let reason = Reason::parse(&letter.reason).filter(|reason| matches!(reason, Reason::Future | Reason::Closed))?;
+        Some(((at.partition, at.offset), reason))
+    };
+    snapshot.letters.iter().filter_map(verdict).collect()
+}

@@ -1,0 +1,195 @@
+//! What `verify` says, as text or as one JSON object.
+
+use super::compare::{Difference, Findings, Name, record, shown_bytes};
+use crate::ops::books::{Position, Snapshot};
+use crate::oracle::{self, Evidence, Fate, Presence, Witness};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::time::Duration;
+use tidemark_model::{Kind, Minute};
+
+/// All that there is to tell.
+pub(super) struct Report<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) findings: &'a Findings,
+    pub(super) past: &'a oracle::Log,
+    /// Records of the log that were read.
+    pub(super) records: usize,
+    pub(super) took: Duration,
+}
+
+const INFALLIBLE: &str = "a string takes all text";
+
+impl Report<'_> {
+    /// One line if nothing differs.
+    pub(super) fn text(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
+        let Report { snapshot, findings, records, took, .. } = self;
+        let compared = format!(
+            "{} minute rows, {} stream states, {} dead letters and {} partition watermarks as of epoch {}",
+            snapshot.rows.len(),
+            snapshot.states.len(),
+            snapshot.letters.len(),
+            snapshot.partitions.len(),
+            snapshot.epoch
+        );
+        let log = format!("{records} records of the log ({:.1} s)", took.as_secs_f64());
+        if findings.total == 0 {
+            return format!("ok: {compared} are what {log} give\n");
+        }
+        let witness = witness();
+        let mut text = String::new();
+        for difference in &findings.shown {
+            self.difference(difference, &witness, most_records, &mut text);
+        }
+        let shown = findings.shown.len();
+        let of = if shown as u64 == findings.total { String::new() } else { format!(", of which {shown} are shown") };
+        writeln!(text, "DIFFERENT: {} differences{of}, between {compared} and {log}", findings.total).expect(INFALLIBLE);
+        text
+    }
+
+    fn difference(&self, difference: &Difference, witness: &Witness, most_records: usize, text: &mut String) {
+        let Difference { name, column, stored, computed } = difference;
+        let none = || "no such row".to_owned();
+        let column = column.map(|column| format!(" {column}")).unwrap_or_default();
+        let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
+        writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
+        let evidence = evidence(difference, witness);
+        for record in evidence.iter().take(most_records) {
+            writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
+        }
+        if evidence.len() > most_records {
+            writeln!(text, "    and {} more records", evidence.len() - most_records).expect(INFALLIBLE);
+        }
+        if let Name::Letter(at) = name {
+            let payload = record(self.past, *at).map(|record| shown_bytes(record.payload.as_deref()));
+            writeln!(text, "    the log has there: {}", payload.unwrap_or_else(|| "no record".to_owned())).expect(INFALLIBLE);
+        } else if evidence.is_empty() {
+            writeln!(text, "    no record of the log has to do with it").expect(INFALLIBLE);
+        }
+    }
+
+    /// The same as one object.
+    pub(super) fn json(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
+        let Report { snapshot, findings, past, records, took } = self;
+        let witness = (findings.total > 0).then(witness);
+        let shown = |difference: &Difference| {
+            let Difference { name, column, stored, computed } = difference;
+            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| evidence(difference, witness));
+            let mut object = json!({
+                "table": name.table(),
+                "column": column,
+                "stored": stored,
+                "computed": computed,
+                "records": evidence.iter().take(most_records).map(object).collect::<Vec<_>>(),
+                "records_in_all": evidence.len(),
+            });
+            let fields = object.as_object_mut().expect("it was just made as one");
+            fields.extend(key(name).into_iter().map(|(name, value)| (name.to_owned(), value)));
+            if let Name::Letter(at) = name {
+                let payload = record(past, *at).map(|record| shown_bytes(record.payload.as_deref()));
+                fields.insert("payload_in_log".to_owned(), json!(payload));
+            }
+            object
+        };
+        let object = json!({
+            "ok": findings.total == 0,
+            "epoch": snapshot.epoch,
+            "watermark": snapshot.watermark.map(|watermark| watermark.to_string()),
+            "rows": snapshot.rows.len(),
+            "stream_states": snapshot.states.len(),
+            "dead_letters": snapshot.letters.len(),
+            "partitions": snapshot.partitions.len(),
+            "records": records,
+            "seconds": took.as_secs_f64(),
+            "differences": findings.total,
+            "shown": findings.shown.iter().map(shown).collect::<Vec<_>>(),
+        });
+        format!("{object}\n")
+    }
+}
+
+/// The records that are responsible for what differs.
+fn evidence(Difference { name, column, .. }: &Difference, witness: &Witness) -> Vec<Evidence> {
+    match name {
+        Name::Minute(start, stream) | Name::State(stream, start) => {
+            let minute = Minute::first_open(*start);
+            let mut evidence = witness.of_row(minute, stream);
+            evidence.retain(|record| has_to_do_with(record, *column, minute));
+            evidence
+        }
+        Name::Letter(Position { partition, offset }) => witness.at((*partition, *offset)).into_iter().collect(),
+        Name::Partition(partition) => witness.of_watermark(*partition).into_iter().collect(),
+    }
+}
+
+/// Whether a record of a row has to do with one of its columns.
+fn has_to_do_with(record: &Evidence, column: Option<&str>, minute: Minute) -> bool {
+    let moves = matches!(record.kind, Kind::ViewerJoin | Kind::ViewerLeave);
+    match column {
+        Some("active_viewers") => moves,
+        Some("chat_messages") => record.kind == Kind::ChatMessage,
+        Some("donations_usd") => record.kind == Kind::Donation,
+        // That there is a row at all, and its times, is a matter of the minute's own events.
+        _ => record.minute == minute,
+    }
+}
+
+fn key(name: &Name) -> Vec<(&'static str, Value)> {
+    match name {
+        Name::Minute(start, stream) => vec![("window_start", json!(start.to_string())), ("stream_id", json!(stream))],
+        Name::State(stream, _) => vec![("stream_id", json!(stream))],
+        Name::Letter(at) => vec![("partition", json!(at.partition)), ("offset", json!(at.offset))],
+        Name::Partition(partition) => vec![("partition", json!(partition))],
+    }
+}
+
+/// `partition 0 offset 12: donation of 4.99 at 2026-01-01T12:00:00Z by u1, id e1: counts`
+fn sentence(record: &Evidence) -> String {
+    let Evidence { partition, offset, kind, ts, user, event_id, amount, .. } = record;
+    let mut text = format!("partition {partition} offset {offset}: {}", kind.as_str());
+    if amount.0 != 0 {
+        text += &format!(" of {amount}");
+    }
+    text += &format!(" at {}", ts.to_micros());
+    if let Some(user) = user {
+        text += &format!(" by {user}");
+    }
+    if let Some(id) = event_id {
+        text += &format!(", id {id}");
+    }
+    text += &match record.fate {
+        Fate::Counted => ": counts".to_owned(),
+        Fate::Duplicate { first: (partition, offset) } => format!(": a copy of partition {partition} offset {offset}"),
+        Fate::Rejected(reason) => format!(": rejected as {reason}"),
+    };
+    text + match record.presence {
+        Some(Presence::Present) => ", so the viewer is present",
+        Some(Presence::Left) => ", so the viewer is gone",
+        Some(Presence::TimedOut) => ", so long ago that the viewer timed out",
+        None => "",
+    }
+}
+
+fn object(record: &Evidence) -> Value {
+    let (fate, first) = match record.fate {
+        Fate::Counted => ("counted".to_owned(), None),
+        Fate::Duplicate { first } => ("duplicate".to_owned(), Some(first)),
+        Fate::Rejected(reason) => (reason.to_string(), None),
+    };
+    json!({
+        "partition": record.partition,
+        "offset": record.offset,
+        "event_type": record.kind.as_str(),
+        "ts": record.ts.to_micros().to_string(),
+        "user_id": record.user,
+        "event_id": record.event_id,
+        "amount_usd": record.amount.to_string(),
+        "fate": fate,
+        "copy_of": first.map(|(partition, offset)| json!({ "partition": partition, "offset": offset })),
+        "presence": record.presence.map(|presence| match presence {
+            Presence::Present => "present",
+            Presence::Left => "left",
+            Presence::TimedOut => "timed_out",
+        }),
+    })
+}

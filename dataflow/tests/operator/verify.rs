@@ -1,0 +1,144 @@
+//! `verify`: one line if all is well, and otherwise what differs, with both values and the records.
+
+use super::stack::{START, Stack};
+use std::time::{Duration, Instant};
+use tidemark_model::Micros;
+
+#[test]
+fn a_healthy_store_is_one_line_and_a_changed_cell_is_named_with_its_records() {
+    for stack in Stack::all("verify") {
+        stack.publish_hostile_hour(4_000);
+        stack.catch_up(&["--workers", "2"]);
+        let said = stack.run(&["verify"]).expect(0);
+        assert_eq!(said.out.lines().count(), 1, "{said:#?}");
+        assert!(said.out.starts_with("ok: ") && said.out.contains("4000 records"), "{said:#?}");
+
+        // A donation of the log, and the row that it is in.
+        stack.publish([donation("7.25", "2026-01-01T00:58:30Z")]);
+        stack.catch_up(&[]);
+        stack.run(&["verify"]).expect(0);
+        let minute = START.0 + 58 * 60_000_000;
+        let changed = stack.sql(
+            "update stream_metrics_minute set donations_usd = donations_usd + 0.01
+             where stream_id = 'by hand' and window_start = '2026-01-01T00:58:00Z'",
+            &format!(
+                "update stream_metrics_minute set donations_cents = donations_cents + 1
+                 where stream_id = 'by hand' and window_start = {minute}"
+            ),
+        );
+        assert_eq!(changed, 1);
+        let said = stack.run(&["verify"]).expect(1);
+        let row = "stream_metrics_minute 2026-01-01T00:58:00Z by hand donations_usd: the store has 7.26, the log gives 7.25";
+        assert!(said.out.contains(row), "{said:#?}");
+        assert!(said.out.contains(": donation of 7.25 at 2026-01-01T00:58:30Z by ann, id d1: counts"), "{said:#?}");
+        assert!(said.out.contains("DIFFERENT: 1 differences"), "{said:#?}");
+        let json = stack.run(&["verify", "--json"]).expect(1).json().remove(0);
+        let shown = &json["shown"][0];
+        assert_eq!((json["ok"].as_bool(), json["differences"].as_i64()), (Some(false), Some(1)));
+        assert_eq!((shown["stored"].as_str(), shown["computed"].as_str()), (Some("7.26"), Some("7.25")));
+        assert_eq!(shown["records"][0]["event_id"], "d1");
+    }
+}
+
+#[test]
+fn every_table_is_compared() {
+    for stack in Stack::all("tables") {
+        stack.publish_hostile_hour(2_000);
+        stack.catch_up(&[]);
+        let both = |sql: &str| assert_eq!(stack.sql(sql, sql), 1, "{sql}");
+        both("update stream_state set active_viewers = active_viewers + 1 where stream_id = 'stream_0001'");
+        both("delete from stream_state where stream_id = 'stream_0002'");
+        let first = r#"(partition, "offset") = (select partition, "offset" from dead_letters where reason = 'late' limit 1)"#;
+        both(&format!("update dead_letters set reason = 'bad_ts' where {first}"));
+        let broken =
+            r#"(partition, "offset") = (select partition, "offset" from dead_letters where reason = 'invalid_json' limit 1)"#;
+        assert_eq!(
+            stack.sql(
+                &format!("update dead_letters set payload = 'x' where {broken}"),
+                &format!("update dead_letters set payload = x'78' where {broken}")
+            ),
+            1
+        );
+        assert_eq!(
+            stack.sql(
+                "update progress_partitions set watermark = watermark + interval '1 second' where partition = 0",
+                "update progress_partitions set watermark = watermark + 1000000 where partition = 0"
+            ),
+            1
+        );
+        let said = stack.run(&["verify"]).expect(1);
+        for part in [
+            "stream_state stream_0001 active_viewers: the store has ",
+            "stream_state stream_0002: the store has no such row, the log gives active_viewers ",
+            " reason: the store has bad_ts, the log gives late",
+            " payload: the store has x, the log gives ",
+            "progress_partitions partition 0 watermark: the store has ",
+            "DIFFERENT: 5 differences",
+        ] {
+            assert!(said.out.contains(part), "{part} is not in {said:#?}");
+        }
+        let bounded = stack.run(&["verify", "--limit", "1", "--records", "0"]).expect(1);
+        assert!(bounded.out.contains("DIFFERENT: 5 differences, of which 1 are shown"), "{bounded:#?}");
+    }
+}
+
+#[test]
+fn the_pipeline_may_run_meanwhile() {
+    for stack in Stack::all("meanwhile") {
+        let mut publisher = stack.publisher();
+        let running = stack.start();
+        let mut verified = 0;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut event = 0_i64;
+        while verified < 3 {
+            assert!(Instant::now() < deadline, "there is never a commit to verify");
+            for _ in 0..200 {
+                let payload = format!(
+                    r#"{{"event_type":"chat_message","stream_id":"s{}","ts":"{}"}}"#,
+                    event % 7,
+                    Micros(START.0 + event * 100_000)
+                );
+                let record = tidemark_generator::publish::Record { payload: payload.as_bytes(), ..Default::default() };
+                publisher.publish(record).unwrap();
+                event += 1;
+            }
+            publisher.serve(Duration::from_millis(60)).unwrap();
+            let said = stack.run(&["verify", "--json"]);
+            match said.code {
+                // The tables may not be there yet.
+                2 => std::thread::sleep(Duration::from_millis(50)),
+                _ => verified += i32::from(said.expect(0).json()[0]["records"].as_i64().unwrap() > 0),
+            }
+        }
+        running.stop().expect(0);
+    }
+}
+
+#[test]
+fn what_cannot_be_verified_is_one_clear_line_and_status_2() {
+    let stack = Stack::all("refusals").remove(0);
+    let line = |said: super::stack::Said, part: &str| {
+        let last = said.err.lines().last().unwrap_or_default();
+        assert!(said.code == 2 && last.contains("ERROR") && last.contains(part) && said.out.is_empty(), "{part}: {said:#?}");
+    };
+    line(stack.run(&["verify"]), "has no tables of a pipeline");
+    stack.publish([donation("1", "2026-01-01T00:00:00Z")]);
+    stack.catch_up(&[]);
+    line(stack.run(&["verify", "--pipeline", "other"]), "holds no pipeline other");
+    line(stack.run(&["verify", "--database-url", "postgres://127.0.0.1:1/x"]), "Connection refused");
+    line(stack.run(&["verify", "--topic", "other"]), "no such topic");
+    line(stack.run(&["verify", "--kafka-bootstrap", "127.0.0.1:1"]), "does not answer");
+    stack.file("log/t/0.log", b"");
+    line(stack.run(&["verify"]), "was cut or made anew");
+    stack.sql("", "update progress set fingerprint = replace(fingerprint, 'rules=', 'rules=9')");
+    line(stack.run(&["verify"]), "by another version");
+    let usage = stack.run(&["verify", "--limit", "many"]);
+    assert!(usage.code == 2 && usage.err.contains("--limit"), "{usage:#?}");
+}
+
+fn donation(amount: &str, ts: &str) -> (String, Vec<u8>, Micros) {
+    let payload = format!(
+        r#"{{"event_type":"donation","stream_id":"by hand","user_id":"ann","event_id":"d1","ts":"{ts}","amount_usd":{amount}}}"#
+    );
+    ("by hand".to_owned(), payload.into_bytes(), Micros(START.0 + 3_600_000_000))
+}
