@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: &str = "60s";
 /// How long the server lets a transaction of ours stand idle. A process that was paused, or whose network is gone, in the midst of a
 /// commit holds the lock of the progress row: without this its successor could not take over before the process comes back.
-const IDLE_IN_TRANSACTION: &str = "10s";
+const IDLE_IN_TRANSACTION: &str = "5s";
 /// A peer that acknowledges nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(15);
 /// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The

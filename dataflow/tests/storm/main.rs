@@ -5,7 +5,6 @@
 //!
 //! `scripts/storm.sh` runs it for a given number of kills. The seed decides the traffic and the kind, the order and the instants of
 //! the kills; what they hit, nobody decides.
-#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -66,6 +65,7 @@ fn nothing_that_dies_changes_a_number() {
     let found = Found::in_postgres(&mut client);
     let rules = Rules::new(minutes(2), minutes(5), minutes(20)).expect("small");
     let differences = found.differences(&log, &ends, &rules);
+    let differences = [differences, verify(&ground)].concat();
     let kept = cluster::checkpoints(&ground.dir.join("checkpoints"));
     let (mut report, wrong) = director.report();
     let (seen, looks) = watcher.stop();
@@ -86,6 +86,18 @@ fn nothing_that_dies_changes_a_number() {
     );
     assert!(kept <= 2, "{kept} checkpoints are left, not two");
 }
+
+/// What the program's own judge says, if it is anything but praise.
+fn verify(ground: &Ground) -> Vec<String> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark-dataflow"));
+    let settings = ground.settings.iter().filter(|(name, _)| VERIFY_NEEDS.contains(name));
+    command.arg("verify").env_clear().envs(settings.map(|(name, value)| (name, value)));
+    let output = command.output().expect("the program starts");
+    let said = [output.stdout, output.stderr].concat();
+    if output.status.success() { Vec::new() } else { vec![format!("verify: {}", String::from_utf8_lossy(&said))] }
+}
+
+const VERIFY_NEEDS: [&str; 4] = ["KAFKA_BOOTSTRAP", "KAFKA_TOPIC", "DATABASE_URL", "DATA_DIR"];
 
 fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
