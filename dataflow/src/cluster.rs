@@ -380,6 +380,7 @@ fn work(
             return drop_dataflows(worker);
         }
     };
+    tracing::info!(worker = worker.index(), partitions = start.len(), took = ?started.elapsed(), "reading");
     let now = options.clock.now();
     let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
     let desk = Desk {

@@ -51,6 +51,11 @@ impl Cluster {
         self.processes[0].said().contains(TOOK_OVER)
     }
 
+    /// Whether it has replayed what the store holds, and goes on from there.
+    pub fn live(&self) -> bool {
+        self.processes[0].said().contains(LIVE)
+    }
+
     /// Offsets that it replayed at its start.
     pub fn replayed(&self) -> u64 {
         let said = self.processes[0].said();
@@ -95,6 +100,7 @@ impl Cluster {
     }
 }
 
+const LIVE: &str = "everything that the store holds is replayed";
 const TOOK_OVER: &str = "took over the pipeline";
 
 /// Below the ports that the system gives to outgoing connections, which would take one at any moment.

@@ -12,6 +12,7 @@ mod support;
 mod cluster;
 mod director;
 mod producer;
+mod recovery;
 mod report;
 mod watcher;
 

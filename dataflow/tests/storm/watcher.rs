@@ -33,6 +33,15 @@ pub struct Watcher {
 
 impl Watcher {
     pub fn start(url: &str) -> Watcher {
+        Watcher::looking(url, LOOK)
+    }
+
+    /// Only for new commits.
+    pub fn glancing(url: &str) -> Watcher {
+        Watcher::looking(url, Duration::MAX)
+    }
+
+    fn looking(url: &str, every: Duration) -> Watcher {
         let shared = Arc::new(Shared::default());
         let (of_thread, url) = (Arc::clone(&shared), url.to_owned());
         let thread = std::thread::spawn(move || {
@@ -40,7 +49,7 @@ impl Watcher {
             while !of_thread.stop.load(Ordering::Acquire) {
                 // The server is crashed now and then.
                 if let Ok(mut client) = Client::connect(&url, NoTls) {
-                    let _ = of_thread.watch(&mut client, &mut memory);
+                    let _ = of_thread.watch(&mut client, &mut memory, every);
                 }
                 std::thread::sleep(GLANCE);
             }
@@ -76,13 +85,13 @@ struct Memory {
 }
 
 impl Shared {
-    fn watch(&self, client: &mut Client, memory: &mut Memory) -> Result<(), postgres::Error> {
+    fn watch(&self, client: &mut Client, memory: &mut Memory, every: Duration) -> Result<(), postgres::Error> {
         let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
             if let Some(row) = client.query_opt("select epoch, fence from progress", &[])? {
                 *lock(&self.seen) = Seen { epoch: row.get(0), fence: row.get(1) };
             }
-            if looked.elapsed() >= LOOK {
+            if looked.elapsed() >= every {
                 let wrong = look(client, memory)?;
                 lock(&self.wrong).extend(wrong);
                 *lock(&self.looks) += 1;
