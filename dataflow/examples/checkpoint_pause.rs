@@ -7,8 +7,8 @@
 //!
 //! The production loop with a log whose events are made while they are read: first everybody joins, then traffic goes on at a
 //! steady rate by the clock. The same is done without checkpoints and with one every few seconds, and of both are printed: how long
-//! the worker's turns take (from one look at its source to the next, the nap of an idle turn included), and the activations of the
-//! operator `Fold`. At last the state is taken up again from the last checkpoint, as a restart does.
+//! the worker's turns take (from one look at its source to the next, the nap of an idle turn included), the longest by the worker's own
+//! CPU time (on a machine that others use too, the rest is waiting for a core), and the activations of the operator `Fold`. At last the state is taken up again from the last checkpoint, as a restart does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -113,6 +113,12 @@ fn now() -> i64 {
     i64::try_from(since.as_micros()).expect("before 2262")
 }
 
+/// CPU time that the calling thread has taken.
+fn own_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 fn say(line: &str) {
     // Whoever closed the pipe does not want it.
     let _ = writeln!(io::stdout(), "{line}");
@@ -126,8 +132,8 @@ struct Watch {
     saving: AtomicUsize,
     /// Parts that were begun.
     begun: AtomicUsize,
-    /// Turns during which a part was being saved, and others.
-    turns: Mutex<[Vec<Duration>; 2]>,
+    /// Turns during which a part was being saved, and others: by the clock, and by the worker's own CPU time.
+    turns: Mutex<[Vec<(Duration, Duration)>; 2]>,
     /// How long parts took from their beginning until they were on the disk, and their bytes.
     parts: Mutex<Vec<(Duration, u64)>>,
 }
@@ -148,12 +154,14 @@ fn print(watch: &Watch, every: Duration, before: &[(String, u64)], after: &[(Str
         let mut line = format!("  {of:<14}");
         let mut below = 0;
         for bound in BOUNDS {
-            let up_to = turns.partition_point(|turn| *turn < Duration::from_millis(bound.into()));
+            let up_to = turns.partition_point(|(turn, _)| *turn < Duration::from_millis(bound.into()));
             write!(line, " <{bound} ms: {}", up_to - below).expect("a string takes all text");
             below = up_to;
         }
-        let at = |share: f64| turns[((turns.len() - 1) as f64 * share) as usize];
-        say(&format!("{line} more: {}; p50 {:.1?} p99.9 {:.1?} max {:.1?}", turns.len() - below, at(0.5), at(0.999), at(1.0)));
+        let at = |share: f64| turns[((turns.len() - 1) as f64 * share) as usize].0;
+        let cpu = turns.iter().map(|(_, cpu)| *cpu).max().unwrap_or_default();
+        let (p50, high, max) = (at(0.5), at(0.999), at(1.0));
+        say(&format!("{line} more: {}; p50 {p50:.1?} p99.9 {high:.1?} max {max:.1?}, max of CPU {cpu:.1?}", turns.len() - below));
     }
     let mut line = "  activations of Fold:".to_owned();
     let mut below = 0;
@@ -231,7 +239,7 @@ impl Log for MadeUpLog {
             log,
             next: start.clone(),
             text: String::new(),
-            last_turn: Instant::now(),
+            last_turn: (Instant::now(), own_cpu_time()),
             begun: 0,
             saving: false,
         }))
@@ -248,7 +256,7 @@ struct MadeUpSource {
     log: MadeUpLog,
     next: BTreeMap<i32, i64>,
     text: String,
-    last_turn: Instant,
+    last_turn: (Instant, Duration),
     /// What it saw of the checkpoints in the last turn.
     begun: usize,
     saving: bool,
@@ -281,8 +289,8 @@ impl Source for MadeUpSource {
     fn serve(&mut self) -> Result<(), SourceError> {
         let watch = &self.log.watch;
         let (begun, saving) = (watch.begun.load(Ordering::Acquire), watch.saving.load(Ordering::Acquire) > 0);
-        let now = Instant::now();
-        let turn = now - self.last_turn;
+        let now = (Instant::now(), own_cpu_time());
+        let turn = (now.0 - self.last_turn.0, now.1.saturating_sub(self.last_turn.1));
         let during_a_checkpoint = saving || self.saving || begun != self.begun;
         (self.last_turn, self.begun, self.saving) = (now, begun, saving);
         if watch.measuring.load(Ordering::Acquire) {
