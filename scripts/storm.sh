@@ -29,7 +29,7 @@ case ${1:-} in
     ;;
   --recovery)
     shift
-    test=fresh_rows_after_a_kill
+    test=recovery::fresh_rows_after_a_kill
     flags+=(--ignored)
     profile=(--release)
     ;;

@@ -401,7 +401,9 @@ fn work(
         until_end: options.wish.until_end,
     };
     let every = i64::try_from(options.checkpoint_every.as_micros()).unwrap_or(i64::MAX);
-    let schedule = (worker.index() == 0).then(|| (Schedule::new(every, now), Arc::clone(settled)));
+    let schedule = (worker.index() == 0).then(|| {
+        (Schedule::new(every, now, plan.checkpoint.as_ref().map(|checkpoint| checkpoint.taken_at)), Arc::clone(settled))
+    });
     let in_flight = InFlight::default();
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
