@@ -158,9 +158,9 @@ fn print(watch: &Watch, every: Duration, before: &[(String, u64)], after: &[(Str
             write!(line, " <{bound} ms: {}", up_to - below).expect("a string takes all text");
             below = up_to;
         }
-        let at = |share: f64| turns[((turns.len() - 1) as f64 * share) as usize].0;
+        let at = |per_mille: usize| turns[(turns.len() - 1) * per_mille / 1_000].0;
         let cpu = turns.iter().map(|(_, cpu)| *cpu).max().unwrap_or_default();
-        let (p50, high, max) = (at(0.5), at(0.999), at(1.0));
+        let (p50, high, max) = (at(500), at(999), at(1_000));
         say(&format!("{line} more: {}; p50 {p50:.1?} p99.9 {high:.1?} max {max:.1?}, max of CPU {cpu:.1?}", turns.len() - below));
     }
     let mut line = "  activations of Fold:".to_owned();

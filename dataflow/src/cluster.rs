@@ -117,10 +117,13 @@ pub fn run_with_others(
     result
 }
 
+/// Log, store and checkpoints. Only process 0 has the store.
+type Outside = (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>);
+
 fn run_in_team(
     options: &Options,
     place: &Place,
-    (log, mut store, parts): (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>),
+    (log, mut store, parts): Outside,
     (peers, rows): (&Peers, Vec<Option<TcpStream>>),
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,

@@ -20,7 +20,8 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// What a run may end with.
 const FENCED: &str = "another run of pipeline";
-const EXPECTED_ENDS: [&str; 3] = [FENCED, "is gone;", "the plan could not be sent"];
+const GONE: &str = "is gone;";
+const EXPECTED_ENDS: [&str; 3] = [FENCED, GONE, "the plan could not be sent"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
@@ -214,7 +215,7 @@ impl<'a> Director<'a> {
                 let old = std::mem::replace(&mut self.cluster, successor);
                 self.hurt(blow, true);
                 self.mend(|director| director.hurt.is_none());
-                self.must_be_fenced(old, "a run whose pipeline a second one took");
+                self.must_be_fenced(old, "a run whose pipeline a second one took", &[FENCED]);
             }
             Blow::Stop => {
                 self.stop();
@@ -226,7 +227,10 @@ impl<'a> Director<'a> {
 
     /// The whole run sleeps, or its first process does while the others are killed; another takes over; it wakes.
     fn zombie(&mut self, blow: Blow) {
-        if self.one_in(2) {
+        // What is left of a run may hear first that the others are gone.
+        let alone = self.one_in(2);
+        let says = if alone { &[FENCED, GONE][..] } else { &[FENCED] };
+        if !alone {
             self.cluster.signal(Signal::STOP);
         } else {
             let (first, others) = self.cluster.processes.split_first_mut().expect("at least one process");
@@ -240,15 +244,15 @@ impl<'a> Director<'a> {
         let pause = self.up_to(1_000);
         self.go_on_for(pause);
         old.signal(Signal::CONT);
-        self.must_be_fenced(old, "a zombie");
+        self.must_be_fenced(old, "a zombie", says);
     }
 
     /// A run that was replaced ends by itself, soon, and says why.
-    fn must_be_fenced(&mut self, mut old: Cluster, who: &str) {
+    fn must_be_fenced(&mut self, mut old: Cluster, who: &str, says: &[&str]) {
         let running = old.ends_within(ENDS_WITHIN);
         if !running.is_empty() {
             self.wrong.push(format!("{who} goes on for {ENDS_WITHIN:?}: its processes {running:?}"));
-        } else if !old.complains(FENCED) && !old.complains("is gone;") {
+        } else if !says.iter().any(|what| old.complains(what)) {
             let said: Vec<String> = old.processes.iter().map(|process| process.said()).collect();
             self.wrong.push(format!("{who} does not say that another took over:\n{}", said.join("\n--\n")));
         }
