@@ -7,6 +7,7 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 usage: services.sh start [DIR [kafka] [postgres]]   start them (both by default) and print what to export
+       services.sh crash [DIR [kafka] [postgres]]   end them as a crash would; start brings them back, data and ports as before
        services.sh stop [DIR]                       stop them and delete DIR
 
     eval "$(scripts/services.sh start)" && make test && scripts/services.sh stop
@@ -83,12 +84,14 @@ start_postgres() {
       }
     fi
     for ((tries = 1; ; tries++)); do
-      port=$(free_port)
+      # Where it was before a crash: clients look for it there.
+      if [[ ! -s $dir/postgres.port ]]; then free_port >"$dir/postgres.port"; fi
+      port=$(<"$dir/postgres.port")
       if as_postgres timeout $((start_s + 10)) "$pg/pg_ctl" -D "$cluster/data" -l "$cluster/log" -w -t "$start_s" -o "-c listen_addresses=127.0.0.1 \
           -c port=$port -c unix_socket_directories= -c max_connections=200" start >"$dir/pg_ctl.log" 2>&1 </dev/null; then
-        printf '%s\n' "$port" >"$dir/postgres.port"
         break
       fi
+      rm -f "$dir/postgres.port"
       if ((tries == 3)); then
         tail -n 20 "$dir/pg_ctl.log" "$cluster/log" >&2 || true
         die "Postgres did not start (above)"
@@ -96,6 +99,13 @@ start_postgres() {
     done
   fi
   exports+=("TIDEMARK_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$dir/postgres.port")/postgres")
+}
+
+crash_postgres() {
+  local pg cluster
+  pg=$(postgres_bin)
+  find_cluster
+  as_postgres "$pg/pg_ctl" -D "$cluster/data" -m immediate -w -t 30 stop >/dev/null
 }
 
 stop_postgres() {
@@ -121,6 +131,10 @@ start_kafka() {
   exports+=("TIDEMARK_TEST_KAFKA=$broker" "TIDEMARK_TEST_KAFKA_SH=$(cd "$(dirname "$kafka_sh")" && pwd)/${kafka_sh##*/}")
 }
 
+crash_kafka() {
+  "$kafka_sh" kill9 "$dir/kafka"
+}
+
 stop_kafka() {
   [[ -d $dir/kafka ]] || return 0
   "$kafka_sh" stop "$dir/kafka"
@@ -137,19 +151,36 @@ stop() {
   rm -rf -- "$dir"
 }
 
-# Nothing stays behind when one of them cannot start, and standard output is only what is to be exported.
-start() {
+# The services that the arguments name, or both.
+chosen() {
   local service
-  (($# > 0)) || set -- kafka postgres
-  for service in "$@"; do [[ $service == kafka || $service == postgres ]] || die "'$service' is neither kafka nor postgres"; done
+  services=("$@")
+  ((${#services[@]} > 0)) || services=(kafka postgres)
+  for service in "${services[@]}"; do
+    [[ $service == kafka || $service == postgres ]] || die "'$service' is neither kafka nor postgres"
+  done
+}
+
+crash() {
+  local service services
+  chosen "$@"
+  [[ -e $dir/$mark ]] || die "$dir was not made by services.sh: it is left alone"
+  for service in "${services[@]}"; do "crash_$service"; done
+}
+
+# Of a new directory nothing stays behind when one of them cannot start, and standard output is only what is to be exported.
+start() {
+  local service services
+  chosen "$@"
   if [[ -d $dir && ! -e $dir/$mark && -n $(ls -A "$dir") ]]; then die "$dir is not empty and not of services.sh"; fi
   mkdir -p "$dir"
   dir=$(cd "$dir" && pwd)
+  # What was there before is somebody's data.
+  if [[ ! -e $dir/$mark ]]; then trap 'stop' EXIT; fi
   touch "$dir/$mark"
-  trap 'stop' EXIT
   trap 'exit 130' INT TERM HUP
   exports=("TIDEMARK_SERVICES_DIR=$dir")
-  for service in "$@"; do "start_$service"; done
+  for service in "${services[@]}"; do "start_$service"; done
   trap - EXIT
   for service in "${exports[@]}"; do printf 'export %q\n' "$service"; done
 }
@@ -159,6 +190,7 @@ dir=${2:-${TIDEMARK_SERVICES_DIR:-${CARGO_TARGET_DIR:-$root/target}/services}}
 shift $(($# < 2 ? $# : 2))
 case $command in
   start) start "$@" ;;
+  crash) crash "$@" ;;
   stop) stop ;;
   help | -h | --help) usage ;;
   *)

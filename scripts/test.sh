@@ -27,4 +27,6 @@ if (($# == 0)); then
   # The codec's own tests, and two processes that talk by it.
   cargo test -p tidemark-dataflow --features abomonation --lib exchange::
   cargo test -p tidemark-dataflow --features abomonation --test cluster two_processes
+  # A program that ends at named points of commit and checkpoint.
+  cargo test -p tidemark-dataflow --features failpoints --test fail_points
 fi

@@ -117,10 +117,13 @@ pub fn run_with_others(
     result
 }
 
+/// Log, store and checkpoints. Only process 0 has the store.
+type Outside = (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>);
+
 fn run_in_team(
     options: &Options,
     place: &Place,
-    (log, mut store, parts): (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>),
+    (log, mut store, parts): Outside,
     (peers, rows): (&Peers, Vec<Option<TcpStream>>),
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
@@ -380,6 +383,7 @@ fn work(
             return drop_dataflows(worker);
         }
     };
+    tracing::info!(worker = worker.index(), partitions = start.len(), took = ?started.elapsed(), "reading");
     let now = options.clock.now();
     let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
     let desk = Desk {
@@ -400,7 +404,9 @@ fn work(
         until_end: options.wish.until_end,
     };
     let every = i64::try_from(options.checkpoint_every.as_micros()).unwrap_or(i64::MAX);
-    let schedule = (worker.index() == 0).then(|| (Schedule::new(every, now), Arc::clone(settled)));
+    let schedule = (worker.index() == 0).then(|| {
+        (Schedule::new(every, now, plan.checkpoint.as_ref().map(|checkpoint| checkpoint.taken_at)), Arc::clone(settled))
+    });
     let in_flight = InFlight::default();
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));

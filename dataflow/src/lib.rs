@@ -16,6 +16,7 @@
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
 //! - [`ops`]: the operator's commands beside the run: `verify`, `dead-letters`, `rebuild`
 //!
@@ -37,6 +38,7 @@ pub mod cluster;
 pub mod config;
 pub mod decode;
 pub mod exchange;
+pub mod fail_points;
 pub mod fold;
 pub mod keys;
 pub mod net;

@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             start_logging(LogFormat::Text, LevelFilter::WARN)
         }
     }
+    #[cfg(feature = "failpoints")]
+    tidemark_dataflow::fail_points::arm().expect("TIDEMARK_FAIL_POINT names a point");
     let mut out = std::io::stdout().lock();
     let outcome = match &command {
         Command::Run(args) => {

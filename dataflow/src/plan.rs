@@ -5,6 +5,7 @@
 //! ever seen to go back.
 
 use crate::checkpoint::{self, Manifest, Parts};
+use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
 use crate::sink::{Begin, Store, StoreError, Stored};
@@ -104,7 +105,7 @@ pub struct Wish {
 
 /// Takes over the pipeline and decides where this run starts.
 pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Parts) -> Result<Plan, PlanError> {
-    let description = log.describe()?;
+    let mut description = log.describe()?;
     let start = |bounds: &crate::source::Bounds| match wish.starting_offsets {
         StartingOffsets::Earliest => bounds.low,
         StartingOffsets::Latest => bounds.high,
@@ -118,13 +119,31 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         hash_key: draw_hash_key()?,
     };
     let mut checkpoints = Vec::new();
+    let mut unanswered = None;
     let stored = store.begin(&begin, &mut |stored| {
         checkpoints = usable_checkpoints(stored, parts, wish.ignore_checkpoints)?;
+        let objection = check_offsets(stored, checkpoints.first(), &description, log.topic());
+        if objection.is_ok() {
+            return objection;
+        }
+        // A run that goes on until this one has taken over may have read what came after the log was described. Now it can commit
+        // nothing any more, so the log cannot be behind the store for that reason.
+        match log.describe() {
+            Ok(newer) => description = newer,
+            Err(error) => {
+                unanswered = Some(error);
+                return objection;
+            }
+        }
         check_offsets(stored, checkpoints.first(), &description, log.topic())
-    })?;
+    });
+    let stored = stored.map_err(|error| unanswered.map_or_else(|| error.into(), PlanError::from))?;
+    fail_point!("took-over");
     let plan = plan(wish, &description, stored, checkpoints);
-    // What no commit has named is left of a run that died, and never used.
-    checkpoint::clean(parts, plan.keys.tag(), &plan.checkpoints, None);
+    // What no commit has named is left of a run that died, and never used. But if this run was paused here and another has taken
+    // over meanwhile, those of that run are not ours to judge.
+    let own = checkpoint::Id { pipeline: plan.keys.tag(), fence: plan.fence, number: 0 };
+    checkpoint::clean(parts, &plan.checkpoints, own);
     checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence)
         .map_err(|error| PlanError::Checkpoints(format!("CHECKPOINT_DIR cannot be written: {error}")))?;
     Ok(plan)
@@ -227,4 +246,80 @@ fn draw_hash_key() -> Result<[u8; 16], SourceError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).map_err(|error| SourceError::Fatal(format!("the system gives no random bytes: {error}")))?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::memory::MemoryParts;
+    use crate::sink::memory::MemoryStore;
+    use crate::sink::{Commit, Store};
+    use crate::source::memory::MemoryLog;
+    use crate::source::{Bounds, Source};
+    use crate::watermark::{PartitionMark, Standing};
+    use std::sync::Mutex;
+
+    /// A log that ends there. While it is described for the first time, the run before commits up to offset 9.
+    struct Described {
+        ends: Mutex<Vec<i64>>,
+        before: Mutex<Option<MemoryStore>>,
+    }
+
+    impl Log for Described {
+        fn describe(&self) -> Result<Description, SourceError> {
+            let high = self.ends.lock().unwrap().pop().ok_or_else(|| SourceError::NotYet("no answer".to_owned()))?;
+            let mark = PartitionMark {
+                partition: 0,
+                start_offset: 0,
+                next_offset: 9,
+                end_offset: 9,
+                highest: None,
+                watermark: None,
+                standing: Standing::AtEnd,
+                delivered: true,
+                replayed: true,
+                touched: Vec::new(),
+            };
+            let commit = Commit { partitions: BTreeMap::from([(0, mark)]), ..Commit::default() };
+            if let Some(mut before) = self.before.lock().unwrap().take() {
+                before.commit(&commit).unwrap();
+            }
+            Ok(Description { id: "described".to_owned(), partitions: BTreeMap::from([(0, Bounds { low: 0, high })]) })
+        }
+        fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
+            MemoryLog::default().open(start)
+        }
+        fn topic(&self) -> &str {
+            "described"
+        }
+        fn committed(&self, _: &[(i32, i64)]) {}
+    }
+
+    /// The ends that the log is described with, one after the other.
+    fn take_over(ends: &[i64]) -> Result<Plan, PlanError> {
+        let wish = Wish {
+            pipeline: "memory".to_owned(),
+            rules: Rules::default(),
+            starting_offsets: StartingOffsets::Earliest,
+            until_end: false,
+            ignore_checkpoints: false,
+        };
+        let mut before = MemoryStore::default();
+        let mut store = before.clone();
+        let log = |ends: &[i64], before: Option<MemoryStore>| Described {
+            ends: Mutex::new(ends.iter().rev().copied().collect()),
+            before: Mutex::new(before),
+        };
+        decide(&wish, &log(&[9], None), &mut before, &MemoryParts::default())?;
+        decide(&wish, &log(ends, Some(before)), &mut store, &MemoryParts::default())
+    }
+
+    #[test]
+    fn what_the_run_before_read_meanwhile_is_no_cut_of_the_log() {
+        let plan = take_over(&[5, 9]).unwrap();
+        assert_eq!((plan.fence, plan.partitions[&0].emit_from), (2, 9));
+        let cut = take_over(&[5, 5]).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(cut.contains("ends at offset 5, but the store holds records up to 9"), "{cut}");
+        assert!(take_over(&[5]).err().is_some_and(|error| error.may_pass()), "the broker did not answer");
+    }
 }

@@ -96,12 +96,10 @@ pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> bool {
     parts.open(sign(pipeline, fence), 0).is_ok()
 }
 
-/// Removes the checkpoints of a pipeline that are not in `kept`, but none that is newer than `newest`, which is perhaps being made.
-pub fn clean(parts: &dyn Parts, pipeline: u32, kept: &[Manifest], newest: Option<Id>) {
-    let superfluous = |id: &Id| {
-        let of_pipeline = id.pipeline == pipeline;
-        of_pipeline && newest.is_none_or(|newest| *id < newest) && kept.iter().all(|manifest| manifest.id != *id)
-    };
+/// Removes the checkpoints of a pipeline that are older than `before` and not in `kept`. A newer one is perhaps being made, or
+/// belongs to a run that has taken over.
+pub fn clean(parts: &dyn Parts, kept: &[Manifest], before: Id) {
+    let superfluous = |id: &Id| id.pipeline == before.pipeline && *id < before && kept.iter().all(|manifest| manifest.id != *id);
     match parts.list() {
         Ok(ids) => {
             for id in ids.into_iter().filter(superfluous) {

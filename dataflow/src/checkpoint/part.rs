@@ -30,11 +30,11 @@ pub enum Key {
     Viewers(usize),
     /// Event ids of a window that belong to a range's viewers.
     Ids(Minute, usize),
-    /// A worker's shares of a window's rows. They add, so any worker may take them up.
+    /// A worker's shares of a window's rows, perhaps in several sections. They add, so any worker may take them up.
     Shares(Minute),
-    /// Steps of the present counts at a window. They add.
+    /// Steps of the present counts at a window, likewise.
     Steps(Minute),
-    /// Sums of the steps of closed windows. They add.
+    /// Sums of the steps of closed windows, likewise.
     Base,
 }
 
@@ -88,17 +88,17 @@ pub fn head(id: Id, worker: usize) -> Vec<u8> {
     bytemuck::bytes_of(&head).to_vec()
 }
 
-/// A section, ready to be written.
-pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> Vec<u8> {
+/// A section, ready to be written, and how many rows it has.
+pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> (Vec<u8>, usize) {
     let mut bytes = Vec::with_capacity(size_of::<SectionHead>() + rows.size_hint().0 * size_of::<R>());
     bytes.resize(size_of::<SectionHead>(), 0);
     rows.for_each(|row| bytes.extend_from_slice(bytemuck::bytes_of(&row)));
     let (kind, range, minute) = key.words();
     let row_bytes = u32::try_from(size_of::<R>()).expect("a row is small");
-    let rows = (bytes.len() - size_of::<SectionHead>()) as u64 / u64::from(row_bytes);
-    let head = SectionHead { kind, range, minute, row_bytes, rows };
+    let rows = (bytes.len() - size_of::<SectionHead>()) / size_of::<R>();
+    let head = SectionHead { kind, range, minute, row_bytes, rows: rows as u64 };
     bytes[..size_of::<SectionHead>()].copy_from_slice(bytemuck::bytes_of(&head));
-    bytes
+    (bytes, rows)
 }
 
 /// The bytes that a part ends with.
@@ -174,7 +174,7 @@ mod tests {
         let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares(Minute(8)), Key::Steps(Minute(u32::MAX)), Key::Base];
         let mut bytes = head(id, 1);
         for (key, rows) in keys.into_iter().zip(0u64..) {
-            bytes.extend(section(key, (0..rows).map(|row| [row, rows])));
+            bytes.extend(section(key, (0..rows).map(|row| [row, rows])).0);
         }
         bytes.extend(end(keys.len() as u64));
         let all = |bytes: &[u8], worker| {

@@ -42,9 +42,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The first is due one interval from now.
-    pub fn new(every: i64, now: Micros) -> Schedule {
-        let next = Micros(now.0.saturating_add(every));
+    /// The first is due one interval after the last one of an earlier run, if there was one, so that runs that die early still save
+    /// what they have done.
+    pub fn new(every: i64, now: Micros, last: Option<Micros>) -> Schedule {
+        let next = Micros(last.map_or(now, |last| last.min(now)).0.saturating_add(every));
         Schedule { every, number: 0, asked_at: now, pending: false, next, epoch: 0 }
     }
 
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn a_slow_one_stretches_the_interval_and_nothing_new_needs_none() {
         let settled = Settled::default();
-        let mut schedule = Schedule::new(100, Micros(0));
+        let mut schedule = Schedule::new(100, Micros(0), None);
         assert!(!schedule.due(Micros(100), &settled), "nothing was committed");
         settled.committed(1);
         assert!(!schedule.due(Micros(99), &settled));
@@ -89,5 +90,16 @@ mod tests {
         settled.committed(3);
         assert!(!schedule.due(Micros(599), &settled));
         assert!(schedule.due(Micros(600), &settled));
+    }
+    #[test]
+    fn a_run_that_takes_over_need_not_wait_for_the_first() {
+        let settled = Settled::default();
+        let mut schedule = Schedule::new(100, Micros(500), Some(Micros(420)));
+        assert!(!schedule.due(Micros(520), &settled), "nothing was committed yet");
+        settled.committed(7);
+        assert!(!schedule.due(Micros(519), &settled));
+        assert!(schedule.due(Micros(520), &settled));
+        let mut schedule = Schedule::new(100, Micros(500), Some(Micros(9_000)));
+        assert!(schedule.due(Micros(600), &settled), "the clock was set back");
     }
 }

@@ -3,6 +3,7 @@
 use super::manifest::Part;
 use super::{Id, PartFile, PartNotice, Parts, part};
 use crate::background::{Background, Step};
+use crate::fail_points::fail_point;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -57,6 +58,7 @@ impl PartWriter {
                     Err(format!("part {worker} of checkpoint {id}: {error}"))
                 }
             };
+            fail_point!("part-persisted");
             // Nobody to hear it means that the run is over.
             let _ = notices.send(PartNotice { number: id.number, worker, outcome });
             Step::Done
@@ -94,6 +96,7 @@ struct Writing {
 impl Writing {
     fn begin(parts: &dyn Parts, id: Id, worker: usize) -> io::Result<Writing> {
         let file = BufWriter::with_capacity(1 << 18, parts.create(id, worker)?);
+        fail_point!("part-created");
         let mut writing = Writing { file, hasher: crc32fast::Hasher::new(), bytes: 0, sections: 0 };
         writing.write(&part::head(id, worker))?;
         Ok(writing)
@@ -101,6 +104,7 @@ impl Writing {
 
     fn put(&mut self, section: &[u8]) -> io::Result<()> {
         self.sections += 1;
+        fail_point!("part-half-written");
         self.write(section)
     }
 
@@ -112,7 +116,9 @@ impl Writing {
 
     fn end(mut self) -> io::Result<Part> {
         self.write(&part::end(self.sections))?;
-        self.file.into_inner().map_err(io::IntoInnerError::into_error)?.persist()?;
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        fail_point!("part-not-persisted");
+        file.persist()?;
         Ok(Part { bytes: self.bytes, checksum: self.hasher.finalize() })
     }
 }

@@ -7,12 +7,13 @@
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
 //! 2. folds the events;
 //! 3. emits the differences at the slice's time t;
-//! 4. closes windows by the watermark: takes back its shares of them, at t + 1;
+//! 4. closes windows by the watermark: takes back its shares of them, at t + 1, and forgets viewers who no longer matter;
 //! 5. saves its state, if a checkpoint was asked for at t ([`snapshot`]).
 //!
 //! Closing at t + 1 is what keeps rows: in the same slice the last events of a window and its closing would cancel to nothing.
 //!
-//! An activation has a bounded length: what is left of a slice, or of a snapshot, is done in the next one.
+//! An activation has a bounded length, but for what a window takes that opens or closes, which grows with the streams: what is left of
+//! a slice's events, of tidying or of a snapshot is done in the next one.
 
 pub mod duplicates;
 pub mod presence;
@@ -112,6 +113,8 @@ enum Stage {
     Waiting,
     /// The events of a slice.
     Folding(Capability<Slice>, std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
+    /// Forgetting those who no longer matter after a slice.
+    Tidying(Option<Request>),
     /// A snapshot of the state after a slice.
     Saving(Snapshot),
 }
@@ -184,6 +187,17 @@ pub fn shares<'scope>(
                             output
                                 .session(&capability)
                                 .give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
+                        }
+                        Stage::Tidying(request)
+                    }
+                    Stage::Tidying(request) => {
+                        if state.presence.tidy() {
+                            stage = Stage::Tidying(request);
+                            if !stint.is_over() {
+                                continue;
+                            }
+                            activator.activate();
+                            break;
                         }
                         request.map_or(Stage::Waiting, |request| Stage::Saving(saver.begin(&state, &request)))
                     }

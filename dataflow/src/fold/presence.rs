@@ -17,6 +17,8 @@ use tidemark_model::{Minute, Nanos};
 
 /// Closed windows in which all ranges are swept once.
 const SWEEP: usize = 64;
+/// Viewers who left that one step of tidying looks at: well below a millisecond.
+const LEAVERS: usize = 1_024;
 /// Nanoseconds in a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -131,6 +133,10 @@ pub struct Presence {
     /// Who left in an open window: looked at once it closes.
     left: BTreeMap<Minute, Vec<ViewerKey>>,
     first_open: Minute,
+    /// Who left in windows that have closed, and is still to be looked at.
+    leavers: Vec<Vec<ViewerKey>>,
+    /// Ranges that are still to be swept, and the first of them.
+    to_sweep: usize,
     next_sweep: usize,
 }
 
@@ -144,6 +150,8 @@ impl Presence {
             base: KeyMap::default(),
             left: BTreeMap::new(),
             first_open: Minute(0),
+            leavers: Vec::new(),
+            to_sweep: 0,
             next_sweep: 0,
         }
     }
@@ -170,9 +178,7 @@ impl Presence {
         present
     }
 
-    /// Windows before `first_open` are closed: sums them up and drops who no longer matters.
-    ///
-    /// Who left is dropped at once. Joins that have timed out are found by sweeping some ranges per closed window.
+    /// Windows before `first_open` are closed: sums them up. Who no longer matters is dropped by [`Presence::tidy`].
     pub fn close(&mut self, first_open: Minute) {
         if first_open <= self.first_open {
             return;
@@ -185,14 +191,33 @@ impl Presence {
             }
         }
         while let Some(entry) = self.left.first_entry().filter(|entry| *entry.key() < first_open) {
-            for viewer in entry.remove() {
-                self.ranges[viewer.range()].collapse(viewer, first_open, self.timeout);
+            self.leavers.push(entry.remove());
+        }
+        self.to_sweep = (self.to_sweep + windows.min(SWEEP) * (RANGES / SWEEP)).min(RANGES);
+    }
+
+    /// Drops some of those who no longer matter since windows closed; `false` if there was nothing left to look at. It changes no
+    /// answer, only memory, so that it can be done in small steps.
+    ///
+    /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window.
+    pub fn tidy(&mut self) -> bool {
+        let Presence { ranges, leavers, first_open, timeout, .. } = self;
+        if let Some(some) = leavers.last_mut() {
+            for viewer in some.drain(some.len().saturating_sub(LEAVERS)..) {
+                ranges[viewer.range()].collapse(viewer, *first_open, *timeout);
             }
+            if some.is_empty() {
+                leavers.pop();
+            }
+            return true;
         }
-        for _ in 0..windows.min(SWEEP) * (RANGES / SWEEP) {
-            self.ranges[self.next_sweep].sweep(first_open, self.timeout);
-            self.next_sweep = (self.next_sweep + 1) % RANGES;
+        if self.to_sweep == 0 {
+            return false;
         }
+        self.ranges[self.next_sweep].sweep(self.first_open, self.timeout);
+        self.next_sweep = (self.next_sweep + 1) % RANGES;
+        self.to_sweep -= 1;
+        true
     }
 
     /// Viewers that are remembered, present or not.
@@ -382,6 +407,12 @@ mod tests {
         presence.present_at_end_of(Minute(minute)).get(&STREAM).copied().unwrap_or(0)
     }
 
+    /// Closes windows, and tidies up to the end or, as happens if others are closed at once, not at all.
+    fn close(presence: &mut Presence, first_open: u32, tidy: bool) {
+        presence.close(Minute(first_open));
+        while tidy && presence.tidy() {}
+    }
+
     fn insert(presence: &mut Presence, ts: i64, movement: Movement) -> Steps {
         presence.insert(STREAM, VIEWER, Nanos(ts), movement)
     }
@@ -418,7 +449,7 @@ mod tests {
                 }
                 if random(3) == 0 {
                     first_open += u32::try_from(random(3)).unwrap();
-                    presence.close(Minute(first_open));
+                    close(&mut presence, first_open, random(2) == 0);
                 }
             }
         }
@@ -431,10 +462,10 @@ mod tests {
         insert(&mut presence, MINUTE, Movement::Leave);
         presence.insert(STREAM, ViewerKey(3, 3), Nanos(0), Movement::Join);
         assert_eq!((presence.viewers(), present(&presence, 0), present(&presence, 1)), (2, 2, 1));
-        presence.close(Minute(2));
+        close(&mut presence, 2, true);
         assert_eq!((presence.viewers(), present(&presence, 2)), (1, 1));
         for minute in 3..SWEEP as u32 + 4 {
-            presence.close(Minute(minute));
+            close(&mut presence, minute, true);
         }
         assert_eq!((presence.viewers(), present(&presence, 70)), (0, 0));
         assert!(presence.base.is_empty() && presence.steps.is_empty() && presence.left.is_empty());

@@ -9,7 +9,8 @@ use crate::background::Background;
 use crate::checkpoint::part::{self, Key};
 use crate::checkpoint::writer::PartWriter;
 use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
-use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
+use crate::fail_points::fail_point;
+use crate::keys::{EventKey, KeyMap, RANGES, StreamKey, ViewerKey, owner};
 use crate::watermark::Request;
 use std::io;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ impl Saver {
         let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
         let shares = state.shares.of_windows().keys().map(|&minute| Key::Shares(minute));
         let steps = state.presence.steps().keys().map(|&minute| Key::Steps(minute));
+        fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain(shares).chain(steps).chain([Key::Base]).collect();
-        Snapshot { writer, left }
+        Snapshot { writer, left, saved: 0 }
     }
 }
 
@@ -50,7 +52,12 @@ impl Saver {
 pub struct Snapshot {
     writer: PartWriter,
     left: Vec<Key>,
+    /// Rows of the last of them that are saved.
+    saved: usize,
 }
+
+/// Rows that one section takes of what grows with the number of streams: a millisecond's work.
+const MOST_ROWS: usize = 16_384;
 
 /// How far a snapshot is.
 pub enum Saved {
@@ -69,8 +76,14 @@ impl Snapshot {
             if !self.writer.has_room() {
                 return Saved::Full(self);
             }
-            self.writer.send(state.section(key));
-            self.left.pop();
+            let (section, rows) = state.section(key, self.saved);
+            self.writer.send(section);
+            if rows < MOST_ROWS || matches!(key, Key::Viewers(_) | Key::Ids(..)) {
+                self.left.pop();
+                self.saved = 0;
+            } else {
+                self.saved += rows;
+            }
             if stint.is_over() {
                 return Saved::Some(self);
             }
@@ -81,7 +94,9 @@ impl Snapshot {
 }
 
 impl Fold {
-    fn section(&self, key: Key) -> Vec<u8> {
+    /// The rows from this one on, and how many of them are in it. Nothing changes while a snapshot is saved, so the tables of
+    /// streams are in the same order each time.
+    fn section(&self, key: Key, from: usize) -> (Vec<u8>, usize) {
         let count = |(&StreamKey(a, b), &count): (&StreamKey, &i64)| [a, b, count.cast_unsigned()];
         match key {
             Key::Viewers(range) => {
@@ -97,10 +112,10 @@ impl Fold {
                     let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
                     [a, b, events, viewers, chats, cents]
                 };
-                part::section(key, self.shares.of_windows()[&minute].iter().map(row))
+                part::section(key, some(&self.shares.of_windows()[&minute], from).map(row))
             }
-            Key::Steps(minute) => part::section(key, self.presence.steps()[&minute].iter().map(count)),
-            Key::Base => part::section(key, self.presence.base().iter().map(count)),
+            Key::Steps(minute) => part::section(key, some(&self.presence.steps()[&minute], from).map(count)),
+            Key::Base => part::section(key, some(self.presence.base(), from).map(count)),
         }
     }
 
@@ -149,8 +164,104 @@ impl Fold {
     }
 }
 
+/// At most [`MOST_ROWS`] entries of a table, from this one on.
+fn some<V>(table: &KeyMap<StreamKey, V>, from: usize) -> impl Iterator<Item = (&StreamKey, &V)> {
+    table.iter().skip(from).take(MOST_ROWS)
+}
+
 /// Whether a part has anything for a worker: ranges that it owns now, or what adds.
 fn part_matters(written_by: usize, writers: usize, worker: usize, workers: usize) -> bool {
     let owned_then_and_now = |range| owner(range, writers) == written_by && owner(range, workers) == worker;
     written_by % workers == worker || (0..RANGES).any(owned_then_and_now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Admitted, Stints};
+    use super::*;
+    use crate::checkpoint::manifest::{ReadTo, VERSION};
+    use crate::checkpoint::memory::MemoryParts;
+    use crate::telemetry::Metrics;
+    use std::collections::BTreeMap;
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+    use tidemark_model::{Cents, Kind, Micros, Nanos};
+
+    /// More than one section takes.
+    const STREAMS: u64 = 2 * MOST_ROWS as u64 + 3;
+
+    fn fold() -> Fold {
+        Fold::new(i64::MAX / 4, Metrics::new().0.of_worker(0))
+    }
+
+    /// All that is kept, of all of them together.
+    #[derive(Default, PartialEq)]
+    struct Kept {
+        shares: BTreeMap<(Minute, StreamKey), Totals>,
+        present: BTreeMap<StreamKey, i64>,
+        viewers: usize,
+    }
+
+    fn kept(folds: &mut [Fold]) -> Kept {
+        let mut kept = Kept::default();
+        for fold in folds {
+            fold.changes().for_each(drop);
+            for (&minute, streams) in fold.shares.of_windows() {
+                kept.shares.extend(streams.iter().map(|(&stream, &share)| ((minute, stream), share)));
+            }
+            kept.present.extend(fold.presence.present_at_end_of(Minute(9)));
+            kept.viewers += fold.presence.viewers();
+        }
+        kept
+    }
+
+    #[test]
+    fn more_streams_than_a_section_takes_are_saved_and_taken_up_by_others() {
+        let mut state = fold();
+        for minute in [1, 2] {
+            state.open_window(Minute(minute));
+            for number in 0..STREAMS {
+                let event = Admitted {
+                    viewer: ViewerKey(number << 56 | number, number),
+                    stream: StreamKey(number, number),
+                    id: None,
+                    ts: Nanos(i64::from(minute) * 60_000_000_000),
+                    amount: Cents(0),
+                    kind: Kind::ViewerJoin,
+                };
+                assert!(state.event(&event));
+            }
+        }
+        state.changes().for_each(drop);
+        // The first window is closed, so the base has counts too.
+        state.watermark = Some(Minute(1).end());
+        state.close();
+
+        let (notices, notice) = channel();
+        let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
+        let background = Background::Threads;
+        let saver = Saver { parts: Arc::clone(&parts), pipeline: 1, fence: 1, worker: 0, notices, background };
+        let mut snapshot = saver.begin(&state, &Request { number: 1, taken_at: Micros(0), open: vec![Minute(2)] });
+        let stints = Stints::Steps(1);
+        while let Saved::Some(left) | Saved::Full(left) = snapshot.save(&state, &mut Stint::new(stints, Instant::now())) {
+            snapshot = left;
+        }
+        let part = notice.recv_timeout(Duration::from_secs(30)).unwrap().outcome.unwrap();
+        let manifest = Manifest {
+            version: VERSION,
+            id: Id { pipeline: 1, fence: 1, number: 1 },
+            taken_at: Micros(0),
+            watermark: state.watermark,
+            open: vec![Minute(2)],
+            partitions: BTreeMap::<i32, ReadTo>::new(),
+            parts: vec![part],
+        };
+        let mut others: Vec<Fold> = std::iter::repeat_with(fold).take(3).collect();
+        for (worker, other) in others.iter_mut().enumerate() {
+            other.restore(&manifest, parts.as_ref(), worker, 3).unwrap();
+        }
+        let expected = kept(std::slice::from_mut(&mut state));
+        assert_eq!((expected.shares.len() as u64, expected.present.len() as u64), (STREAMS, STREAMS));
+        assert!(kept(&mut others) == expected);
+    }
 }

@@ -5,6 +5,7 @@ use crate::Slice;
 use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
+use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::Log;
 use crate::telemetry::Metrics;
@@ -99,7 +100,8 @@ impl Keeper {
         let checkpoints = commit.checkpoints.as_ref()?;
         let newest = checkpoints.first()?;
         self.settled.settle(newest.id.number);
-        checkpoint::clean(self.parts.as_ref(), newest.id.pipeline, checkpoints, Some(newest.id));
+        fail_point!("checkpoint-named");
+        checkpoint::clean(self.parts.as_ref(), checkpoints, newest.id);
         Some(newest)
     }
 }

@@ -1,6 +1,8 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
+use crate::fail_points::fail_point;
+use ::postgres::error::SqlState;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Transaction};
 use std::collections::BTreeMap;
@@ -21,6 +23,14 @@ const COLUMNS: [(&str, &str); 5] = [
 /// How long connecting may take, and how long a statement: longer means that the server hangs.
 const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: &str = "60s";
+/// How long the server lets a transaction of ours stand idle. A process that was paused, or whose network is gone, in the midst of a
+/// commit holds the lock of the progress row: without this its successor could not take over before the process comes back.
+const IDLE_IN_TRANSACTION: &str = "5s";
+/// A peer that acknowledges nothing for this long is gone.
+const STALLED: Duration = Duration::from_secs(15);
+/// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The
+/// system's own default is to ask for the first time after two hours.
+const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
 /// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
 /// the schema's name.
 pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
@@ -46,7 +56,10 @@ struct Run {
 impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
-        let config = configure(connection, "tidemark-dataflow")?;
+        let mut config = configure(connection, "tidemark-dataflow")?;
+        let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
+        let options = format!("{} {idle}", config.get_options().unwrap_or_default());
+        config.options(&options);
         Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
     }
 
@@ -92,6 +105,7 @@ fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
     let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
     let mut config: Config = connection.parse().map_err(unusable)?;
     config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
+    config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
     let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
     config.options(options.trim_start());
     Ok(config)
@@ -101,9 +115,6 @@ fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
 pub(crate) fn connect(connection: &str, shown: &str, program: &str) -> Result<Client, StoreError> {
     configure(connection, program)?.connect(NoTls).map_err(|error| judge(&error, shown))
 }
-
-/// A peer that acknowledges nothing for this long is gone.
-const STALLED: Duration = Duration::from_secs(15);
 
 /// What can go wrong in a transaction.
 enum Failure {
@@ -124,13 +135,17 @@ impl From<StoreError> for Failure {
 }
 
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
-/// doing, 58 system; what has no SQLSTATE is the connection itself.
+/// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
+/// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
 pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
     };
     let transient = match error.code() {
+        Some(code) if [&SqlState::READ_ONLY_SQL_TRANSACTION, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(&code) => {
+            true
+        }
         Some(code) => ["08", "40", "53", "55", "57", "58"].contains(&&code.code()[..2]),
         None => error.is_closed() || is_io(error),
     };
@@ -163,6 +178,10 @@ impl Store for PostgresStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
         let stored = self.attempt(|client| {
             let mut transaction = client.transaction()?;
+            // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
+            transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
+            // Two runs that start at once on an empty schema would trip over each other while they make the tables.
+            transaction.execute("select pg_advisory_xact_lock(hashtextextended('tidemark ' || current_schema(), 0))", &[])?;
             refuse_foreign_tables(&mut transaction)?;
             transaction.batch_execute("set local client_min_messages = warning")?;
             transaction.batch_execute(TABLES)?;
@@ -180,8 +199,10 @@ impl Store for PostgresStore {
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
         let mut run = self.run.take().expect("a run begins before it commits");
         let outcome = self.attempt(|client| {
+            fail_point!("commit-before-transaction");
             let mut transaction = client.transaction()?;
             let epoch = run.lock(&mut transaction)?;
+            fail_point!("commit-after-fence");
             if epoch > run.epoch {
                 // An earlier attempt was applied after all, although its outcome was not heard.
                 return Ok(epoch);
@@ -189,11 +210,15 @@ impl Store for PostgresStore {
             let epoch = epoch + 1;
             write_rows(&mut transaction, commit, epoch)?;
             write_states(&mut transaction, commit, epoch)?;
+            fail_point!("commit-after-rows");
             write_dead_letters(&mut transaction, &run, commit, epoch)?;
+            fail_point!("commit-after-dead-letters");
             write_progress(&mut transaction, &run, commit, epoch)?;
             announce(&mut transaction, epoch)?;
+            fail_point!("commit-after-progress");
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.commit()?;
+            fail_point!("commit-after-commit");
             Ok(epoch)
         });
         if let Ok(epoch) = outcome {

@@ -1,6 +1,7 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
 use super::{Begin, Commit, Store, StoreError, Stored};
+use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -116,8 +117,10 @@ impl Store for SqliteStore {
 
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
         let run = self.run.as_mut().expect("a run begins before it commits");
+        fail_point!("commit-before-transaction");
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let epoch = run.check_fence(&transaction)?;
+        fail_point!("commit-after-fence");
         if epoch > run.epoch {
             // An earlier attempt was applied after all, although its outcome was not heard.
             run.epoch = epoch;
@@ -125,9 +128,13 @@ impl Store for SqliteStore {
         }
         let epoch = epoch + 1;
         write_rows(&transaction, commit, epoch)?;
+        fail_point!("commit-after-rows");
         write_dead_letters(&transaction, run, commit, epoch)?;
+        fail_point!("commit-after-dead-letters");
         write_progress(&transaction, run, commit, epoch)?;
+        fail_point!("commit-after-progress");
         transaction.commit()?;
+        fail_point!("commit-after-commit");
         run.epoch = epoch;
         Ok(epoch)
     }

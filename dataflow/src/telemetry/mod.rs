@@ -181,6 +181,7 @@ impl Metrics {
 
     /// Everything that the store holds already was replayed; it took this long from the start.
     pub fn recovered(&self, took: Duration) {
+        tracing::info!(?took, "everything that the store holds is replayed");
         self.recovery_seconds.set(took.as_secs_f64());
     }
 

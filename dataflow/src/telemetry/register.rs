@@ -10,7 +10,7 @@ const LATE: [f64; 12] = [1.0, 10.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.
 /// From a commit into a local file to a store that hangs.
 const COMMIT: [f64; 13] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// From an empty slice to one that stalls the worker.
-const FOLD: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
+const FOLD: [f64; 10] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.02, 0.1, 0.25, 1.0];
 /// From a small state on a local disk to a large one.
 const CHECKPOINT: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 60.0];
 

@@ -3,7 +3,11 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub mod logs;
+pub mod process;
+pub mod proxy;
 pub mod random;
+pub mod services;
+pub mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

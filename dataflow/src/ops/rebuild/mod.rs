@@ -104,7 +104,8 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
         return Err(OpsError::Refused("stopped: the old rows are as they were".to_owned()));
     }
     let changes = site.swap(&pipeline, log.topic())?;
-    checkpoint::clean(parts.as_ref(), Keys::new(HashKey(before.hash_key)).tag(), &[], None);
+    let after_all = checkpoint::Id { pipeline: Keys::new(HashKey(before.hash_key)).tag(), fence: i64::MAX, number: 0 };
+    checkpoint::clean(parts.as_ref(), &[], after_all);
     say(out, &changes.said(metrics.records.get()))?;
     Ok(Outcome::Fine)
 }

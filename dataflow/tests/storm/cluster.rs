@@ -1,0 +1,120 @@
+//! One run of the built program, as one process or several.
+
+use crate::support::process::Process;
+use rustix::process::Signal;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Processes, and workers in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    pub processes: usize,
+    pub workers: usize,
+}
+
+/// Where runs find what they need.
+pub struct Ground {
+    pub dir: PathBuf,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// A run.
+pub struct Cluster {
+    number: usize,
+    pub processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts all its processes.
+    pub fn start(ground: &Ground, shape: Shape, number: usize) -> Cluster {
+        let hosts = ground.dir.join(format!("hosts.{number}"));
+        std::fs::write(&hosts, free_addresses(shape.processes).join("\n")).expect("a hostfile");
+        let start = |process: usize| {
+            let mut args = vec!["--workers".to_owned(), shape.workers.to_string()];
+            if shape.processes > 1 {
+                args.extend(["--processes", &shape.processes.to_string(), "--process", &process.to_string()].map(str::to_owned));
+                args.extend(["--hostfile".to_owned(), hosts.display().to_string()]);
+            }
+            Process::start(&args, &ground.settings)
+        };
+        Cluster { number, processes: (0..shape.processes).map(start).collect() }
+    }
+
+    /// No run.
+    pub fn none() -> Cluster {
+        Cluster { number: 0, processes: Vec::new() }
+    }
+
+    /// Whether it may write: its first process has taken the token.
+    pub fn took_over(&self) -> bool {
+        self.processes[0].said().contains(TOOK_OVER)
+    }
+
+    /// Whether it has replayed what the store holds, and goes on from there.
+    pub fn live(&self) -> bool {
+        self.processes[0].said().contains(LIVE)
+    }
+
+    /// Offsets that it replayed at its start.
+    pub fn replayed(&self) -> u64 {
+        let said = self.processes[0].said();
+        let line = said.lines().find(|line| line.contains(TOOK_OVER));
+        let number =
+            line.and_then(|line| line.split("to_replay=").nth(1)).map(|rest| rest.split_whitespace().next().unwrap_or(rest));
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        self.processes.iter_mut().for_each(|process| process.signal(signal));
+    }
+
+    /// Whether any process has ended.
+    pub fn broken(&mut self) -> bool {
+        self.processes.iter_mut().any(|process| process.ended().is_some())
+    }
+
+    /// The processes that still run after so long.
+    pub fn ends_within(&mut self, time: Duration) -> Vec<usize> {
+        let ends = |(index, process): (usize, &mut Process)| process.ends_within(time).is_none().then_some(index);
+        self.processes.iter_mut().enumerate().filter_map(ends).collect()
+    }
+
+    /// Whether any of its error lines says this.
+    pub fn complains(&self, what: &str) -> bool {
+        self.processes.iter().any(|process| process.errors().iter().any(|line| line.contains(what)))
+    }
+
+    /// Error lines that say none of this.
+    pub fn other_complaints(&self, expected: &[&str]) -> Vec<String> {
+        let errors = self.processes.iter().flat_map(Process::errors);
+        errors.filter(|line| !expected.iter().any(|expected| line.contains(expected))).collect()
+    }
+
+    /// Keeps what its processes said.
+    pub fn write_down(&self, ground: &Ground) {
+        for (index, process) in self.processes.iter().enumerate() {
+            let path = ground.dir.join(format!("run.{}.{index}.log", self.number));
+            std::fs::write(path, process.said()).expect("a file");
+        }
+    }
+}
+
+const LIVE: &str = "everything that the store holds is replayed";
+const TOOK_OVER: &str = "took over the pipeline";
+
+/// Below the ports that the system gives to outgoing connections, which would take one at any moment.
+fn free_addresses(count: usize) -> Vec<String> {
+    let mut held = Vec::new();
+    let mut port = 10_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
+    while held.len() < count {
+        port = if port >= 31_000 { 10_000 } else { port + 1 };
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    held.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect()
+}
+
+/// The checkpoints of which anything is on the disk.
+pub fn checkpoints(dir: &Path) -> usize {
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
+}

@@ -1,0 +1,161 @@
+//! Looks at the store all the time, as a user would: nothing goes back, and what is final stays.
+
+use crate::support::tables::Values;
+use postgres::{Client, NoTls};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How often it looks for a new commit, and how often at everything.
+const GLANCE: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(700);
+
+/// What was seen last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub epoch: i64,
+    pub fence: i64,
+}
+
+#[derive(Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    wrong: Mutex<Vec<String>>,
+    looks: Mutex<u64>,
+    stop: AtomicBool,
+}
+
+pub struct Watcher {
+    shared: Arc<Shared>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Watcher {
+    pub fn start(url: &str) -> Watcher {
+        Watcher::looking(url, LOOK)
+    }
+
+    /// Only for new commits.
+    pub fn glancing(url: &str) -> Watcher {
+        Watcher::looking(url, Duration::MAX)
+    }
+
+    fn looking(url: &str, every: Duration) -> Watcher {
+        let shared = Arc::new(Shared::default());
+        let (of_thread, url) = (Arc::clone(&shared), url.to_owned());
+        let thread = std::thread::spawn(move || {
+            let mut memory = Memory::default();
+            while !of_thread.stop.load(Ordering::Acquire) {
+                // The server is crashed now and then.
+                if let Ok(mut client) = Client::connect(&url, NoTls) {
+                    let _ = of_thread.watch(&mut client, &mut memory, every);
+                }
+                std::thread::sleep(GLANCE);
+            }
+        });
+        Watcher { shared, thread }
+    }
+
+    pub fn seen(&self) -> Seen {
+        *lock(&self.shared.seen)
+    }
+
+    /// What went wrong, and how often everything was looked at.
+    pub fn stop(self) -> (Vec<String>, u64) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.thread.join().expect("the watcher only looks");
+        (std::mem::take(&mut *lock(&self.shared.wrong)), *lock(&self.shared.looks))
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().expect("nobody panics while holding it")
+}
+
+/// What must not go back, and what must stay.
+#[derive(Default)]
+struct Memory {
+    epoch: i64,
+    fence: i64,
+    watermark: Option<i64>,
+    next_offsets: BTreeMap<i32, i64>,
+    letters: i64,
+    final_rows: BTreeMap<(i64, String), Values>,
+}
+
+impl Shared {
+    fn watch(&self, client: &mut Client, memory: &mut Memory, every: Duration) -> Result<(), postgres::Error> {
+        let mut looked = Instant::now();
+        while !self.stop.load(Ordering::Acquire) {
+            if let Some(row) = client.query_opt("select epoch, fence from progress", &[])? {
+                *lock(&self.seen) = Seen { epoch: row.get(0), fence: row.get(1) };
+            }
+            if looked.elapsed() >= every {
+                let wrong = look(client, memory)?;
+                lock(&self.wrong).extend(wrong);
+                *lock(&self.looks) += 1;
+                looked = Instant::now();
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Ok(())
+    }
+}
+
+/// Everything, as of one commit.
+fn look(client: &mut Client, memory: &mut Memory) -> Result<Vec<String>, postgres::Error> {
+    let mut wrong = Vec::new();
+    let mut at = client.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).read_only(true).start()?;
+    let micros = |column| format!("(extract(epoch from {column}) * 1000000)::bigint");
+    let Some(progress) = at.query_opt(&format!("select epoch, fence, {} from progress", micros("watermark")), &[])? else {
+        return Ok(wrong);
+    };
+    let (epoch, fence, watermark): (i64, i64, Option<i64>) = (progress.get(0), progress.get(1), progress.get(2));
+    if epoch < memory.epoch || fence < memory.fence || watermark < memory.watermark {
+        wrong.push(format!(
+            "epoch {epoch} after {}, fence {fence} after {}, watermark {watermark:?} after {:?}",
+            memory.epoch, memory.fence, memory.watermark
+        ));
+    }
+    let passed = memory.watermark;
+    (memory.epoch, memory.fence, memory.watermark) = (epoch, fence, watermark);
+    for row in at.query("select partition, next_offset from progress_partitions", &[])? {
+        let (partition, next): (i32, i64) = (row.get(0), row.get(1));
+        let before = memory.next_offsets.insert(partition, next);
+        if before > Some(next) {
+            wrong.push(format!("partition {partition}: next offset {next} after {before:?}"));
+        }
+    }
+    let letters: i64 = at.query_one("select count(*) from dead_letters", &[])?.get(0);
+    if letters < memory.letters {
+        wrong.push(format!("{letters} dead letters after {}", memory.letters));
+    }
+    memory.letters = letters;
+    let values = "active_viewers, chat_messages, (donations_usd * 100)::bigint, epoch from stream_metrics_minute";
+    let select =
+        format!("select {}, stream_id, {values} where window_end <= (select watermark from progress)", micros("window_start"));
+    let mut final_rows = BTreeMap::new();
+    for row in at.query(&select, &[])? {
+        let key: (i64, String) = (row.get(0), row.get(1));
+        let values: Values = (row.get(2), row.get(3), row.get(4));
+        let of: i64 = row.get(5);
+        if of > epoch {
+            wrong.push(format!("row {key:?} is of epoch {of}, and the newest commit is {epoch}"));
+        }
+        final_rows.insert(key, values);
+    }
+    for (key, values) in &memory.final_rows {
+        if final_rows.get(key) != Some(values) {
+            wrong.push(format!("final row {key:?} was {values:?} and is {:?}", final_rows.get(key)));
+        }
+    }
+    for key in final_rows.keys().filter(|key| !memory.final_rows.contains_key(key)) {
+        if passed.is_some_and(|watermark| key.0 + 60_000_000 <= watermark) {
+            wrong.push(format!("row {key:?} came after its window was final"));
+        }
+    }
+    memory.final_rows = final_rows;
+    at.commit()?;
+    Ok(wrong)
+}

@@ -1,0 +1,127 @@
+//! All that a run has written, and what of it differs from the oracle's answer over the whole log.
+
+use super::{compare, oracle_rules};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tidemark_dataflow::oracle;
+use tidemark_dataflow::rules::Rules;
+use tidemark_model::{Micros, Minute, Reason};
+
+/// Viewers, chats, cents.
+pub type Values = (i64, i64, i64);
+
+/// What is compared: everything but the epochs and the store's own clock.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    pub rows: BTreeMap<(Minute, String), Values>,
+    pub states: BTreeMap<String, (Minute, i64)>,
+    pub dead_letters: BTreeMap<(i32, i64), Letter>,
+    /// Next offset and own watermark.
+    pub partitions: BTreeMap<i32, (i64, Option<Micros>)>,
+    pub watermark: Option<Micros>,
+}
+
+/// A dead letter without its text for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    pub reason: Reason,
+    pub payload: Option<Vec<u8>>,
+}
+
+fn minute(window_start: i64) -> Minute {
+    let minute = Minute(u32::try_from(window_start / 60_000_000).expect("a window's start"));
+    assert_eq!(minute.start(), Micros(window_start), "a window starts with a minute");
+    minute
+}
+
+fn letter(reason: &str, payload: Option<Vec<u8>>) -> Letter {
+    Letter { reason: Reason::parse(reason).expect("a known reason"), payload }
+}
+
+/// Postgres's microseconds since 1970, exact.
+const MICROS: &str = "(extract(epoch from $) * 1000000)::bigint";
+
+fn micros(column: &str) -> String {
+    MICROS.replace('$', column)
+}
+
+impl Found {
+    pub fn in_postgres(client: &mut postgres::Client) -> Found {
+        let mut found = Found::default();
+        let (start, watermark) = (micros("window_start"), micros("watermark"));
+        let rows = "active_viewers, chat_messages, (donations_usd * 100)::bigint from stream_metrics_minute";
+        for row in client.query(&format!("select {start}, stream_id, {rows}"), &[]).expect("rows") {
+            found.rows.insert((minute(row.get(0)), row.get(1)), (row.get(2), row.get(3), row.get(4)));
+        }
+        for row in client.query(&format!("select stream_id, {start}, active_viewers from stream_state"), &[]).expect("states") {
+            found.states.insert(row.get(0), (minute(row.get(1)), row.get(2)));
+        }
+        for row in client.query("select partition, \"offset\", reason, payload from dead_letters", &[]).expect("letters") {
+            found.dead_letters.insert((row.get(0), row.get(1)), letter(row.get(2), row.get(3)));
+        }
+        let select = format!("select partition, next_offset, {watermark} from progress_partitions");
+        for row in client.query(&select, &[]).expect("partitions") {
+            found.partitions.insert(row.get(0), (row.get(1), row.get::<_, Option<i64>>(2).map(Micros)));
+        }
+        let row = client.query_opt(&format!("select {watermark} from progress"), &[]).expect("progress");
+        found.watermark = row.and_then(|row| row.get::<_, Option<i64>>(0)).map(Micros);
+        found
+    }
+
+    pub fn in_sqlite(path: &Path) -> Found {
+        let connection = rusqlite::Connection::open(path).expect("the store is there");
+        let mut found = Found::default();
+        let mut each = |select: &str, take: &mut dyn FnMut(&mut Found, &rusqlite::Row<'_>) -> rusqlite::Result<()>| {
+            let mut statement = connection.prepare(select).expect("the table is there");
+            let mut rows = statement.query([]).expect("rows");
+            while let Some(row) = rows.next().expect("a row") {
+                take(&mut found, row).expect("its columns");
+            }
+        };
+        let rows = "select window_start, stream_id, active_viewers, chat_messages, donations_cents from stream_metrics_minute";
+        each(rows, &mut |found, row| {
+            found.rows.insert((minute(row.get(0)?), row.get(1)?), (row.get(2)?, row.get(3)?, row.get(4)?));
+            Ok(())
+        });
+        each("select stream_id, window_start, active_viewers from stream_state", &mut |found, row| {
+            found.states.insert(row.get(0)?, (minute(row.get(1)?), row.get(2)?));
+            Ok(())
+        });
+        each("select partition, \"offset\", reason, payload from dead_letters", &mut |found, row| {
+            found.dead_letters.insert((row.get(0)?, row.get(1)?), letter(&row.get::<_, String>(2)?, row.get(3)?));
+            Ok(())
+        });
+        each("select partition, next_offset, watermark from progress_partitions", &mut |found, row| {
+            found.partitions.insert(row.get(0)?, (row.get(1)?, row.get::<_, Option<i64>>(2)?.map(Micros)));
+            Ok(())
+        });
+        each("select watermark from progress", &mut |found, row| {
+            found.watermark = row.get::<_, Option<i64>>(0)?.map(Micros);
+            Ok(())
+        });
+        found
+    }
+
+    /// What differs from the oracle's answer over this log, given the stored verdicts that a clock had a part in.
+    pub fn differences(&self, log: &oracle::Log, ends: &BTreeMap<i32, i64>, rules: &Rules) -> Vec<String> {
+        let verdicts = self.dead_letters.iter().map(|(&at, letter)| (at, letter.reason)).collect();
+        let answer = oracle::answer(log, &oracle_rules(rules), oracle::Clock::Stored, &verdicts);
+        let payloads: BTreeMap<(i32, i64), &Option<Vec<u8>>> = log
+            .iter()
+            .flat_map(|(&partition, records)| records.iter().map(move |record| ((partition, record.offset), &record.payload)))
+            .collect();
+        let letters = answer.dead_letters.iter();
+        let letters = letters.map(|(at, &reason)| (*at, Letter { reason, payload: payloads[at].clone() }));
+        let rows = answer.rows.iter().map(|(key, row)| {
+            let values = (row.active_viewers, row.chat_messages, row.donations.0);
+            (key.clone(), values)
+        });
+        let partitions =
+            ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
+        let mut differences = compare("row (viewers, chats, cents)", self.rows.clone(), rows.collect());
+        differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));
+        differences.extend(compare("dead letter", self.dead_letters.clone(), letters.collect()));
+        differences.extend(compare("partition (next offset, watermark)", self.partitions.clone(), partitions.collect()));
+        differences
+    }
+}
