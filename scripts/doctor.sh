@@ -113,20 +113,8 @@ check_secrets() {
 
 # --- services -------------------------------------------------------------------------------------------------------
 
-# state SERVICE: as in "running healthy", "exited 2", "absent".
-state() {
-  local id
-  id=$(container "$1")
-  if [[ -z $id ]]; then
-    echo absent
-    return 0
-  fi
-  docker inspect -f '{{if eq .State.Status "running"}}running {{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}{{else}}{{.State.Status}} {{.State.ExitCode}}{{end}}' \
-    "$id" 2>/dev/null || echo absent
-}
-
 is_running() {
-  [[ $(state "$1") == running* ]]
+  [[ $(service_state "$1") == running* ]]
 }
 
 last_lines() {
@@ -146,7 +134,7 @@ check_port() {
 
 check_service() {
   local service=$1 now health id
-  now=$(state "$service")
+  now=$(service_state "$service")
   id=$(container "$service")
   case $now in
     'running healthy') fine "$service runs" ;;
@@ -269,6 +257,8 @@ check_port postgres POSTGRES_PORT
 
 services=(kafka postgres stream-processor metrics-api)
 if [[ $(setting GENERATORS) != 0 ]]; then services+=(event-generator); fi
+# The further processes of a cluster.
+while read -r service; do services+=("$service"); done < <(compose config --services | grep '^stream-processor-' || true)
 for service in "${services[@]}"; do check_service "$service"; done
 
 topic=$(setting KAFKA_TOPIC)

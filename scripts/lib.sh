@@ -146,3 +146,30 @@ in_kafka() {
 stack_sql() {
   compose exec -T postgres psql -U postgres -d realtime -XAtq -v ON_ERROR_STOP=1 -c "$1" </dev/null
 }
+
+# kill_service SERVICE: kill -9 of its process from outside, for a stop by the engine's own commands is no crash to it. Where this
+# shell may not, a container that sees the machine's processes may.
+kill_service() {
+  local id pid
+  id=$(container "$1")
+  pid=$(docker inspect -f '{{.State.Pid}}' "$id") || return 1
+  ((pid > 1)) || return 1
+  kill -KILL "$pid" 2>/dev/null ||
+    docker run --rm --pid host --user 0 --entrypoint bash "$(docker inspect -f '{{.Image}}' "$id")" -c "kill -KILL $pid"
+}
+
+# service_state SERVICE: as in "running healthy", "exited 2", "absent"; a service without a health check is healthy when it runs.
+service_state() {
+  local id
+  id=$(container "$1")
+  if [[ -z $id ]]; then
+    echo absent
+    return 0
+  fi
+  docker inspect -f '{{.State.Status}} {{if ne .State.Status "running"}}{{.State.ExitCode}}{{else if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}' \
+    "$id" 2>/dev/null || echo absent
+}
+
+service_restarts() {
+  docker inspect -f '{{.RestartCount}}' "$(container "$1")"
+}

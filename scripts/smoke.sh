@@ -225,11 +225,15 @@ row_stays() {
 # --- the containers of the stack ------------------------------------------------------------------------------------
 
 services=(kafka postgres stream-processor metrics-api)
+if [[ $target == stack ]]; then
+  # The further processes of a cluster.
+  while read -r service; do services+=("$service"); done < <(compose config --services | grep '^stream-processor-' || true)
+fi
 
 unhealthy() {
   local service state
   for service in "${services[@]}"; do
-    state=$(docker inspect -f '{{.State.Status}} {{.State.Health.Status}}' "$(container "$service")" 2>/dev/null) || state=absent
+    state=$(service_state "$service")
     if [[ $state != 'running healthy' ]]; then
       printf '%s is %s\n' "$service" "$state"
       return 0
@@ -261,22 +265,11 @@ processor_is_confined() {
   ! compose exec -T stream-processor touch /usr/local/bin/x </dev/null 2>/dev/null
 }
 
-# From outside, for a stop by the engine's own commands is no crash to it. Where this shell may not, a container that sees the
-# machine's processes may.
 kill_processor() {
-  local pid
-  if [[ $target == elsewhere ]]; then
-    kill -KILL "$PROCESSOR_PID"
-    return
-  fi
-  pid=$(docker inspect -f '{{.State.Pid}}' "$(container stream-processor)")
-  ((pid > 1)) || {
-    reason="the processor does not run"
-    return 1
-  }
-  kill -KILL "$pid" 2>/dev/null ||
-    docker run --rm --pid host --user 0 --entrypoint bash "$(docker inspect -f '{{.Image}}' "$(container stream-processor)")" \
-      -c "kill -KILL $pid"
+  case $target in
+    stack) kill_service stream-processor ;;
+    elsewhere) kill -KILL "$PROCESSOR_PID" ;;
+  esac
 }
 
 processor_came_back() {
@@ -285,9 +278,10 @@ processor_came_back() {
     return
   fi
   local count state
-  read -r count state < <(docker inspect -f '{{.RestartCount}} {{.State.Health.Status}}' "$(container stream-processor)")
+  count=$(service_restarts stream-processor)
+  state=$(service_state stream-processor)
   reason="started again $((count - restarts)) times, $state"
-  ((count > restarts)) && [[ $state == healthy ]]
+  ((count > restarts)) && [[ $state == "running healthy" ]]
 }
 
 verify() {
@@ -370,7 +364,7 @@ fi
 
 if [[ $target == stack || -n ${PROCESSOR_PID:-} ]]; then
   restarts=0
-  if [[ $target == stack ]]; then restarts=$(docker inspect -f '{{.RestartCount}}' "$(container stream-processor)"); fi
+  if [[ $target == stack ]]; then restarts=$(service_restarts stream-processor); fi
   epoch=0
   if read_metric tidemark_epoch; then epoch=$value; fi
   { event chat_message c2 && event donation d3 ',"amount":1e-2'; } >"$work/before"

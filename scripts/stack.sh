@@ -25,7 +25,7 @@ up_s=${UP_TIMEOUT:-300}
 up() {
   local from=$SECONDS
   if [[ ${UP_BUILD:-yes} == yes ]]; then compose build || die "the images do not build (above)"; fi
-  if ! compose up --detach --wait --wait-timeout "$up_s"; then
+  if ! compose up --detach --wait --wait-timeout "$up_s" --remove-orphans; then
     say "$me: not everything is up; what is wrong:"
     "$root/scripts/doctor.sh" || true
     exit 1

@@ -12,6 +12,8 @@ alter role tidemark_reader set default_transaction_read_only = on;
 
 revoke all on database :"database" from public;
 grant connect on database :"database" to tidemark_writer, tidemark_reader;
+-- A rebuild makes its rows in a schema of its own and then swaps them in.
+grant create on database :"database" to tidemark_writer;
 grant usage, create on schema public to tidemark_writer;
 grant usage on schema public to tidemark_reader;
 
