@@ -155,7 +155,7 @@ impl Events {
         let payload = format!(
             r#"{{"event_type":"{kind}","event_id":"e{number}","stream_id":"stream_{stream:05}","user_id":"user_{user}","ts":"{ts}","amount_usd":2.50}}"#
         );
-        let partition = i32::try_from(stream % PARTITIONS as i64).expect("few");
+        let partition = i32::try_from(stream % i64::try_from(PARTITIONS).expect("few")).expect("few");
         let mut record: BaseRecord<'_, (), [u8]> =
             BaseRecord::to(TOPIC).partition(partition).timestamp(time).payload(payload.as_bytes());
         while let Err((error, again)) = self.producer.send(record) {
