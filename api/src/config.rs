@@ -25,7 +25,7 @@ pub struct Config {
     #[arg(long, env = "API_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
     pub api_request_timeout: Duration,
     /// Most clients of /live at once; further ones are answered with 503
-    #[arg(long, env = "API_LIVE_CLIENTS", value_name = "N", default_value_t = 2_000, value_parser = live_clients)]
+    #[arg(long, allow_negative_numbers = true, env = "API_LIVE_CLIENTS", value_name = "N", default_value_t = 2_000, value_parser = live_clients)]
     pub api_live_clients: usize,
     /// File that holds a token: every path but /health then asks for it, as Authorization: Bearer TOKEN
     #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]
