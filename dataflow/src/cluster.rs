@@ -195,7 +195,7 @@ impl Process<'_> {
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-            Committer::start(store, Arc::clone(&log), keeper, control, metrics, &options.background)
+            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, &options.background)
         };
         let (committer, commit_thread) = store.map(commit).unzip();
         let committer = Mutex::new(committer);

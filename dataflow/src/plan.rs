@@ -43,6 +43,8 @@ pub struct PartitionPlan {
 pub struct Plan {
     /// This run's fence token.
     pub fence: i64,
+    /// The log that it is for, by its id.
+    pub log_id: String,
     /// Hashes of names.
     pub keys: Keys,
     /// The stored watermark.
@@ -129,7 +131,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         // A run that goes on until this one has taken over may have read what came after the log was described. Now it can commit
         // nothing any more, so the log cannot be behind the store for that reason.
         match log.describe() {
-            Ok(newer) => description = newer,
+            Ok(newer) => description.partitions = newer.partitions,
             Err(error) => {
                 unanswered = Some(error);
                 return objection;
@@ -196,6 +198,7 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
     let to_replay = |&(partition, offset): &(i32, i64)| offset >= partitions[&partition].replay_from;
     Plan {
         fence: stored.fence,
+        log_id: description.id.clone(),
         watermark: stored.watermark,
         verdicts: stored.verdicts.into_iter().filter(|(at, _)| partitions.contains_key(&at.0) && to_replay(at)).collect(),
         checkpoint: checkpoint.cloned(),

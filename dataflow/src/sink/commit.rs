@@ -48,6 +48,7 @@ impl Committer {
     pub fn start(
         store: Box<dyn Store>,
         log: Arc<dyn Log>,
+        log_id: String,
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
@@ -58,7 +59,8 @@ impl Committer {
         let last_check = Instant::now();
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
-        let mut thread = Thread { store, log, slices, shared: queue_end, keeper, control, metrics, background, last_check };
+        let mut thread =
+            Thread { store, log, log_id, slices, shared: queue_end, keeper, control, metrics, background, last_check };
         let started = to_start.start("commit", Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
     }
@@ -109,6 +111,8 @@ impl Keeper {
 struct Thread {
     store: Box<dyn Store>,
     log: Arc<dyn Log>,
+    /// Of the log that this run started on.
+    log_id: String,
     slices: Receiver<(Slice, Commit)>,
     shared: Arc<Shared>,
     keeper: Keeper,
@@ -157,6 +161,7 @@ impl Thread {
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         let started = Instant::now();
+        self.log.confirm(&self.log_id).map_err(|error| error.to_string())?;
         let epoch = self.with_patience(|store| store.commit(commit))?;
         self.last_check = Instant::now();
         self.metrics.committed(epoch, commit, started.elapsed());

@@ -88,6 +88,14 @@ pub trait Log: Send + Sync {
     /// The topic's name.
     fn topic(&self) -> &str;
 
+    /// Asked before each commit: whether the records that were read until now are of the log with this id, and not of one that took
+    /// over its name meanwhile. Waits for a bounded time; no answer is no objection. The default is for logs that keep what a
+    /// reader has open.
+    fn confirm(&self, id: &str) -> Result<(), SourceError> {
+        let _ = id;
+        Ok(())
+    }
+
     /// All records below these offsets of these partitions are in the store. A log that keeps positions for other programs' eyes
     /// notes them, without waiting and without failing.
     fn committed(&self, next_offsets: &[(i32, i64)]);

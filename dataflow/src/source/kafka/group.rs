@@ -28,7 +28,7 @@ pub struct Group {
 
 impl Group {
     /// Starts the thread.
-    pub fn start(consumer: BaseConsumer<Context>, topic: String) -> std::io::Result<Group> {
+    pub fn start(consumer: Arc<BaseConsumer<Context>>, topic: String) -> std::io::Result<Group> {
         let newest = Arc::new(Mutex::new(BTreeMap::new()));
         let (wake, woken) = sync_channel(1);
         let (ending, ended) = sync_channel(1);

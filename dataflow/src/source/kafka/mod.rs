@@ -18,8 +18,8 @@ use rdkafka_sys as sys;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tidemark_model::Micros;
 use tidemark_settings::log::KafkaTopic;
@@ -27,10 +27,14 @@ use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
+/// How long a commit waits for the brokers to confirm the topic.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// A topic.
 pub struct KafkaLog {
     settings: KafkaTopic,
+    /// A client that reads nothing, so that its questions wait for no records; started by the first commit of this process.
+    side: Mutex<Option<Arc<BaseConsumer<Context>>>>,
     /// Started by the first commit of this process; none if it could not be started.
     group: OnceLock<Option<Group>>,
 }
@@ -38,7 +42,7 @@ pub struct KafkaLog {
 impl KafkaLog {
     /// The topic of these settings.
     pub fn new(settings: KafkaTopic) -> KafkaLog {
-        KafkaLog { settings, group: OnceLock::new() }
+        KafkaLog { settings, side: Mutex::default(), group: OnceLock::new() }
     }
 
     fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
@@ -65,6 +69,14 @@ impl KafkaLog {
             config.set(name, value);
         }
         config.create_with_context(Context::default()).map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+    }
+
+    fn side(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+        let mut side = self.side.lock().expect("nobody panics while holding the client");
+        if side.is_none() {
+            *side = Some(Arc::new(self.consumer()?));
+        }
+        Ok(side.as_ref().map(Arc::clone).expect("it was just made"))
     }
 
     fn name(&self) -> Result<CString, SourceError> {
@@ -118,9 +130,29 @@ impl Log for KafkaLog {
         Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), topic, consumer }))
     }
 
+    /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
+    /// topic's id never comes back: if the brokers still give it after the last record was read, that record is of this topic. Who
+    /// does not answer has not handed out another topic's records either.
+    fn confirm(&self, id: &str) -> Result<(), SourceError> {
+        let consumer = self.side()?;
+        let asker = Asker::new(&consumer, self.name()?);
+        asker.ask(&consumer);
+        match asker.answer(CONFIRM) {
+            Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
+            Some(Err(error)) => {
+                tracing::debug!(error, "the brokers do not describe the topic");
+                Ok(())
+            }
+            None => {
+                tracing::warn!("the brokers did not confirm within {CONFIRM:?} that the topic is still the same");
+                Ok(())
+            }
+        }
+    }
+
     fn committed(&self, next_offsets: &[(i32, i64)]) {
         let start = || {
-            let group = self.consumer().and_then(|consumer| {
+            let group = self.side().and_then(|consumer| {
                 Group::start(consumer, self.settings.topic.clone()).map_err(|error| SourceError::Fatal(error.to_string()))
             });
             group.inspect_err(|error| tracing::warn!(%error, "the consumer group's offsets will not be committed")).ok()
@@ -138,6 +170,17 @@ impl Log for KafkaLog {
 /// What tells a topic from another one of the same name.
 fn log_id(name: &str, topic: &Topic) -> String {
     topic.id.as_ref().map_or_else(|| format!("kafka:{name}"), |id| format!("kafka:{name}#{id}"))
+}
+
+fn same_topic(name: &str, id: &str, topic: &Topic) -> Result<(), SourceError> {
+    let now = log_id(name, topic);
+    if now == id {
+        return Ok(());
+    }
+    Err(SourceError::Fatal(format!(
+        "topic {name} was deleted and made anew while it was read ({id} became {now}): start afresh under another PIPELINE and \
+         schema, or recompute all rows with: tidemark-dataflow rebuild"
+    )))
 }
 
 /// Passes librdkafka's own words on to our log.
@@ -349,15 +392,8 @@ impl Source for KafkaSource {
             && let Some(topic) = self.watch.topic()
         {
             let name = self.topic.to_string_lossy();
-            let (id, first) = (log_id(&name, topic), self.id.take());
-            if let Some(first) = first.filter(|first| *first != id) {
-                let what = format!("topic {name} was deleted and made anew while it was read ({first} became {id})");
-                return Err(SourceError::Fatal(format!(
-                    "{what}: start afresh under another PIPELINE and schema, or recompute all rows with: tidemark-dataflow rebuild"
-                )));
-            }
+            same_topic(&name, self.id.get_or_insert_with(|| log_id(&name, topic)), topic)?;
             self.others = topic.partitions.keys().filter(|other| !self.partitions.contains_key(other)).copied().collect();
-            self.id = Some(id);
         }
         Ok(())
     }
