@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # All that the programs and run.sh create in a data directory.
-known=(tidemark.db tidemark.db-wal tidemark.db-shm tidemark.db-journal log checkpoints logs run.lock)
+known=(tidemark.db tidemark.db-wal tidemark.db-shm tidemark.db-journal tidemark.db-run log checkpoints logs run.lock)
 
 asked=${DATA_DIR:-$root/data}
 if [[ ! -e $asked ]]; then
