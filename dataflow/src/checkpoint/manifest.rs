@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use tidemark_model::{Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A worker's word that its part of a checkpoint is on the disk, or why it is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

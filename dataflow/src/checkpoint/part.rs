@@ -30,12 +30,12 @@ pub enum Key {
     Viewers(usize),
     /// Event ids of a window that belong to a range's viewers.
     Ids(Minute, usize),
-    /// A worker's shares of a window's rows, perhaps in several sections. They add, so any worker may take them up.
-    Shares(Minute),
-    /// Steps of the present counts at a window, likewise.
-    Steps(Minute),
+    /// A worker's shares of open rows, perhaps in several sections. They add, so any worker may take them up.
+    Shares,
+    /// Steps of the present counts, likewise.
+    Steps,
     /// Sums of the steps of closed windows, likewise.
-    Base,
+    Bases,
 }
 
 impl Key {
@@ -44,9 +44,9 @@ impl Key {
         match self {
             Key::Viewers(of) => (1, range(of), 0),
             Key::Ids(minute, of) => (2, range(of), minute.0),
-            Key::Shares(minute) => (3, 0, minute.0),
-            Key::Steps(minute) => (4, 0, minute.0),
-            Key::Base => (5, 0, 0),
+            Key::Shares => (3, 0, 0),
+            Key::Steps => (4, 0, 0),
+            Key::Bases => (5, 0, 0),
         }
     }
 
@@ -54,9 +54,9 @@ impl Key {
         Some(match kind {
             1 => Key::Viewers(range as usize),
             2 => Key::Ids(Minute(minute), range as usize),
-            3 => Key::Shares(Minute(minute)),
-            4 => Key::Steps(Minute(minute)),
-            5 => Key::Base,
+            3 => Key::Shares,
+            4 => Key::Steps,
+            5 => Key::Bases,
             _ => return None,
         })
     }
@@ -88,8 +88,8 @@ pub fn head(id: Id, worker: usize) -> Vec<u8> {
     bytemuck::bytes_of(&head).to_vec()
 }
 
-/// A section, ready to be written, and how many rows it has.
-pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> (Vec<u8>, usize) {
+/// A section, ready to be written.
+pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size_of::<SectionHead>() + rows.size_hint().0 * size_of::<R>());
     bytes.resize(size_of::<SectionHead>(), 0);
     rows.for_each(|row| bytes.extend_from_slice(bytemuck::bytes_of(&row)));
@@ -98,7 +98,7 @@ pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> (Vec<u8>, usi
     let rows = (bytes.len() - size_of::<SectionHead>()) / size_of::<R>();
     let head = SectionHead { kind, range, minute, row_bytes, rows: rows as u64 };
     bytes[..size_of::<SectionHead>()].copy_from_slice(bytemuck::bytes_of(&head));
-    (bytes, rows)
+    bytes
 }
 
 /// The bytes that a part ends with.
@@ -171,10 +171,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_damage_is_told() {
         let id = Id { pipeline: 1, fence: 2, number: 3 };
-        let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares(Minute(8)), Key::Steps(Minute(u32::MAX)), Key::Base];
+        let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares, Key::Steps, Key::Bases];
         let mut bytes = head(id, 1);
         for (key, rows) in keys.into_iter().zip(0u64..) {
-            bytes.extend(section(key, (0..rows).map(|row| [row, rows])).0);
+            bytes.extend(section(key, (0..rows).map(|row| [row, rows])));
         }
         bytes.extend(end(keys.len() as u64));
         let all = |bytes: &[u8], worker| {

@@ -1,7 +1,7 @@
 //! From admitted events to small differences per (stream, minute): the state of the viewers that this worker owns.
 //!
 //! One timely operator over three plain structs: [`duplicates`] (which ids were counted), [`presence`] (who is there) and
-//! [`totals`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, once both of its
+//! [`streams`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, once both of its
 //! frontiers have passed them. In a slice it
 //!
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
@@ -18,6 +18,7 @@
 pub mod duplicates;
 pub mod presence;
 pub mod snapshot;
+pub mod streams;
 pub mod totals;
 
 use crate::Slice;
@@ -26,17 +27,18 @@ use crate::keys::{EventKey, StreamKey, ViewerKey, owner};
 use crate::telemetry::FoldMetrics;
 use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
-use presence::{Movement, Presence};
+use presence::{Movement, Presence, Steps};
 use serde::{Deserialize, Serialize};
 use snapshot::{Saved, Saver, Snapshot};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use streams::Streams;
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::{Capability, Operator};
 use timely::dataflow::{Stream, StreamVec};
-use totals::{Shares, Totals};
+use totals::Totals;
 
 /// An event that counts, on its way to the worker that owns its viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,8 +144,8 @@ pub fn shares<'scope>(
             let started = Instant::now();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
-                let restored = state.shares.take_changes();
-                output.session(&capability).give_iterator(restored.map(|(key, change)| (key, slice, change)));
+                let restored = state.changes();
+                output.session(&capability).give_iterator(restored.into_iter().map(|(key, change)| (key, slice, change)));
             }
             // In the order of arrival, which is each partition's own: of two copies in it the first is the one that counts.
             // (`for_each_stamp` sorts unstably.)
@@ -179,7 +181,7 @@ pub fn shares<'scope>(
                         }
                         let slice = *capability.time();
                         let changed = state.changes();
-                        output.session(&capability).give_iterator(changed.map(|(key, change)| (key, slice, change)));
+                        output.session(&capability).give_iterator(changed.into_iter().map(|(key, change)| (key, slice, change)));
                         let closed = state.close();
                         if !closed.is_empty() {
                             let next = slice + 1;
@@ -234,7 +236,7 @@ pub struct Input {
 pub struct Fold {
     duplicates: Duplicates,
     presence: Presence,
-    shares: Shares,
+    streams: Streams,
     watermark: Option<Micros>,
     metrics: FoldMetrics,
 }
@@ -245,7 +247,7 @@ impl Fold {
         Fold {
             duplicates: Duplicates::default(),
             presence: Presence::new(viewer_timeout_nanos),
-            shares: Shares::default(),
+            streams: Streams::default(),
             watermark: None,
             metrics,
         }
@@ -256,7 +258,7 @@ impl Fold {
         let mut request = None;
         for watermark in watermarks {
             for minute in watermark.opened {
-                self.open_window(minute);
+                self.streams.open(minute);
             }
             self.watermark = self.watermark.max(watermark.at);
             request = request.or(watermark.checkpoint);
@@ -271,8 +273,8 @@ impl Fold {
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.
-    fn changes(&mut self) -> impl Iterator<Item = (RowKey, Totals)> {
-        self.shares.take_changes()
+    fn changes(&mut self) -> Vec<(RowKey, Totals)> {
+        self.streams.take_changes()
     }
 
     /// Closes all windows that the watermark has passed; hands out what that takes back.
@@ -281,37 +283,27 @@ impl Fold {
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
         self.presence.close(first_open);
-        let closed = self.shares.close(first_open);
-        self.metrics.keeps(self.shares.open_windows(), self.presence.viewers());
+        let closed = self.streams.close(first_open);
+        self.metrics.keeps(self.streams.open_windows(), self.presence.viewers());
         closed
-    }
-
-    fn open_window(&mut self, minute: Minute) {
-        if self.shares.open(minute) {
-            for (stream, viewers) in self.presence.present_at_end_of(minute) {
-                self.shares.add((stream, minute), Totals { viewers, ..Totals::default() });
-            }
-        }
     }
 
     /// Folds one event; `false` for a copy of one that counts already.
     fn event(&mut self, event: &Admitted) -> bool {
         let minute = Minute::of(event.ts);
-        assert!(self.shares.is_open(minute), "an event of {minute} met a window that is not open");
+        assert!(self.streams.is_open(minute), "an event of {minute} met a window that is not open");
         if let Some(id) = event.id
             && !self.duplicates.first(minute, event.viewer.range(), id)
         {
             return false;
         }
-        let counted = Totals { events: 1, viewers: 0, chats: i64::from(event.kind == Kind::ChatMessage), cents: event.amount.0 };
-        self.shares.add((event.stream, minute), counted);
-        let movement = match event.kind {
-            Kind::ViewerJoin => Movement::Join,
-            Kind::ViewerLeave => Movement::Leave,
-            _ => return true,
+        let steps = match event.kind {
+            Kind::ViewerJoin => self.presence.insert(event.viewer, event.ts, Movement::Join),
+            Kind::ViewerLeave => self.presence.insert(event.viewer, event.ts, Movement::Leave),
+            _ => Steps::default(),
         };
-        let steps = self.presence.insert(event.stream, event.viewer, event.ts, movement);
-        self.shares.add_steps(event.stream, &steps);
+        let counted = Totals { events: 1, viewers: 0, chats: i64::from(event.kind == Kind::ChatMessage), cents: event.amount.0 };
+        self.streams.count((event.stream, minute), counted, &steps);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! Who is present: per viewer the joins and leaves that still matter, and per stream the steps of its present count.
+//! Who is present: per viewer the joins and leaves that still matter, and what each changes of its stream's present count.
 //!
 //! A viewer is present at instant t iff the latest join or leave at or before t is a join (equal times: leave wins) and
 //! t − its time < the timeout. Only the ends of windows are asked for, so per viewer one movement per window is kept, the latest;
@@ -7,10 +7,10 @@
 //! window is the sum of all steps up to it. So order of arrival does not matter, a late movement changes all later windows, and
 //! a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
-//! Steps of closed windows are summed into one base count per stream. Of a viewer's movements in closed windows only the last
+//! Of a viewer's movements in closed windows only the last
 //! matters; a viewer whose last movement is a leave, or a join that has timed out, is dropped.
 
-use crate::keys::{KeyMap, RANGES, StreamKey, ViewerKey};
+use crate::keys::{KeyMap, RANGES, ViewerKey};
 use hashbrown::hash_map::Entry;
 use std::collections::BTreeMap;
 use tidemark_model::{Minute, Nanos};
@@ -82,6 +82,11 @@ impl Default for Steps {
 }
 
 impl Steps {
+    /// Each of them, in no order.
+    pub fn each(&self) -> &[(Minute, i64)] {
+        &self.steps[..self.len]
+    }
+
     /// The first window that changes.
     pub fn first(&self) -> Option<Minute> {
         self.steps[..self.len].iter().map(|&(minute, _)| minute).min()
@@ -93,7 +98,7 @@ impl Steps {
     }
 
     /// An interval `[from, until)` of windows is added (`sign` = 1) or taken away (−1).
-    fn interval(&mut self, from: Minute, until: Minute, sign: i64) {
+    pub(super) fn interval(&mut self, from: Minute, until: Minute, sign: i64) {
         if from < until {
             self.step(from, sign);
             self.step(until, -sign);
@@ -126,10 +131,6 @@ struct Range {
 pub struct Presence {
     timeout: i64,
     ranges: Vec<Range>,
-    /// Changes of the present count at the end of a window, against the window before it. No zeros.
-    steps: BTreeMap<Minute, KeyMap<StreamKey, i64>>,
-    /// The sum of the steps of all closed windows. No zeros.
-    base: KeyMap<StreamKey, i64>,
     /// Who left in an open window: looked at once it closes.
     left: BTreeMap<Minute, Vec<ViewerKey>>,
     first_open: Minute,
@@ -146,8 +147,6 @@ impl Presence {
         Presence {
             timeout,
             ranges: std::iter::repeat_with(Range::default).take(RANGES).collect(),
-            steps: BTreeMap::new(),
-            base: KeyMap::default(),
             left: BTreeMap::new(),
             first_open: Minute(0),
             leavers: Vec::new(),
@@ -156,40 +155,22 @@ impl Presence {
         }
     }
 
-    /// A movement in an open window: how the stream's present counts change.
-    pub fn insert(&mut self, stream: StreamKey, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
+    /// A movement in an open window: how the present counts of the viewer's stream change.
+    pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
         let moved = Moved::new(ts, movement);
         if movement == Movement::Leave {
             self.left.entry(moved.minute()).or_default().push(viewer);
         }
-        let steps = self.ranges[viewer.range()].insert(viewer, moved, self.timeout);
-        for &(minute, change) in &steps.steps[..steps.len] {
-            add(self.steps.entry(minute).or_default(), stream, change);
-        }
-        steps
+        self.ranges[viewer.range()].insert(viewer, moved, self.timeout)
     }
 
-    /// The present viewers of each stream that has any, at the end of a window.
-    pub fn present_at_end_of(&self, minute: Minute) -> KeyMap<StreamKey, i64> {
-        let mut present = self.base.clone();
-        for (&stream, &change) in self.steps.range(..=minute).flat_map(|(_, streams)| streams) {
-            add(&mut present, stream, change);
-        }
-        present
-    }
-
-    /// Windows before `first_open` are closed: sums them up. Who no longer matters is dropped by [`Presence::tidy`].
+    /// Windows before `first_open` are closed. Who no longer matters is dropped by [`Presence::tidy`].
     pub fn close(&mut self, first_open: Minute) {
         if first_open <= self.first_open {
             return;
         }
         let windows = (first_open.0 - self.first_open.0) as usize;
         self.first_open = first_open;
-        while let Some(entry) = self.steps.first_entry().filter(|entry| *entry.key() < first_open) {
-            for (stream, change) in entry.remove() {
-                add(&mut self.base, stream, change);
-            }
-        }
         while let Some(entry) = self.left.first_entry().filter(|entry| *entry.key() < first_open) {
             self.leavers.push(entry.remove());
         }
@@ -239,16 +220,6 @@ impl Presence {
         !self.ranges[range].viewers.is_empty()
     }
 
-    /// The steps at each window that has any.
-    pub fn steps(&self) -> &BTreeMap<Minute, KeyMap<StreamKey, i64>> {
-        &self.steps
-    }
-
-    /// The present counts as of the last closed window.
-    pub fn base(&self) -> &KeyMap<StreamKey, i64> {
-        &self.base
-    }
-
     /// Takes up the movements of a range as they were saved. Their steps are saved apart.
     pub fn restore_movements(&mut self, range: usize, movements: impl ExactSizeIterator<Item = (ViewerKey, Moved)>) {
         let Presence { ranges, left, first_open, .. } = self;
@@ -271,29 +242,9 @@ impl Presence {
         }
     }
 
-    /// Takes up steps as they were saved: they add to those that are there.
-    pub fn restore_steps(&mut self, minute: Minute, steps: impl Iterator<Item = (StreamKey, i64)>) {
-        let at = self.steps.entry(minute).or_default();
-        steps.for_each(|(stream, change)| add(at, stream, change));
-    }
-
-    /// Takes up present counts as they were saved: they add to those that are there.
-    pub fn restore_base(&mut self, counts: impl Iterator<Item = (StreamKey, i64)>) {
-        counts.for_each(|(stream, count)| add(&mut self.base, stream, count));
-    }
-
     /// The state is as of this first open window.
     pub fn restore_first_open(&mut self, first_open: Minute) {
         self.first_open = first_open;
-    }
-}
-
-/// Adds to a count that is kept only while it is not zero.
-fn add(counts: &mut KeyMap<StreamKey, i64>, stream: StreamKey, change: i64) {
-    let count = counts.entry(stream).or_insert(0);
-    *count += change;
-    if *count == 0 {
-        counts.remove(&stream);
     }
 }
 
@@ -400,21 +351,28 @@ mod tests {
     use super::*;
 
     const TIMEOUT: i64 = 3 * MINUTE;
-    const STREAM: StreamKey = StreamKey(1, 1);
     const VIEWER: ViewerKey = ViewerKey(2, 2);
 
-    fn present(presence: &Presence, minute: u32) -> i64 {
-        presence.present_at_end_of(Minute(minute)).get(&STREAM).copied().unwrap_or(0)
+    /// The sums of all steps.
+    #[derive(Default)]
+    struct Counts(BTreeMap<Minute, i64>);
+
+    impl Counts {
+        fn add(&mut self, steps: &Steps) {
+            for &(minute, change) in steps.each() {
+                *self.0.entry(minute).or_default() += change;
+            }
+        }
+
+        fn at(&self, minute: u32) -> i64 {
+            self.0.range(..=Minute(minute)).map(|(_, change)| change).sum()
+        }
     }
 
     /// Closes windows, and tidies up to the end or, as happens if others are closed at once, not at all.
     fn close(presence: &mut Presence, first_open: u32, tidy: bool) {
         presence.close(Minute(first_open));
         while tidy && presence.tidy() {}
-    }
-
-    fn insert(presence: &mut Presence, ts: i64, movement: Movement) -> Steps {
-        presence.insert(STREAM, VIEWER, Nanos(ts), movement)
     }
 
     /// The definition, over all movements.
@@ -433,7 +391,7 @@ mod tests {
         };
         for _ in 0..2_000 {
             let mut presence = Presence::new(TIMEOUT);
-            let mut movements = Vec::new();
+            let (mut counts, mut movements) = (Counts::default(), Vec::new());
             let mut first_open = 0u32;
             for _ in 0..random(12) {
                 let minute = first_open + u32::try_from(random(6)).unwrap();
@@ -441,11 +399,12 @@ mod tests {
                 let ts = i64::from(minute) * MINUTE + offset;
                 let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
                 movements.push((ts, movement));
-                let before: Vec<i64> = (first_open..20).map(|minute| present(&presence, minute)).collect();
-                let steps = insert(&mut presence, ts, movement);
+                let before: Vec<i64> = (first_open..20).map(|minute| counts.at(minute)).collect();
+                let steps = presence.insert(VIEWER, Nanos(ts), movement);
+                counts.add(&steps);
                 for (minute, before) in (first_open..20).zip(before) {
-                    assert_eq!(present(&presence, minute), expected(&movements, minute), "{movements:?} at {minute}");
-                    assert_eq!(before + steps.up_to(Minute(minute)), present(&presence, minute));
+                    assert_eq!(counts.at(minute), expected(&movements, minute), "{movements:?} at {minute}");
+                    assert_eq!(before + steps.up_to(Minute(minute)), counts.at(minute));
                 }
                 if random(3) == 0 {
                     first_open += u32::try_from(random(3)).unwrap();
@@ -457,17 +416,17 @@ mod tests {
 
     #[test]
     fn who_left_and_whose_time_ran_out_is_forgotten() {
-        let mut presence = Presence::new(TIMEOUT);
-        insert(&mut presence, 0, Movement::Join);
-        insert(&mut presence, MINUTE, Movement::Leave);
-        presence.insert(STREAM, ViewerKey(3, 3), Nanos(0), Movement::Join);
-        assert_eq!((presence.viewers(), present(&presence, 0), present(&presence, 1)), (2, 2, 1));
+        let (mut presence, mut counts) = (Presence::new(TIMEOUT), Counts::default());
+        counts.add(&presence.insert(VIEWER, Nanos(0), Movement::Join));
+        counts.add(&presence.insert(VIEWER, Nanos(MINUTE), Movement::Leave));
+        counts.add(&presence.insert(ViewerKey(3, 3), Nanos(0), Movement::Join));
+        assert_eq!((presence.viewers(), counts.at(0), counts.at(1)), (2, 2, 1));
         close(&mut presence, 2, true);
-        assert_eq!((presence.viewers(), present(&presence, 2)), (1, 1));
+        assert_eq!((presence.viewers(), counts.at(2)), (1, 1));
         for minute in 3..SWEEP as u32 + 4 {
             close(&mut presence, minute, true);
         }
-        assert_eq!((presence.viewers(), present(&presence, 70)), (0, 0));
-        assert!(presence.base.is_empty() && presence.steps.is_empty() && presence.left.is_empty());
+        assert_eq!((presence.viewers(), counts.at(70)), (0, 0));
+        assert!(presence.left.is_empty());
     }
 }

@@ -4,15 +4,16 @@
 //! nanoseconds a viewer, spread over activations of bounded length, and what is saved goes to a thread that writes it.
 
 use super::presence::Moved;
-use super::{Fold, Stint, Totals};
+use super::{Fold, RowKey, Stint, Totals};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key};
 use crate::checkpoint::writer::PartWriter;
 use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
-use crate::keys::{EventKey, KeyMap, RANGES, StreamKey, ViewerKey, owner};
+use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
 use crate::watermark::Request;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tidemark_model::Minute;
@@ -40,11 +41,9 @@ impl Saver {
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
         let viewers = (0..RANGES).filter(|&range| state.presence.has_viewers(range)).map(Key::Viewers);
         let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
-        let shares = state.shares.of_windows().keys().map(|&minute| Key::Shares(minute));
-        let steps = state.presence.steps().keys().map(|&minute| Key::Steps(minute));
         fail_point!("snapshot-begun");
-        let left = viewers.chain(ids).chain(shares).chain(steps).chain([Key::Base]).collect();
-        Snapshot { writer, left, saved: 0 }
+        let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
+        Snapshot { writer, left, places: 0 }
     }
 }
 
@@ -52,12 +51,12 @@ impl Saver {
 pub struct Snapshot {
     writer: PartWriter,
     left: Vec<Key>,
-    /// Rows of the last of them that are saved.
-    saved: usize,
+    /// Places of streams that are done of the last of them.
+    places: usize,
 }
 
-/// Rows that one section takes of what grows with the number of streams: a millisecond's work.
-const MOST_ROWS: usize = 16_384;
+/// Streams that one section takes: about a millisecond's work.
+const MOST_STREAMS: usize = 2_048;
 
 /// How far a snapshot is.
 pub enum Saved {
@@ -76,14 +75,13 @@ impl Snapshot {
             if !self.writer.has_room() {
                 return Saved::Full(self);
             }
-            let (section, rows) = state.section(key, self.saved);
-            self.writer.send(section);
-            if rows < MOST_ROWS || matches!(key, Key::Viewers(_) | Key::Ids(..)) {
+            let places = self.places..state.streams.places().min(self.places + MOST_STREAMS);
+            self.places = places.end;
+            if matches!(key, Key::Viewers(_) | Key::Ids(..)) || places.end == state.streams.places() {
                 self.left.pop();
-                self.saved = 0;
-            } else {
-                self.saved += rows;
+                self.places = 0;
             }
+            self.writer.send(state.section(key, places));
             if stint.is_over() {
                 return Saved::Some(self);
             }
@@ -94,10 +92,9 @@ impl Snapshot {
 }
 
 impl Fold {
-    /// The rows from this one on, and how many of them are in it. Nothing changes while a snapshot is saved, so the tables of
-    /// streams are in the same order each time.
-    fn section(&self, key: Key, from: usize) -> (Vec<u8>, usize) {
-        let count = |(&StreamKey(a, b), &count): (&StreamKey, &i64)| [a, b, count.cast_unsigned()];
+    /// A section's rows; of what is kept by stream, those of the streams in some places.
+    fn section(&self, key: Key, places: Range<usize>) -> Vec<u8> {
+        let words = |(StreamKey(a, b), minute): RowKey| [a, b, u64::from(minute.0)];
         match key {
             Key::Viewers(range) => {
                 let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
@@ -106,30 +103,41 @@ impl Fold {
             Key::Ids(minute, range) => {
                 part::section(key, self.duplicates.set(minute, range).iter().map(|&EventKey(a, b)| [a, b]))
             }
-            Key::Shares(minute) => {
-                let row = |(&StreamKey(a, b), share): (&StreamKey, &Totals)| {
-                    let Totals { events, viewers, chats, cents } = *share;
+            Key::Shares => {
+                let row = |(key, Totals { events, viewers, chats, cents })| {
+                    let [a, b, minute] = words(key);
                     let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
-                    [a, b, events, viewers, chats, cents]
+                    [a, b, minute, events, viewers, chats, cents]
                 };
-                part::section(key, some(&self.shares.of_windows()[&minute], from).map(row))
+                part::section(key, self.streams.shares(places).map(row))
             }
-            Key::Steps(minute) => part::section(key, some(&self.presence.steps()[&minute], from).map(count)),
-            Key::Base => part::section(key, some(self.presence.base(), from).map(count)),
+            Key::Steps => {
+                let row = |(key, change): (RowKey, i64)| {
+                    let [a, b, minute] = words(key);
+                    [a, b, minute, change.cast_unsigned()]
+                };
+                part::section(key, self.streams.steps(places).map(row))
+            }
+            Key::Bases => {
+                let row = |(StreamKey(a, b), count): (StreamKey, i64)| [a, b, count.cast_unsigned()];
+                part::section(key, self.streams.bases(places).map(row))
+            }
         }
     }
 
     /// Takes up a worker's share of a checkpoint: the ranges that it owns now, and of what adds the parts that fall to it.
     pub fn restore(&mut self, manifest: &Manifest, parts: &dyn Parts, worker: usize, workers: usize) -> io::Result<()> {
         self.watermark = manifest.watermark;
-        self.presence.restore_first_open(manifest.watermark.map_or(Minute(0), Minute::first_open));
+        let first_open = manifest.watermark.map_or(Minute(0), Minute::first_open);
+        self.presence.restore_first_open(first_open);
+        self.streams.restore_first_open(first_open);
         for &minute in &manifest.open {
-            self.shares.open(minute);
+            self.streams.open(minute);
         }
         for written_by in 0..manifest.parts.len() {
             let mine = |key| match key {
                 Key::Viewers(range) | Key::Ids(_, range) => owner(range, workers) == worker,
-                Key::Shares(_) | Key::Steps(_) | Key::Base => written_by % workers == worker,
+                Key::Shares | Key::Steps | Key::Bases => written_by % workers == worker,
             };
             if !part_matters(written_by, manifest.parts.len(), worker, workers) {
                 continue;
@@ -141,7 +149,11 @@ impl Fold {
     }
 
     fn take_up(&mut self, key: Key, rows: part::Rows<'_>) -> io::Result<()> {
-        let count = |[a, b, count]: [u64; 3]| (StreamKey(a, b), count.cast_signed());
+        let row_key = |[a, b, minute]: [u64; 3]| {
+            let minute =
+                u32::try_from(minute).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a minute out of range"))?;
+            io::Result::Ok((StreamKey(a, b), Minute(minute)))
+        };
         match key {
             Key::Viewers(range) => {
                 let movement = |[a, b, moved]: [u64; 3]| (ViewerKey(a, b), Moved(moved));
@@ -150,23 +162,25 @@ impl Fold {
             Key::Ids(minute, range) => {
                 self.duplicates.restore(minute, range, rows.of()?.map(|[a, b]: [u64; 2]| EventKey(a, b)));
             }
-            Key::Shares(minute) => {
-                let share = |[a, b, totals @ ..]: [u64; 6]| {
+            Key::Shares => {
+                for [a, b, minute, totals @ ..] in rows.of::<[u64; 7]>()? {
                     let [events, viewers, chats, cents] = totals.map(u64::cast_signed);
-                    (StreamKey(a, b), Totals { events, viewers, chats, cents })
-                };
-                self.shares.restore(minute, rows.of()?.map(share));
+                    self.streams.restore_share(row_key([a, b, minute])?, Totals { events, viewers, chats, cents });
+                }
             }
-            Key::Steps(minute) => self.presence.restore_steps(minute, rows.of()?.map(count)),
-            Key::Base => self.presence.restore_base(rows.of()?.map(count)),
+            Key::Steps => {
+                for [a, b, minute, change] in rows.of::<[u64; 4]>()? {
+                    self.streams.restore_step(row_key([a, b, minute])?, change.cast_signed());
+                }
+            }
+            Key::Bases => {
+                for [a, b, count] in rows.of::<[u64; 3]>()? {
+                    self.streams.restore_base(StreamKey(a, b), count.cast_signed());
+                }
+            }
         }
         Ok(())
     }
-}
-
-/// At most [`MOST_ROWS`] entries of a table, from this one on.
-fn some<V>(table: &KeyMap<StreamKey, V>, from: usize) -> impl Iterator<Item = (&StreamKey, &V)> {
-    table.iter().skip(from).take(MOST_ROWS)
 }
 
 /// Whether a part has anything for a worker: ranges that it owns now, or what adds.
@@ -188,7 +202,7 @@ mod tests {
     use tidemark_model::{Cents, Kind, Micros, Nanos};
 
     /// More than one section takes.
-    const STREAMS: u64 = 2 * MOST_ROWS as u64 + 3;
+    const STREAMS: u64 = 2 * MOST_STREAMS as u64 + 3;
 
     fn fold() -> Fold {
         Fold::new(i64::MAX / 4, Metrics::new().0.of_worker(0))
@@ -197,7 +211,7 @@ mod tests {
     /// All that is kept, of all of them together.
     #[derive(Default, PartialEq)]
     struct Kept {
-        shares: BTreeMap<(Minute, StreamKey), Totals>,
+        shares: BTreeMap<RowKey, Totals>,
         present: BTreeMap<StreamKey, i64>,
         viewers: usize,
     }
@@ -205,11 +219,13 @@ mod tests {
     fn kept(folds: &mut [Fold]) -> Kept {
         let mut kept = Kept::default();
         for fold in folds {
-            fold.changes().for_each(drop);
-            for (&minute, streams) in fold.shares.of_windows() {
-                kept.shares.extend(streams.iter().map(|(&stream, &share)| ((minute, stream), share)));
+            fold.changes();
+            let places = 0..fold.streams.places();
+            kept.shares.extend(fold.streams.shares(places.clone()));
+            let steps = fold.streams.steps(places.clone()).map(|((stream, _), change)| (stream, change));
+            for (stream, change) in steps.chain(fold.streams.bases(places)) {
+                *kept.present.entry(stream).or_default() += change;
             }
-            kept.present.extend(fold.presence.present_at_end_of(Minute(9)));
             kept.viewers += fold.presence.viewers();
         }
         kept
@@ -219,7 +235,7 @@ mod tests {
     fn more_streams_than_a_section_takes_are_saved_and_taken_up_by_others() {
         let mut state = fold();
         for minute in [1, 2] {
-            state.open_window(Minute(minute));
+            state.streams.open(Minute(minute));
             for number in 0..STREAMS {
                 let event = Admitted {
                     viewer: ViewerKey(number << 56 | number, number),
@@ -232,7 +248,7 @@ mod tests {
                 assert!(state.event(&event));
             }
         }
-        state.changes().for_each(drop);
+        state.changes();
         // The first window is closed, so the base has counts too.
         state.watermark = Some(Minute(1).end());
         state.close();
