@@ -57,6 +57,16 @@ alerts_are_documented() {
   return "$status"
 }
 
+# A misspelt name would be an alert that is quiet for ever. Names are registered without prefix and without what the format adds.
+metrics_are_registered() {
+  local name status=0
+  while read -r name; do
+    grep -rqE "\"(api_)?${name#api_}\"" dataflow/src/telemetry* api/src/telemetry* ||
+      { echo "nothing registers tidemark_$name" && status=1; }
+  done < <(grep -ohE '\btidemark_[a-z_]+' "$rules" "${dashboards[@]}" | sed -E 's/^tidemark_//; s/_(total|bucket)$//' | sort -u)
+  return "$status"
+}
+
 dashboard_is_sound() {
   local uid
   uid=$(sed -n 's/^ *uid: //p' compose/grafana/provisioning/datasources/*.yaml)
@@ -82,6 +92,7 @@ files() {
   checked "Prometheus's configuration" run_promtool check config prometheus.yml
   checked "alert rules" run_promtool check rules alerts.yml
   checked "unit tests of the alerts" run_promtool test rules alerts_test.yml
+  checked "every metric that is asked for is one of ours" metrics_are_registered
   checked "each alert has a test and a section in the runbook" alerts_are_documented
   local one
   for one in "${dashboards[@]}"; do checked "$one" dashboard_is_sound "$one"; done
