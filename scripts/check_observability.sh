@@ -61,7 +61,7 @@ alerts_are_documented() {
 metrics_are_registered() {
   local name status=0
   while read -r name; do
-    grep -rqE "\"(api_)?${name#api_}\"" dataflow/src/telemetry* api/src/telemetry* ||
+    grep -rqE "\"(api_)?${name#api_}\"" dataflow/src/telemetry api/src/scrape.rs ||
       { echo "nothing registers tidemark_$name" && status=1; }
   done < <(grep -ohE '\btidemark_[a-z_]+' "$rules" "${dashboards[@]}" | sed -E 's/^tidemark_//; s/_(total|bucket)$//' | sort -u)
   return "$status"

@@ -2,7 +2,8 @@
 //!
 //! One timely operator over three plain structs: [`duplicates`] (which ids were counted), [`presence`] (who is there) and
 //! [`streams`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, once both of its
-//! frontiers have passed them. In a slice it
+//! frontiers have passed them. Events wait by the range of their viewer, so that of the large tables, viewers and ids, only one
+//! range's is in use at a time, and stays in the caches meanwhile. In a slice it
 //!
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
 //! 2. folds the events;
@@ -23,7 +24,7 @@ pub mod totals;
 
 use crate::Slice;
 use crate::exchange::Events;
-use crate::keys::{EventKey, StreamKey, ViewerKey, owner};
+use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
 use crate::telemetry::FoldMetrics;
 use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
@@ -106,6 +107,8 @@ impl Stint {
     }
 }
 
+/// Events that one step folds.
+const STEP: usize = 1_024;
 /// When to look again whether the thread that writes a checkpoint has room.
 const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 
@@ -113,8 +116,8 @@ const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 enum Stage {
     /// The next slice.
     Waiting,
-    /// The events of a slice.
-    Folding(Capability<Slice>, std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
+    /// The events of a slice, of which those of one range are in hand.
+    Folding(Capability<Slice>, std::vec::IntoIter<Admitted>, std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
     /// Forgetting those who no longer matter after a slice.
     Tidying(Option<Request>),
     /// A snapshot of the state after a slice.
@@ -152,7 +155,7 @@ pub fn shares<'scope>(
             events.for_each(|stamp, batch| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
-                input.events.push(std::mem::take(&mut batch.0));
+                input.take(batch);
             });
             watermarks.for_each_stamp(|stamp, data| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
@@ -167,12 +170,17 @@ pub fn shares<'scope>(
                         let Some(entry) = stash.first_entry().filter(|entry| passed(entry.key())) else { break };
                         let (capability, Input { events, watermarks }) = entry.remove();
                         let request = state.open(watermarks);
-                        Stage::Folding(capability, events.into_iter(), request)
+                        Stage::Folding(capability, Vec::new().into_iter(), events.into_iter(), request)
                     }
-                    Stage::Folding(capability, mut batches, request) => {
-                        if let Some(batch) = batches.next() {
-                            state.fold(batch);
-                            stage = Stage::Folding(capability, batches, request);
+                    Stage::Folding(capability, mut in_hand, mut ranges, request) => {
+                        if in_hand.as_slice().is_empty()
+                            && let Some(range) = ranges.find(|range| !range.is_empty())
+                        {
+                            in_hand = range.into_iter();
+                        }
+                        if !in_hand.as_slice().is_empty() {
+                            state.fold(in_hand.by_ref().take(STEP));
+                            stage = Stage::Folding(capability, in_hand, ranges, request);
                             if !stint.is_over() {
                                 continue;
                             }
@@ -226,10 +234,20 @@ pub fn shares<'scope>(
 /// What a slice brings to one worker.
 #[derive(Debug, Default)]
 pub struct Input {
-    /// Events, in the batches and the order in which they came: those of one partition are in the order of its log.
+    /// Events by the range of their viewer; none, or of all ranges. Within a range they are in the order in which they came, and so
+    /// those of one partition are in the order of its log.
     pub events: Vec<Vec<Admitted>>,
     /// At most one in a slice.
     pub watermarks: Vec<Watermark>,
+}
+
+impl Input {
+    fn take(&mut self, batch: &mut Events) {
+        self.events.resize_with(RANGES, Vec::new);
+        for event in batch.0.drain(..) {
+            self.events[event.viewer.range()].push(event);
+        }
+    }
 }
 
 /// The state of the viewers that one worker owns.
@@ -267,9 +285,13 @@ impl Fold {
     }
 
     /// Folds events of the slice.
-    fn fold(&mut self, events: Vec<Admitted>) {
-        let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
-        self.metrics.events(events.len() as u64, duplicates);
+    fn fold(&mut self, events: impl Iterator<Item = Admitted>) {
+        let (mut count, mut duplicates) = (0, 0);
+        for event in events {
+            count += 1;
+            duplicates += u64::from(!self.event(&event));
+        }
+        self.metrics.events(count, duplicates);
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.

@@ -17,8 +17,6 @@ use tidemark_model::{Minute, Nanos};
 
 /// Closed windows in which all ranges are swept once.
 const SWEEP: usize = 64;
-/// Viewers who left that one step of tidying looks at: well below a millisecond.
-const LEAVERS: usize = 1_024;
 /// Nanoseconds in a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -124,6 +122,8 @@ impl Steps {
 struct Range {
     viewers: KeyMap<ViewerKey, Moved>,
     several: KeyMap<ViewerKey, Vec<Moved>>,
+    /// Who left in a window: looked at once it is closed.
+    left: BTreeMap<Minute, Vec<ViewerKey>>,
 }
 
 /// All viewers that this worker owns.
@@ -131,11 +131,10 @@ struct Range {
 pub struct Presence {
     timeout: i64,
     ranges: Vec<Range>,
-    /// Who left in an open window: looked at once it closes.
-    left: BTreeMap<Minute, Vec<ViewerKey>>,
     first_open: Minute,
-    /// Who left in windows that have closed, and is still to be looked at.
-    leavers: Vec<Vec<ViewerKey>>,
+    /// Ranges whose leavers are still to be looked at since a window closed, and the first of them.
+    to_look_at: usize,
+    next_look: usize,
     /// Ranges that are still to be swept, and the first of them.
     to_sweep: usize,
     next_sweep: usize,
@@ -147,9 +146,9 @@ impl Presence {
         Presence {
             timeout,
             ranges: std::iter::repeat_with(Range::default).take(RANGES).collect(),
-            left: BTreeMap::new(),
             first_open: Minute(0),
-            leavers: Vec::new(),
+            to_look_at: 0,
+            next_look: 0,
             to_sweep: 0,
             next_sweep: 0,
         }
@@ -158,9 +157,6 @@ impl Presence {
     /// A movement in an open window: how the present counts of the viewer's stream change.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
         let moved = Moved::new(ts, movement);
-        if movement == Movement::Leave {
-            self.left.entry(moved.minute()).or_default().push(viewer);
-        }
         self.ranges[viewer.range()].insert(viewer, moved, self.timeout)
     }
 
@@ -171,9 +167,7 @@ impl Presence {
         }
         let windows = (first_open.0 - self.first_open.0) as usize;
         self.first_open = first_open;
-        while let Some(entry) = self.left.first_entry().filter(|entry| *entry.key() < first_open) {
-            self.leavers.push(entry.remove());
-        }
+        self.to_look_at = RANGES;
         self.to_sweep = (self.to_sweep + windows.min(SWEEP) * (RANGES / SWEEP)).min(RANGES);
     }
 
@@ -182,22 +176,21 @@ impl Presence {
     ///
     /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window.
     pub fn tidy(&mut self) -> bool {
-        let Presence { ranges, leavers, first_open, timeout, .. } = self;
-        if let Some(some) = leavers.last_mut() {
-            for viewer in some.drain(some.len().saturating_sub(LEAVERS)..) {
-                ranges[viewer.range()].collapse(viewer, *first_open, *timeout);
+        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep } = self;
+        while *to_look_at > 0 {
+            let range = &mut ranges[*next_look];
+            *next_look = (*next_look + 1) % RANGES;
+            *to_look_at -= 1;
+            if range.forget_leavers(*first_open, *timeout) {
+                return true;
             }
-            if some.is_empty() {
-                leavers.pop();
-            }
-            return true;
         }
-        if self.to_sweep == 0 {
+        if *to_sweep == 0 {
             return false;
         }
-        self.ranges[self.next_sweep].sweep(self.first_open, self.timeout);
-        self.next_sweep = (self.next_sweep + 1) % RANGES;
-        self.to_sweep -= 1;
+        ranges[*next_sweep].sweep(*first_open, *timeout);
+        *next_sweep = (*next_sweep + 1) % RANGES;
+        *to_sweep -= 1;
         true
     }
 
@@ -208,7 +201,7 @@ impl Presence {
 
     /// The movements of a range's viewers: those of one viewer follow each other, in the order of their windows.
     pub fn movements(&self, range: usize) -> impl Iterator<Item = (ViewerKey, Moved)> {
-        let Range { viewers, several } = &self.ranges[range];
+        let Range { viewers, several, .. } = &self.ranges[range];
         viewers.iter().flat_map(move |(&viewer, moved)| {
             let history = if *moved == SEVERAL { several[&viewer].as_slice() } else { std::slice::from_ref(moved) };
             history.iter().map(move |&moved| (viewer, moved))
@@ -222,8 +215,8 @@ impl Presence {
 
     /// Takes up the movements of a range as they were saved. Their steps are saved apart.
     pub fn restore_movements(&mut self, range: usize, movements: impl ExactSizeIterator<Item = (ViewerKey, Moved)>) {
-        let Presence { ranges, left, first_open, .. } = self;
-        let Range { viewers, several } = &mut ranges[range];
+        let Presence { ranges, first_open, .. } = self;
+        let Range { viewers, several, left } = &mut ranges[range];
         viewers.reserve(movements.len());
         for (viewer, moved) in movements {
             if moved.is_leave() && moved.minute() >= *first_open {
@@ -251,6 +244,9 @@ impl Presence {
 impl Range {
     fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
         let mut steps = Steps::default();
+        if moved.is_leave() {
+            self.left.entry(moved.minute()).or_default().push(viewer);
+        }
         match self.viewers.entry(viewer) {
             Entry::Vacant(slot) => {
                 slot.insert(moved);
@@ -274,18 +270,26 @@ impl Range {
         steps
     }
 
-    /// Forgets what no longer matters of one viewer.
-    fn collapse(&mut self, viewer: ViewerKey, first_open: Minute, timeout: i64) {
-        if let Entry::Occupied(mut slot) = self.viewers.entry(viewer)
-            && !collapse(viewer, slot.get_mut(), &mut self.several, first_open, timeout)
-        {
-            slot.remove();
+    /// Forgets what no longer matters of those who left in closed windows; `false` if nobody did.
+    fn forget_leavers(&mut self, first_open: Minute, timeout: i64) -> bool {
+        let Range { viewers, several, left } = self;
+        let mut any = false;
+        while let Some(entry) = left.first_entry().filter(|entry| *entry.key() < first_open) {
+            any = true;
+            for viewer in entry.remove() {
+                if let Entry::Occupied(mut slot) = viewers.entry(viewer)
+                    && !collapse(viewer, slot.get_mut(), several, first_open, timeout)
+                {
+                    slot.remove();
+                }
+            }
         }
+        any
     }
 
     /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
     fn sweep(&mut self, first_open: Minute, timeout: i64) {
-        let Range { viewers, several } = self;
+        let Range { viewers, several, .. } = self;
         viewers.retain(|&viewer, slot| collapse(viewer, slot, several, first_open, timeout));
         if viewers.len() < viewers.capacity() / 4 {
             viewers.shrink_to(viewers.len() * 2);
@@ -427,6 +431,6 @@ mod tests {
             close(&mut presence, minute, true);
         }
         assert_eq!((presence.viewers(), counts.at(70)), (0, 0));
-        assert!(presence.left.is_empty());
+        assert!(presence.ranges.iter().all(|range| range.left.is_empty()));
     }
 }

@@ -235,6 +235,7 @@ mod tests {
     fn more_streams_than_a_section_takes_are_saved_and_taken_up_by_others() {
         let mut state = fold();
         for minute in [1, 2] {
+            state.changes();
             state.streams.open(Minute(minute));
             for number in 0..STREAMS {
                 let event = Admitted {

@@ -1,19 +1,43 @@
 //! What this worker knows of each stream: the steps of its present count, and its shares of the open rows.
 //!
-//! All that an event changes of its stream stands together: an event costs one look into a table, and a closing window is swept out of
-//! the streams once, when it closes. Streams have a place in a list, and the list says where they are in the table; a stream of which
-//! nothing is left gives its place back.
+//! What a slice's events change is summed first, by stream and window, in a table that is small enough for the caches however much
+//! is known. Only the sums, when the slice is over, touch what is known of a stream, all of which stands together. Each stream has a
+//! place in a list; one of which nothing is left gives it back.
 
 use super::RowKey;
 use super::presence::Steps;
 use super::totals::Totals;
-use crate::keys::{KeyMap, StreamKey};
+use crate::keys::{KeyHasher, KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
+use hashbrown::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Range;
 use tidemark_model::Minute;
 
 /// Places that may be free before the list is made anew.
 const FREE: usize = 1_024;
+
+/// Entries of the sums' table that are not given back between slices.
+const SUMS: usize = 1 << 16;
+
+/// Of which stream and window a sum is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Of(StreamKey, Minute);
+
+impl Hash for Of {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A stream's key is a hash already; windows are spread by the golden ratio, which is odd.
+        state.write_u64(self.0.1.wrapping_add(u64::from(self.1.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    }
+}
+
+/// What a slice's events change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    counted: Totals,
+    /// Of the present count at the window's end, against the window before it.
+    step: i64,
+}
 
 /// A worker's share of an open row.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +45,7 @@ struct Share {
     minute: Minute,
     /// What was emitted.
     emitted: Totals,
-    /// What has changed in the present slice.
+    /// What has changed since.
     changed: Totals,
 }
 
@@ -34,7 +58,7 @@ struct Known {
     /// Changes of the present count at the end of a window, against the window before it.
     steps: Vec<(Minute, i64)>,
     shares: Vec<Share>,
-    /// Whether the present slice has changed a share.
+    /// Whether a share has changed since changes were taken.
     changed: bool,
     /// Whether its place is free.
     free: bool,
@@ -46,7 +70,9 @@ pub struct Streams {
     places: KeyMap<StreamKey, u32>,
     streams: Vec<Known>,
     free: Vec<u32>,
-    /// Those that the present slice has changed.
+    /// What the present slice's events change.
+    sums: HashMap<Of, Sum, BuildHasherDefault<KeyHasher>>,
+    /// Streams of which a share has changed since changes were taken.
     changed: Vec<u32>,
     /// The open windows, in order.
     open: Vec<Minute>,
@@ -59,6 +85,7 @@ impl Default for Streams {
             places: KeyMap::default(),
             streams: Vec::new(),
             free: Vec::new(),
+            sums: HashMap::default(),
             changed: Vec::new(),
             open: Vec::new(),
             first_open: Minute(0),
@@ -107,13 +134,15 @@ impl Known {
 }
 
 impl Streams {
-    /// Opens a window: each stream's present viewers become this worker's share of it. Does nothing if it is open.
+    /// Opens a window: each stream's present viewers become this worker's share of it. Does nothing if it is open. Call it before
+    /// anything is counted in a slice.
     pub fn open(&mut self, minute: Minute) {
         let at = self.open.partition_point(|&open| open < minute);
         if self.open.get(at) == Some(&minute) {
             return;
         }
         self.open.insert(at, minute);
+        debug_assert!(self.sums.is_empty());
         for (place, stream) in (0..).zip(&mut self.streams) {
             let viewers = stream.present_at_end_of(minute);
             if viewers != 0 {
@@ -132,26 +161,60 @@ impl Streams {
         self.open.len()
     }
 
-    /// An event was counted: its window's share changes, and with the steps the viewers of all open windows from them on.
+    /// An event was counted: its window's share changes, and with the steps the viewers of all open windows from them on. It is
+    /// seen in the changes that are taken next.
     pub fn count(&mut self, (stream, minute): RowKey, counted: Totals, steps: &Steps) {
-        let place = self.place(stream);
-        let Streams { streams, changed, open, .. } = self;
-        let stream = &mut streams[place as usize];
-        change(place, stream, minute, counted, changed);
-        let Some(first) = steps.first() else { return };
+        let mut step = 0;
         for &(at, change) in steps.each() {
-            stream.step(at, change);
+            if at == minute {
+                step += change;
+            } else {
+                self.sums.entry(Of(stream, at)).or_default().step += change;
+            }
         }
-        for &minute in open.iter().rev().take_while(|&&open| open >= first) {
-            let viewers = steps.up_to(minute);
-            if viewers != 0 {
-                change(place, stream, minute, Totals { viewers, ..Totals::default() }, changed);
+        let sum = self.sums.entry(Of(stream, minute)).or_default();
+        sum.counted.plus_equals(&counted);
+        sum.step += step;
+    }
+
+    /// Applies the sums to what is known.
+    fn settle(&mut self) {
+        let mut sums = std::mem::take(&mut self.sums);
+        let mut steps = Vec::with_capacity(sums.len());
+        for (Of(stream, minute), Sum { counted, step }) in sums.drain() {
+            if counted.is_zero() && step == 0 {
+                continue;
+            }
+            let place = self.place(stream);
+            if !counted.is_zero() {
+                change(place, &mut self.streams[place as usize], minute, counted, &mut self.changed);
+            }
+            if step != 0 {
+                steps.push((place, minute, step));
+            }
+        }
+        sums.shrink_to(SUMS);
+        self.sums = sums;
+        steps.sort_unstable();
+        for steps in steps.chunk_by(|one, other| one.0 == other.0) {
+            let (place, first, _) = steps[0];
+            let stream = &mut self.streams[place as usize];
+            steps.iter().for_each(|&(_, minute, step)| stream.step(minute, step));
+            let (mut viewers, mut steps) = (0, steps.iter().peekable());
+            for &minute in &self.open[self.open.partition_point(|&open| open < first)..] {
+                while let Some((_, _, step)) = steps.next_if(|(_, at, _)| *at <= minute) {
+                    viewers += step;
+                }
+                if viewers != 0 {
+                    change(place, stream, minute, Totals { viewers, ..Totals::default() }, &mut self.changed);
+                }
             }
         }
     }
 
     /// Hands out what changed since the last call, a difference per key, none of them zero.
     pub fn take_changes(&mut self) -> Vec<(RowKey, Totals)> {
+        self.settle();
         let mut changes = Vec::with_capacity(self.changed.len());
         for place in self.changed.drain(..) {
             let stream = &mut self.streams[place as usize];
@@ -172,7 +235,7 @@ impl Streams {
     /// Closes all windows before `first_open`: sums up their steps, and hands out the negation of all that was emitted for them.
     /// Call it when no change is pending.
     pub fn close(&mut self, first_open: Minute) -> Vec<(RowKey, Totals)> {
-        debug_assert!(self.changed.is_empty());
+        debug_assert!(self.sums.is_empty() && self.changed.is_empty());
         let mut closed = Vec::new();
         if first_open <= self.first_open && self.open.first().is_none_or(|&minute| minute >= first_open) {
             return closed;
@@ -227,7 +290,7 @@ impl Streams {
 
     /// The shares of the streams in some places.
     pub fn shares(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Totals)> {
-        debug_assert!(self.changed.is_empty());
+        debug_assert!(self.sums.is_empty() && self.changed.is_empty());
         let streams = self.streams[places].iter();
         streams.flat_map(|stream| stream.shares.iter().map(|share| ((stream.key, share.minute), share.emitted)))
     }
@@ -325,11 +388,14 @@ mod tests {
             let mut first_open = 0u32;
             for _ in 0..random(40) {
                 let minute = Minute(first_open + u32::try_from(random(5)).unwrap());
+                if !streams.is_open(minute) {
+                    absorb(&mut rows, streams.take_changes());
+                }
                 streams.open(minute);
                 model.open.insert(minute);
                 assert!(streams.is_open(minute));
-                let key = (StreamKey(random(STREAMS), 0), minute);
-                let key = (StreamKey(key.0.0, key.0.0), minute);
+                let stream = random(STREAMS);
+                let key = (StreamKey(stream, stream), minute);
                 let mut steps = Steps::default();
                 if random(2) == 0 {
                     let until = Minute(minute.0 + 1 + u32::try_from(random(6)).unwrap());
