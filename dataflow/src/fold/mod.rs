@@ -116,8 +116,8 @@ const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 enum Stage {
     /// The next slice.
     Waiting,
-    /// The events of a slice, of which those of one range are in hand.
-    Folding(Capability<Slice>, std::vec::IntoIter<Admitted>, std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
+    /// The events of a slice: of the range in hand some are done.
+    Folding(Capability<Slice>, (Vec<Admitted>, usize), std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
     /// Forgetting those who no longer matter after a slice.
     Tidying(Option<Request>),
     /// A snapshot of the state after a slice.
@@ -142,6 +142,7 @@ pub fn shares<'scope>(
         let activator = scope.activator_for(info.address);
         let mut first = Some(initial);
         let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
+        let mut buffers = Buffers::default();
         let mut stage = Stage::Waiting;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
@@ -155,7 +156,7 @@ pub fn shares<'scope>(
             events.for_each(|stamp, batch| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
-                input.take(batch);
+                input.take(batch, &mut buffers);
             });
             watermarks.for_each_stamp(|stamp, data| {
                 let capability = stamp.retain_least(0).expect("a message has a time");
@@ -170,17 +171,22 @@ pub fn shares<'scope>(
                         let Some(entry) = stash.first_entry().filter(|entry| passed(entry.key())) else { break };
                         let (capability, Input { events, watermarks }) = entry.remove();
                         let request = state.open(watermarks);
-                        Stage::Folding(capability, Vec::new().into_iter(), events.into_iter(), request)
+                        Stage::Folding(capability, (Vec::new(), 0), events.into_iter(), request)
                     }
-                    Stage::Folding(capability, mut in_hand, mut ranges, request) => {
-                        if in_hand.as_slice().is_empty()
-                            && let Some(range) = ranges.find(|range| !range.is_empty())
+                    Stage::Folding(capability, (mut range, mut done), mut ranges, request) => {
+                        if done == range.len()
+                            && let Some(next) = ranges.find(|range| !range.is_empty())
                         {
-                            in_hand = range.into_iter();
+                            let mut folded = std::mem::replace(&mut range, next);
+                            folded.clear();
+                            buffers.keep(folded);
+                            done = 0;
                         }
-                        if !in_hand.as_slice().is_empty() {
-                            state.fold(in_hand.by_ref().take(STEP));
-                            stage = Stage::Folding(capability, in_hand, ranges, request);
+                        if done < range.len() {
+                            let step = done..range.len().min(done + STEP);
+                            done = step.end;
+                            state.fold(&range[step]);
+                            stage = Stage::Folding(capability, (range, done), ranges, request);
                             if !stint.is_over() {
                                 continue;
                             }
@@ -242,10 +248,28 @@ pub struct Input {
 }
 
 impl Input {
-    fn take(&mut self, batch: &mut Events) {
+    fn take(&mut self, batch: &mut Events, buffers: &mut Buffers) {
         self.events.resize_with(RANGES, Vec::new);
         for event in batch.0.drain(..) {
-            self.events[event.viewer.range()].push(event);
+            let range = &mut self.events[event.viewer.range()];
+            if range.capacity() == 0 {
+                *range = buffers.0.pop().unwrap_or_default();
+            }
+            range.push(event);
+        }
+    }
+}
+
+/// Memory of ranges' events for the next slices. Taken from the system anew it would cost more than what is done with it, because the
+/// system clears it first.
+#[derive(Default)]
+struct Buffers(Vec<Vec<Admitted>>);
+
+impl Buffers {
+    /// Two slices' at most, and none that a flood has made large.
+    fn keep(&mut self, buffer: Vec<Admitted>) {
+        if self.0.len() < 2 * RANGES && buffer.capacity() <= STEP {
+            self.0.push(buffer);
         }
     }
 }
@@ -285,13 +309,9 @@ impl Fold {
     }
 
     /// Folds events of the slice.
-    fn fold(&mut self, events: impl Iterator<Item = Admitted>) {
-        let (mut count, mut duplicates) = (0, 0);
-        for event in events {
-            count += 1;
-            duplicates += u64::from(!self.event(&event));
-        }
-        self.metrics.events(count, duplicates);
+    fn fold(&mut self, events: &[Admitted]) {
+        let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
+        self.metrics.events(events.len() as u64, duplicates);
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.

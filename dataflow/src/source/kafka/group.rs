@@ -1,15 +1,16 @@
 //! The consumer group's offsets, for tools that show lag. Nothing here reads them back: what counts is in the store.
 //!
-//! A thread of its own commits the newest offsets, once a second at most. It never holds up the commit of rows, and what goes wrong
+//! A thread of its own commits the newest offsets, once a second. It never holds up the commit of rows, and what goes wrong
 //! is only logged.
 
 use super::Context;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The pause between two commits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,8 +21,8 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Group {
     /// The newest offset of each partition that is not committed yet: never more entries than partitions.
     newest: Arc<Mutex<BTreeMap<i32, i64>>>,
-    /// Says that there is something; dropped, it ends the thread.
-    wake: Option<SyncSender<()>>,
+    /// Dropped, it ends the thread, which waits for nothing else.
+    running: Option<Sender<Infallible>>,
     /// Disconnected when the thread has ended.
     ended: Mutex<Receiver<()>>,
 }
@@ -30,30 +31,26 @@ impl Group {
     /// Starts the thread.
     pub fn start(consumer: Arc<BaseConsumer<Context>>, topic: String) -> std::io::Result<Group> {
         let newest = Arc::new(Mutex::new(BTreeMap::new()));
-        let (wake, woken) = sync_channel(1);
+        let (running, runs) = channel();
         let (ending, ended) = sync_channel(1);
         let of_thread = Arc::clone(&newest);
         let run = move || {
             let _ending = ending;
-            commit_until_the_end(&consumer, &topic, &of_thread, &woken);
+            commit_until_the_end(&consumer, &topic, &of_thread, &runs);
         };
         std::thread::Builder::new().name("group-offsets".to_owned()).spawn(run)?;
-        Ok(Group { newest, wake: Some(wake), ended: Mutex::new(ended) })
+        Ok(Group { newest, running: Some(running), ended: Mutex::new(ended) })
     }
 
     /// These records are in the store, up to these offsets (exclusive).
     pub fn committed(&self, next_offsets: &[(i32, i64)]) {
         self.newest.lock().expect("nobody panics while holding the offsets").extend(next_offsets.iter().copied());
-        if let Some(wake) = &self.wake {
-            // Full: it is awake already.
-            let _ = wake.try_send(());
-        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        drop(self.wake.take());
+        drop(self.running.take());
         if let Ok(ended) = self.ended.get_mut() {
             // Disconnected, or out of time: in both cases it is over.
             let _ = ended.recv_timeout(LAST);
@@ -61,18 +58,18 @@ impl Drop for Group {
     }
 }
 
-fn commit_until_the_end(consumer: &BaseConsumer<Context>, topic: &str, newest: &Mutex<BTreeMap<i32, i64>>, woken: &Receiver<()>) {
-    let mut last: Option<Instant> = None;
+fn commit_until_the_end(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    newest: &Mutex<BTreeMap<i32, i64>>,
+    running: &Receiver<Infallible>,
+) {
     loop {
-        let end = woken.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
+        let end = running.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
         // The client's own affairs: its errors are told on the way.
         let _ = consumer.poll(Duration::ZERO);
-        if let Some(since) = last.map(|last| last.elapsed()).filter(|since| *since < PAUSE && !end) {
-            std::thread::sleep(PAUSE - since);
-        }
         let offsets = std::mem::take(&mut *newest.lock().expect("nobody panics while holding the offsets"));
         if !offsets.is_empty() {
-            last = Some(Instant::now());
             commit(consumer, topic, &offsets);
         }
         if end {
