@@ -252,7 +252,7 @@ impl Fold {
     }
 
     /// Begins a slice: opens the windows that are touched for the first time. Hands back what checkpoint is asked for, if any.
-    fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
+    pub fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
         let mut request = None;
         for watermark in watermarks {
             for minute in watermark.opened {
@@ -265,18 +265,18 @@ impl Fold {
     }
 
     /// Folds events of the slice.
-    fn fold(&mut self, events: Vec<Admitted>) {
+    pub fn fold(&mut self, events: Vec<Admitted>) {
         let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
         self.metrics.events(events.len() as u64, duplicates);
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.
-    fn changes(&mut self) -> impl Iterator<Item = (RowKey, Totals)> {
+    pub fn changes(&mut self) -> impl Iterator<Item = (RowKey, Totals)> {
         self.shares.take_changes()
     }
 
     /// Closes all windows that the watermark has passed; hands out what that takes back.
-    fn close(&mut self) -> Vec<(RowKey, Totals)> {
+    pub fn close(&mut self) -> Vec<(RowKey, Totals)> {
         let Some(watermark) = self.watermark else { return Vec::new() };
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
