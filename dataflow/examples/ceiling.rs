@@ -143,13 +143,11 @@ fn batch(log: Log) -> anyhow::Result<Count> {
                 count.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
             })?;
         }
-        let mut read = Vec::new();
-        for (&partition, bounds) in &open {
-            if source.position(partition)?.next_offset >= bounds.high {
-                read.push(partition);
+        for partition in open.keys().copied().collect::<Vec<_>>() {
+            if source.position(partition)?.next_offset >= open[&partition].high {
+                open.remove(&partition);
             }
         }
-        read.iter().for_each(|partition| drop(open.remove(partition)));
         if count.records > before {
             last_record = Instant::now();
         } else {

@@ -31,7 +31,7 @@ use tidemark_settings::store::{Store, StoreArgs};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// 2026-01-01T00:00:00Z.
-const FIRST_MINUTE: i64 = 1_767_225_600 / 60;
+const FIRST_MINUTE: u32 = 1_767_225_600 / 60;
 const PARTITIONS: i32 = 4;
 
 /// Writes commits of the same rows with ever new values, and says how long each took.
@@ -41,8 +41,8 @@ struct Args {
     #[arg(long, default_value_t = 10_000)]
     streams: u32,
     /// Minutes of which each commit changes all rows.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(i64).range(1..))]
-    minutes: i64,
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    minutes: u32,
     /// Commits after the first.
     #[arg(long, default_value_t = 10)]
     updates: i64,
@@ -93,7 +93,7 @@ fn names(streams: u32, hash_key: [u8; 16]) -> BTreeMap<StreamKey, Arc<str>> {
 }
 
 /// In each of them every row has another value than in the one before.
-fn commit(number: i64, minutes: i64, names: &BTreeMap<StreamKey, Arc<str>>) -> Commit {
+fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> Commit {
     let mut rows = BTreeMap::new();
     for minute in 0..minutes {
         for (&stream, name) in names {

@@ -15,7 +15,7 @@ compare() {
       ($line | with_entries(select(.key | (is_figure or is_machine) | not)) | to_entries | map("\(.key)=\(.value)") | join(" ")) as $what
       | reduce ($line | to_entries[] | select(.key | is_figure)) as $figure (.; .[$what][$figure.key] += [$figure.value]));
     ($a | by_measurement) as $a | ($b | by_measurement) as $b
-    | if ([$a | keys_unsorted[] | select(in($b))] | length) == 0 then error("the files have no measurement in common") else empty end,
+    | if ([$a | keys_unsorted[] | select(in($b))] | length) == 0 then "the files have no measurement in common\n" | halt_error(1) else empty end,
       ($a | to_entries[] | select(.key | in($b)) | .key as $what | "\($what | ltrimstr("bench="))",
         (.value | to_entries[] | select(.key | in($b[$what])) | (.value | median) as $one | ($b[$what][.key] | median) as $other
           | "    \(.key)\t\($one)\t\($other)\t\(if $one == 0 then "-" else ($other / $one * 1000 | round / 1000) end)"))

@@ -1,5 +1,7 @@
 //! What the examples share that run the production loop.
 
+#![allow(dead_code, reason = "each example uses its own part")]
+
 use std::io::Write as _;
 use tidemark_dataflow::cluster::Options;
 use tidemark_dataflow::config::{Cli, Command};

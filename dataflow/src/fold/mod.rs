@@ -191,7 +191,7 @@ pub fn shares<'scope>(
                         Stage::Tidying(request)
                     }
                     Stage::Tidying(request) => {
-                        if state.presence.tidy() {
+                        if state.tidy() {
                             stage = Stage::Tidying(request);
                             if !stint.is_over() {
                                 continue;
@@ -284,6 +284,11 @@ impl Fold {
         let closed = self.shares.close(first_open);
         self.metrics.keeps(self.shares.open_windows(), self.presence.viewers());
         closed
+    }
+
+    /// Forgets some of those who no longer matter; `false` if there was nothing left to look at. Changes no answer, only memory.
+    pub fn tidy(&mut self) -> bool {
+        self.presence.tidy()
     }
 
     fn open_window(&mut self, minute: Minute) {
