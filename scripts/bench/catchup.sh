@@ -16,6 +16,8 @@ catchup() {
   for log in "${logs[@]}"; do
     generate "$log" "$topic"
     tell "generate -> $log" "$events" generate log="$log"
+    # A broker's first reading of a new topic takes twice as long, and who comes first is not to pay for it.
+    ceiling "$log" batch
   done
   for ((turn = 0; turn < repeat; turn++)); do
     for log in "${logs[@]}"; do one_turn "$log"; done
@@ -56,13 +58,19 @@ without() {
   for one in "$@"; do if [[ $one != "$name" ]]; then printf '%s ' "$one"; fi; done
 }
 
+# ceiling LOG WAY: measured.
+ceiling() {
+  local variables=(KAFKA_TOPIC="$topic" DATA_DIR="$work/data")
+  if [[ $1 == kafka ]]; then variables+=(KAFKA_BOOTSTRAP="$kafka"); fi
+  measure env "${variables[@]}" "$bin/examples/ceiling" "$2"
+  grep -q "^$events records of .* $events of them events" "$work/out" || die "the ceiling read something else: $(<"$work/out")"
+}
+
 one_turn() {
-  local log=$1 way store workers variables=(KAFKA_TOPIC="$topic" DATA_DIR="$work/data")
-  if [[ $log == kafka ]]; then variables+=(KAFKA_BOOTSTRAP="$kafka"); fi
+  local log=$1 way store workers
   for way in poll batch; do
     if [[ $log/$way == file/poll ]]; then continue; fi
-    measure env "${variables[@]}" "$bin/examples/ceiling" "$way"
-    grep -q "^$events records of" "$work/out" || die "the ceiling read something else: $(<"$work/out")"
+    ceiling "$log" "$way"
     tell "ceiling $way: $log" "$events" ceiling way="$way" log="$log"
     sample "$log $way cpu" "$cpu_ns"
     sample "$log $way wall" "$seconds"

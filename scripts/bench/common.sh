@@ -214,9 +214,9 @@ heading() {
   rustc_version=$(rustc --version 2>/dev/null || echo unknown)
   version=$("$bin/$1" --version 2>/dev/null || echo unknown)
   if [[ -n $postgres ]]; then version+=", Postgres $(psql -qXAt "$postgres" -c 'show server_version')"; fi
-  cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+  machine_cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
   memory_mib=$(awk '/^MemTotal:/ { printf "%d", $2 / 1024 }' /proc/meminfo)
-  say "machine   $cores cores, $cpu, $memory_mib MiB, load $(load)"
+  say "machine   $cores cores, $machine_cpu, $memory_mib MiB, load $(load)"
   say "versions  $version, git $git_rev, $rustc_version"
 }
 
@@ -240,7 +240,7 @@ record() {
   local pair line
   line="{\"bench\":\"$1\""
   shift
-  for pair in "$@" cores="$cores" memory_mib="$memory_mib" cpu="$cpu" load="$(load)" git="$git_rev" rustc="$rustc_version" version="$version"; do
+  for pair in "$@" cores="$cores" memory_mib="$memory_mib" cpu="$machine_cpu" load="$(load)" git="$git_rev" rustc="$rustc_version" version="$version"; do
     line+=",\"${pair%%=*}\":$(json_value "${pair#*=}")"
   done
   printf '%s}\n' "$line"
