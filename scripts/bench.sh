@@ -11,7 +11,7 @@ usage: bench.sh [MODE [ARGUMENTS]]
 
   catchup [N]               N events (5000000): the dataflow from Kafka into Postgres, beside consuming and parsing alone   (default)
   freshness [RATE [S]]      from produce to readable through the api, at RATE events/s (half of the catch-up's) for S seconds (60)
-  growth [N]                cost against streams, viewers, partitions, workers and slice length, N events each (2000000)
+  growth [N]                cost against streams, viewers, partitions, workers and slice length, N events each (4000000)
   sink [STREAMS [MINUTES]]  upserts/s of our store, beside Postgres's COPY and merge; STREAMS x MINUTES rows a commit (10000 10)
   memory [VIEWERS]          bytes per present viewer (10000000) and per open window; resident memory with Kafka
   api [S [CONNECTIONS]]     requests/s of the api under wrk (10 s and 32 connections each)

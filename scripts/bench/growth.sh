@@ -8,7 +8,7 @@ base_streams=1000 base_users=100000 base_partitions=4 base_workers=1 base_slice=
 growth_watermark="2 minutes"
 
 growth() {
-  local events=${1:-2000000}
+  local events=${1:-4000000} store span
   build_programs
   store=postgres
   find_postgres || store=sqlite
@@ -51,12 +51,13 @@ make_point() {
 }
 
 run_point() {
-  local events=$1 what=$2 value=$3 streams users partitions workers slice log_of_point rows
+  local events=$1 what=$2 value=$3 streams users partitions workers slice log_of_point rows present=unknown
   at "$what" "$value"
   process file "$log_of_point" "$store" "$workers" SLICE="$slice" WATERMARK="$growth_watermark"
+  if [[ $store == postgres ]]; then present=$(sql "select sum(active_viewers) from stream_state"); fi
   rows=$(awk '$1 " " $2 == "rows upserted" { print $3 }' "$work/out")
-  tell "growth: $what $value" "$events" growth varied="$what" streams="$streams" users="$users" partitions="$partitions" \
-    workers="$workers" slice="$slice" store="$store" span="$span" rows_per_event_ratio="$(awk -v r="$rows" -v e="$events" 'BEGIN { printf "%.4f", r / e }')"
+  tell "growth: $what $value ($present present)" "$events" growth varied="$what" streams="$streams" users="$users" partitions="$partitions" \
+    workers="$workers" slice="$slice" store="$store" span="$span" present="$present" rows_per_event_ratio="$(awk -v r="$rows" -v e="$events" 'BEGIN { printf "%.4f", r / e }')"
   sample "$what $value cpu" "$cpu_ns"
   sample "$what $value wall" "$seconds"
   sample "$what $value peak" "$peak_kib"
