@@ -35,7 +35,8 @@ fn main() {
 
 /// Judges events of which one of `late_of` is late.
 fn measure(name: &str, late_of: Option<i64>) {
-    let rules = Rules::new(Duration::from_secs(600), Duration::from_secs(300), Duration::from_secs(43_200)).expect("they are sane");
+    let rules =
+        Rules::new(Duration::from_secs(600), Duration::from_secs(300), Duration::from_secs(43_200)).expect("they are sane");
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
     let events: Vec<(Nanos, bool)> = (0..EVENTS)
         .map(|number| {
@@ -48,8 +49,8 @@ fn measure(name: &str, late_of: Option<i64>) {
     let mut nanos = Vec::new();
     for pass in 0..WARM_UP + PASSES {
         let mut admission = Admission::default();
-        for chunk in events.chunks(CHUNK) {
-            let record_time = Some(chunk[0].0.to_micros());
+        for (index, chunk) in events.chunks(CHUNK).enumerate() {
+            let record_time = Some(Nanos(START + (index * CHUNK) as i64 * SPACING).to_micros());
             let start = Instant::now();
             let wrong = chunk.iter().filter(|&&(ts, late)| {
                 let judged = black_box(admission.judge(black_box(ts), record_time, now, &rules));

@@ -38,7 +38,10 @@ fn main() {
     let events = events();
     let bytes: usize = events.iter().map(Vec::len).sum();
     let mean = bytes / EVENTS;
-    heading("decode", &format!("{EVENTS} events, {mean} bytes on average; chunks of {CHUNK}, median of {PASSES} passes, one thread"));
+    heading(
+        "decode",
+        &format!("{EVENTS} events, {mean} bytes on average; chunks of {CHUNK}, median of {PASSES} passes, one thread"),
+    );
 
     let mut decoder = Decoder::default();
     report("decode: every rule of the design, UTF-8 to cents", &events, |event| {

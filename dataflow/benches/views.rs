@@ -58,8 +58,10 @@ fn measure(name: &str, streams: usize, minutes: u32) {
         for slice in 0..SLICES {
             // First all rows come into being.
             let first = if slice == 0 { 0 } else { MINUTES - minutes };
-            let changes: Vec<(RowKey, Totals)> =
-                keys.iter().flat_map(|&stream| (first..MINUTES).map(move |minute| ((stream, Minute(minute)), change()))).collect();
+            let changes: Vec<(RowKey, Totals)> = keys
+                .iter()
+                .flat_map(|&stream| (first..MINUTES).map(move |minute| ((stream, Minute(minute)), change())))
+                .collect();
             let expected = changes.len();
             rows.set(0);
             let start = Instant::now();

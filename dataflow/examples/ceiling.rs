@@ -77,7 +77,10 @@ fn main() -> anyhow::Result<()> {
     let Count { records, events, bytes } = count;
     ensure!(records > 0, "the log is empty");
     let (rate, mean) = (records as f64 / seconds, bytes / records);
-    writeln!(std::io::stdout(), "{records} records of {mean} bytes, {events} of them events, in {seconds:.3} s: {rate:.0} a second")?;
+    writeln!(
+        std::io::stdout(),
+        "{records} records of {mean} bytes, {events} of them events, in {seconds:.3} s: {rate:.0} a second"
+    )?;
     Ok(())
 }
 

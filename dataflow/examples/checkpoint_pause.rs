@@ -74,7 +74,8 @@ fn measure(viewers: i64, streams: i64, workers: usize, time: Duration, every: Du
     let log = Arc::new(MadeUpLog(crowd));
     let (metrics, registry) = Metrics::new();
     let store = MemoryStore::default();
-    let options = Options { clock: Clock::System, workers, checkpoint_every: every, ..common::options(&["--watermark", LATENESS])? };
+    let options =
+        Options { clock: Clock::System, workers, checkpoint_every: every, ..common::options(&["--watermark", LATENESS])? };
     let control = Arc::new(Control::default());
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let run = scope.spawn(|| cluster::run(&options, log.clone(), Box::new(store.clone()), parts.clone(), &control, &metrics));

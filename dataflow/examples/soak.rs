@@ -45,7 +45,8 @@ fn main() -> anyhow::Result<()> {
     say(&format!("{events} events over {hours} h of event time, {PARTITIONS} partitions, {WORKERS} workers"));
     let log = MadeUpLog { each: events / i64::from(PARTITIONS), span: hours * HOUR };
     let (metrics, _) = Metrics::new();
-    let store = HourlyStore { metrics: Arc::clone(&metrics), started: Instant::now(), store: Nowhere::default(), watermark: None };
+    let store =
+        HourlyStore { metrics: Arc::clone(&metrics), started: Instant::now(), store: Nowhere::default(), watermark: None };
     let options = Options { clock: Clock::System, workers: WORKERS, ..common::options(&["--until-end"])? };
     let checkpoints = tempfile::tempdir()?;
     let parts = Arc::new(Directory::open(checkpoints.path())?);

@@ -134,7 +134,9 @@ impl Probe<'_> {
     fn publish(&self, stream: &str) -> anyhow::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let ts = Micros(i64::try_from(now.as_micros())?);
-        let event = format!(r#"{{"event_type":"chat_message","event_id":"{stream}","stream_id":"{stream}","user_id":"prober","ts":"{ts}"}}"#);
+        let event = format!(
+            r#"{{"event_type":"chat_message","event_id":"{stream}","stream_id":"{stream}","user_id":"prober","ts":"{ts}"}}"#
+        );
         let record = BaseRecord::to(self.topic).key(stream).payload(event.as_str());
         self.producer.send(record).map_err(|(error, _)| error).context("the Kafka client takes no more")
     }
