@@ -64,14 +64,14 @@ fn main() -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
     // The first event shall not wait for the connection.
     producer.client().fetch_metadata(Some(&kafka.topic), Duration::from_secs(10)).context("Kafka does not answer")?;
-    let events = (args.time.as_secs_f64() * f64::from(args.rate)).ceil() as u32;
     let schedule = Schedule { start: Instant::now() + Duration::from_millis(100), rate: f64::from(args.rate) };
+    let end = schedule.start + args.time;
     // Streams of earlier runs are not ours.
     let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let (probe, threads) = (Probe { args: &args, producer: &producer, topic: &kafka.topic, run }, args.threads);
     let mut samples = std::thread::scope(|scope| {
         let probe = &probe;
-        let mine = move |thread: u32| (thread..events).step_by(threads as usize);
+        let mine = move |thread: u32| (thread..).step_by(threads as usize).take_while(move |&number| schedule.due(number) < end);
         let start = |thread| scope.spawn(move || probe.measure(schedule, mine(thread)));
         let threads: Vec<_> = (0..threads).map(start).collect();
         let joined = threads.into_iter().map(|thread| thread.join().expect("a thread does not panic"));
