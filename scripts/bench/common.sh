@@ -225,13 +225,13 @@ load() {
   cut -d' ' -f1 /proc/loadavg
 }
 
+json_text() {
+  local text=${1//\\/\\\\}
+  printf '"%s"' "${text//\"/\\\"}"
+}
+
 json_value() {
-  if [[ $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]]; then
-    printf '%s' "$1"
-  else
-    local text=${1//\\/\\\\}
-    printf '"%s"' "${text//\"/\\\"}"
-  fi
+  if [[ $1 =~ ^-?[0-9]+(\.[0-9]+)?$ ]]; then printf '%s' "$1"; else json_text "$1"; fi
 }
 
 # record BENCH NAME=VALUE...: one JSON line, and the machine with it. The name of a figure ends in its unit (_per_s, _ns_per_event,
@@ -240,8 +240,12 @@ record() {
   local pair line
   line="{\"bench\":\"$1\""
   shift
-  for pair in "$@" cores="$cores" memory_mib="$memory_mib" cpu="$machine_cpu" load="$(load)" git="$git_rev" rustc="$rustc_version" version="$version"; do
+  for pair in "$@" cores="$cores" memory_mib="$memory_mib" load="$(load)"; do
     line+=",\"${pair%%=*}\":$(json_value "${pair#*=}")"
+  done
+  # A commit's name can be all digits.
+  for pair in cpu="$machine_cpu" git="$git_rev" rustc="$rustc_version" version="$version"; do
+    line+=",\"${pair%%=*}\":$(json_text "${pair#*=}")"
   done
   printf '%s}\n' "$line"
 }

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # variables of common.sh
 
 freshness() {
-  local rate=${1:-} time_s=${2:-60} workers=${worker_counts[0]} turn api at="${1:-half of catch-up} events/s"
+  local rate=${1:-} time_s=${2:-60} workers=${worker_counts[0]} turn api at="${1:+$1 events/s}"
   build_programs
   build_example tidemark-generator freshness
   find_kafka || die "freshness is measured with a real Kafka: set TIDEMARK_KAFKA_SH or KAFKA_BOOTSTRAP"
@@ -54,6 +54,6 @@ probe() {
   read -r -a figures < <(tail -n 1 "$work/out")
   say "          asked for $rate events/s, committed $reached events/s; $left records not yet committed at the end"
   say "          milliseconds from produce to readable: ${figures[*]}"
-  record freshness at="$at" workers="$workers" asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" \
+  record freshness at="${at:-half of catch-up}" workers="$workers" asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" \
     rss_kib="$(resident "$dataflow_pid" VmRSS)"
 }
