@@ -15,7 +15,12 @@ kafka=$given_kafka
 postgres=$given_postgres
 # Nothing of the caller's log or store may be touched or mixed in.
 unset KAFKA_BOOTSTRAP BOOTSTRAP KAFKA_TOPIC TOPIC DATABASE_URL DATABASE_URL_FILE PG_URL PG_URL_FILE PG_HOST DATA_DIR PIPELINE
-unset "${!GENERATOR_@}" "${!API_@}" EVENTS_PER_SEC STREAM_IDS USER_COUNT CHECKPOINT_DIR TIDEMARK_SERVICES_DIR WORKERS SLICE WATERMARK
+unset "${!GENERATOR_@}" "${!API_@}" EVENTS_PER_SEC STREAM_IDS USER_COUNT CHECKPOINT_DIR TIDEMARK_SERVICES_DIR WORKERS
+# To try one out is what a benchmark is for; but the results say so.
+settings=
+for name in SLICE WATERMARK MAX_AHEAD MAX_FUTURE_SKEW IDLE_AFTER VIEWER_TIMEOUT CHECKPOINT_EVERY; do
+  if [[ -n ${!name:-} ]]; then settings+="${settings:+ }$name=${!name}"; fi
+done
 
 place=${CARGO_TARGET_DIR:-$root/target}
 mkdir -p "$place"
@@ -218,6 +223,7 @@ heading() {
   memory_mib=$(awk '/^MemTotal:/ { printf "%d", $2 / 1024 }' /proc/meminfo)
   say "machine   $cores cores, $machine_cpu, $memory_mib MiB, load $(load)"
   say "versions  $version, git $git_rev, $rustc_version"
+  if [[ -n $settings ]]; then say "settings  $settings"; fi
 }
 
 # Runnable programs in the last minute: what else went on.
@@ -240,7 +246,7 @@ record() {
   local pair line
   line="{\"bench\":\"$1\""
   shift
-  for pair in "$@" cores="$cores" memory_mib="$memory_mib" load="$(load)"; do
+  for pair in "$@" ${settings:+"settings=$settings"} cores="$cores" memory_mib="$memory_mib" load="$(load)"; do
     line+=",\"${pair%%=*}\":$(json_value "${pair#*=}")"
   done
   # A commit's name can be all digits.

@@ -10,7 +10,7 @@ sink() {
   heading tidemark-dataflow
   say "data      $streams streams x $minutes minutes: one commit of new rows, then $updates of new values for all of them"
   say "command   examples/sink_rate.rs; psql: COPY into a temporary table, insert … select … on conflict do update"
-  say "settings  $(psql -qXAt "$postgres" -c "select string_agg(name || '=' || setting, ' ') from pg_settings
+  say "server    $(psql -qXAt "$postgres" -c "select string_agg(name || '=' || setting, ' ') from pg_settings
     where name in ('fsync', 'synchronous_commit', 'full_page_writes', 'shared_buffers', 'wal_level')")"
   "$bin/examples/sink_rate" --streams "$streams" --minutes "$minutes" --updates "$updates" --write-rows "$work"
   for ((turn = 0; turn < repeat; turn++)); do
