@@ -13,8 +13,8 @@ test: ## all tests; those on a real Kafka and Postgres too if they are there (se
 check: ## format, lints, documentation, scripts: what CI checks besides the tests
 	@scripts/check.sh
 
-bench: ## events/s, CPU per event and memory on this machine (N=2000000 events)
-	@scripts/bench.sh $(N)
+bench: ## events/s, CPU per event and memory on this machine, beside consuming and parsing alone (N=5000000 events)
+	@scripts/bench.sh catchup $(N)
 
 build: ## the release programs, in target/release
 	cargo build --release

@@ -49,7 +49,7 @@ fi
 check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 
 if have shellcheck; then
-  check shellcheck shellcheck -x .ci/run scripts/*.sh
+  check shellcheck shellcheck -x .ci/run scripts/*.sh scripts/bench/*.sh
 else
   missing shellcheck "apt-get install shellcheck, or brew install shellcheck"
 fi

@@ -3,6 +3,9 @@
 
 #![allow(clippy::print_stdout)] // a program whose product is its output
 
+mod common;
+
+use common::{event, heading, summary};
 use rand::RngExt;
 use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 use std::hint::black_box;
@@ -11,8 +14,8 @@ use std::time::Instant;
 use tidemark_dataflow::exchange::abomonated;
 use tidemark_dataflow::exchange::pod;
 use tidemark_dataflow::fold::Admitted;
-use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
-use tidemark_model::{Cents, Kind, Nanos};
+use tidemark_dataflow::keys::{StreamKey, ViewerKey};
+use tidemark_model::Nanos;
 use timely::bytes::arc::{Bytes, BytesMut};
 use timely::container::buffer::default_capacity;
 use timely::dataflow::channels::ContainerBytes;
@@ -27,9 +30,8 @@ const WARM_UP: usize = 2;
 fn main() {
     let rows = default_capacity::<Admitted>();
     let batches = batches(rows);
-    println!("command   cargo bench -p tidemark-dataflow --bench codecs --features abomonation");
-    println!("machine   {} CPUs, {}", std::thread::available_parallelism().map_or(0, usize::from), cpu_model());
-    println!("data      {BATCHES} batches of {rows} events, as timely cuts them; median of {PASSES} passes, one thread");
+    let data = format!("{BATCHES} batches of {rows} events, as timely cuts them; median of {PASSES} passes, one thread");
+    heading("codecs --features abomonation", &data);
     println!("{:<12} {:>10} {:>10} {:>12}", "codec", "write", "read", "size");
     println!("{:<12} {:>10} {:>10} {:>12}", "", "ns/event", "ns/event", "bytes/event");
     report("bincode", &batches, |events, bytes| events.into_bytes(bytes), |bytes| Vec::from_bytes(bytes.clone()));
@@ -71,38 +73,17 @@ fn report(
             }
         }
     }
-    let median = |nanos: &mut Vec<f64>| {
-        nanos.sort_by(f64::total_cmp);
-        nanos[nanos.len() / 2]
-    };
-    let (write, read, size) = (median(&mut writing), median(&mut reading), size as f64 / rows as f64);
+    let (write, read, size) = (summary(&mut writing).0, summary(&mut reading).0, size as f64 / rows as f64);
     println!("{name:<12} {write:>10.1} {read:>10.1} {size:>12.1}");
 }
 
 /// Events as the pipeline has them: 35 % joins, 30 % leaves, 30 % messages, 5 % donations; all with an id.
 fn batches(rows: usize) -> Vec<Vec<Admitted>> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
-    let mut event = || {
-        let (kind, amount) = match random.random_range(0..100) {
-            0..35 => (Kind::ViewerJoin, 0),
-            35..65 => (Kind::ViewerLeave, 0),
-            65..95 => (Kind::ChatMessage, 0),
-            _ => (Kind::Donation, random.random_range(1..50_000)),
-        };
-        Admitted {
-            viewer: ViewerKey(random.random(), random.random()),
-            stream: StreamKey(random.random(), random.random()),
-            id: Some(EventKey(random.random(), random.random())),
-            ts: Nanos(1_700_000_000_000_000_000 + random.random_range(0..600_000_000_000)),
-            amount: Cents(amount),
-            kind,
-        }
+    let mut one = || {
+        let (viewer, stream) = (ViewerKey(random.random(), random.random()), StreamKey(random.random(), random.random()));
+        let ts = Nanos(1_700_000_000_000_000_000 + random.random_range(0..600_000_000_000));
+        event(&mut random, viewer, stream, ts)
     };
-    (0..BATCHES).map(|_| (0..rows).map(|_| event()).collect()).collect()
-}
-
-fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("model name"));
-    line.map_or_else(|| "unknown CPU".to_owned(), |line| line.trim_start_matches([' ', '\t', ':']).to_owned())
+    (0..BATCHES).map(|_| (0..rows).map(|_| one()).collect()).collect()
 }

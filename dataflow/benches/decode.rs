@@ -3,6 +3,9 @@
 
 #![allow(clippy::print_stdout)] // a program whose product is its output
 
+mod common;
+
+use common::{heading, summary};
 use rand::RngExt;
 use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 use serde::Deserialize;
@@ -34,11 +37,10 @@ struct Borrowed<'a> {
 fn main() {
     let events = events();
     let bytes: usize = events.iter().map(Vec::len).sum();
-    println!("command   cargo bench -p tidemark-dataflow --bench decode");
-    println!("machine   {} CPUs, {}", std::thread::available_parallelism().map_or(0, usize::from), cpu_model());
-    println!(
-        "data      {EVENTS} events, {} bytes on average; chunks of {CHUNK}, median of {PASSES} passes, one thread",
-        bytes / EVENTS
+    let mean = bytes / EVENTS;
+    heading(
+        "decode",
+        &format!("{EVENTS} events, {mean} bytes on average; chunks of {CHUNK}, median of {PASSES} passes, one thread"),
     );
 
     let mut decoder = Decoder::default();
@@ -69,8 +71,7 @@ fn report(name: &str, events: &[Vec<u8>], mut is_valid: impl FnMut(&[u8]) -> boo
             assert_eq!(valid, CHUNK, "{name}: all events are valid");
         }
     }
-    nanos.sort_by(f64::total_cmp);
-    let (median, tenth) = (nanos[nanos.len() / 2], nanos[nanos.len() / 10]);
+    let (median, tenth) = summary(&mut nanos);
     let bytes = events.iter().map(Vec::len).sum::<usize>() as f64 / EVENTS as f64;
     println!("{median:6.1} ns/event (10th percentile {tenth:5.1}), {:5.0} MB/s   {name}", bytes / median * 1e3);
 }
@@ -96,10 +97,4 @@ fn event(random: &mut Xoshiro256PlusPlus) -> Vec<u8> {
          \"ts\":\"2026-11-23T12:{minute}:{second:02}.{micros:06}Z\"{amount}}}"
     )
     .into_bytes()
-}
-
-fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("model name"));
-    line.map_or_else(|| "unknown CPU".to_owned(), |line| line.trim_start_matches([' ', '\t', ':']).to_owned())
 }

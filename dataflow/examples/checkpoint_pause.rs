@@ -10,9 +10,14 @@
 //! the worker's turns take (from one look at its source to the next, the nap of an idle turn included), the longest by the worker's own
 //! CPU time (on a machine that others use too, the rest is waiting for a core), and the activations of the operator `Fold`. At last the state is taken up again from the last checkpoint, as a restart does.
 
-use std::collections::BTreeMap;
+mod common;
+#[path = "common/made_up_log.rs"]
+mod made_up_log;
+
+use common::say;
+use made_up_log::{MadeUpLog, Script};
 use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,11 +25,9 @@ use tidemark_dataflow::checkpoint::directory::Directory;
 use tidemark_dataflow::checkpoint::{Id, PartFile, Parts};
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
-use tidemark_dataflow::config::{Cli, Command};
 use tidemark_dataflow::fold::Fold;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::MemoryStore;
-use tidemark_dataflow::source::{Bounds, Description, Log, Position, Record, Source, SourceError};
 use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_model::Micros;
 
@@ -32,7 +35,6 @@ use tidemark_model::Micros;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PARTITIONS: i64 = 4;
 /// Events per second once everybody is there.
 const RATE: i64 = 20_000;
 /// Windows close while it is measured.
@@ -58,10 +60,22 @@ fn measure(viewers: i64, streams: i64, workers: usize, time: Duration, every: Du
     let dir = tempfile::tempdir()?;
     let watch = Arc::new(Watch::default());
     let parts = Arc::new(WatchedParts { parts: Directory::open(dir.path())?, watch: Arc::clone(&watch) });
-    let log = Arc::new(MadeUpLog { viewers, streams, base: now(), live: Arc::default(), watch: Arc::clone(&watch) });
+    let live = Arc::new(AtomicI64::new(0));
+    let crowd = Crowd {
+        viewers,
+        streams,
+        base: now(),
+        live: Arc::clone(&live),
+        watch: Arc::clone(&watch),
+        last_turn: None,
+        begun: 0,
+        saving: false,
+    };
+    let log = Arc::new(MadeUpLog(crowd));
     let (metrics, registry) = Metrics::new();
     let store = MemoryStore::default();
-    let options = Options { clock: Clock::System, workers, checkpoint_every: every, ..default_options()? };
+    let options =
+        Options { clock: Clock::System, workers, checkpoint_every: every, ..common::options(&["--watermark", LATENESS])? };
     let control = Arc::new(Control::default());
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let run = scope.spawn(|| cluster::run(&options, log.clone(), Box::new(store.clone()), parts.clone(), &control, &metrics));
@@ -70,7 +84,7 @@ fn measure(viewers: i64, streams: i64, workers: usize, time: Duration, every: Du
             std::thread::sleep(Duration::from_millis(50));
         }
         // Everybody is there. What that cost is over once the first windows have closed.
-        log.live.store(now(), Ordering::Release);
+        live.store(now(), Ordering::Release);
         std::thread::sleep(Duration::from_secs(5));
         let fold = histogram(&registry);
         watch.measuring.store(true, Ordering::Release);
@@ -101,13 +115,6 @@ fn measure(viewers: i64, streams: i64, workers: usize, time: Duration, every: Du
     Ok(())
 }
 
-/// The program's own defaults but for lateness.
-fn default_options() -> anyhow::Result<Options> {
-    let arguments = ["checkpoint_pause", "run", "--watermark", LATENESS];
-    let Command::Run(run) = <Cli as clap::Parser>::parse_from(arguments).into_command() else { anyhow::bail!("run is run") };
-    run.options().map_err(anyhow::Error::msg)
-}
-
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_micros()).expect("before 2262")
@@ -117,11 +124,6 @@ fn now() -> i64 {
 fn own_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
-}
-
-fn say(line: &str) {
-    // Whoever closed the pipe does not want it.
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// What is seen of the workers' turns and of the checkpoints.
@@ -183,8 +185,9 @@ fn histogram(registry: &prometheus_client::registry::Registry) -> Vec<(String, u
         .collect()
 }
 
-/// First everybody joins, in the minute before the run; then events come by the clock.
-struct MadeUpLog {
+/// First everybody joins, in the minute before the run; then events come by the clock. Watches the turns of the worker that reads it.
+#[derive(Clone)]
+struct Crowd {
     viewers: i64,
     streams: i64,
     /// When the joins are, in microseconds since 1970.
@@ -192,18 +195,21 @@ struct MadeUpLog {
     /// Since when events come by the clock; 0: not yet.
     live: Arc<AtomicI64>,
     watch: Arc<Watch>,
+    last_turn: Option<(Instant, Duration)>,
+    /// What it saw of the checkpoints in the last turn.
+    begun: usize,
+    saving: bool,
 }
 
-impl MadeUpLog {
-    /// Records of each partition that are there.
+impl Script for Crowd {
     fn end(&self) -> i64 {
         let live = self.live.load(Ordering::Acquire);
         let since = if live == 0 { 0 } else { now() - live };
-        (self.viewers + since * RATE / 1_000_000) / PARTITIONS
+        self.viewers + since * RATE / 1_000_000
     }
 
     fn event(&self, number: i64, text: &mut String) {
-        let MadeUpLog { viewers, streams, base, .. } = self;
+        let Crowd { viewers, streams, base, .. } = self;
         let (ts, kind, user) = if number < *viewers {
             (base - 60_000_000 + number * 60_000_000 / viewers, "viewer_join", number)
         } else {
@@ -217,94 +223,24 @@ impl MadeUpLog {
             }
         };
         let (stream, ts) = (user % streams, Micros(ts));
-        text.clear();
         write!(
             text,
             r#"{{"event_type":"{kind}","event_id":"e{number}","stream_id":"stream-{stream}","user_id":"u{user}","ts":"{ts}","amount":1.25}}"#
         )
         .expect("a string takes all text");
     }
-}
 
-impl Log for MadeUpLog {
-    fn describe(&self) -> Result<Description, SourceError> {
-        let bounds = Bounds { low: 0, high: self.end() };
-        let partitions = (0..i32::try_from(PARTITIONS).expect("few")).map(|partition| (partition, bounds)).collect();
-        Ok(Description { id: "made up".to_owned(), partitions })
-    }
-
-    fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
-        let log = MadeUpLog { live: Arc::clone(&self.live), watch: Arc::clone(&self.watch), ..*self };
-        Ok(Box::new(MadeUpSource {
-            log,
-            next: start.clone(),
-            text: String::new(),
-            last_turn: (Instant::now(), own_cpu_time()),
-            begun: 0,
-            saving: false,
-        }))
-    }
-
-    fn topic(&self) -> &str {
-        "checkpoint_pause"
-    }
-
-    fn committed(&self, _: &[(i32, i64)]) {}
-}
-
-struct MadeUpSource {
-    log: MadeUpLog,
-    next: BTreeMap<i32, i64>,
-    text: String,
-    last_turn: (Instant, Duration),
-    /// What it saw of the checkpoints in the last turn.
-    begun: usize,
-    saving: bool,
-}
-
-impl Source for MadeUpSource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
-        let next = self.next.get_mut(&partition).expect("a partition that was opened");
-        let end = self.log.end().min(before.unwrap_or(i64::MAX)).min(*next + i64::try_from(max).unwrap_or(i64::MAX));
-        while *next < end {
-            self.log.event(*next * PARTITIONS + i64::from(partition), &mut self.text);
-            take(Record { offset: *next, time: None, key: None, payload: Some(self.text.as_bytes()) });
-            *next += 1;
-        }
-        Ok(())
-    }
-
-    fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
-        let (next_offset, end_offset) = (self.next[&partition], self.log.end());
-        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset, low_offset: 0 })
-    }
-
-    /// Once per turn of the worker's loop.
-    fn serve(&mut self) -> Result<(), SourceError> {
-        let watch = &self.log.watch;
+    fn turn(&mut self) {
+        let watch = &self.watch;
         let (begun, saving) = (watch.begun.load(Ordering::Acquire), watch.saving.load(Ordering::Acquire) > 0);
         let now = (Instant::now(), own_cpu_time());
-        let turn = (now.0 - self.last_turn.0, now.1.saturating_sub(self.last_turn.1));
+        let last = self.last_turn.unwrap_or(now);
+        let turn = (now.0 - last.0, now.1.saturating_sub(last.1));
         let during_a_checkpoint = saving || self.saving || begun != self.begun;
-        (self.last_turn, self.begun, self.saving) = (now, begun, saving);
         if watch.measuring.load(Ordering::Acquire) {
             watch.turns.lock().expect("nobody panics while holding it")[usize::from(during_a_checkpoint)].push(turn);
         }
-        Ok(())
-    }
-
-    fn others(&mut self) -> Result<Vec<i32>, SourceError> {
-        Ok(Vec::new())
-    }
-
-    fn add(&mut self, _: i32) -> Result<(), SourceError> {
-        Ok(())
+        (self.last_turn, self.begun, self.saving) = (Some(now), begun, saving);
     }
 }
 

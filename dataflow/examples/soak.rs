@@ -8,15 +8,19 @@
 //! The events are made while they are read and the rows are thrown away once they are committed, so what is seen is the
 //! pipeline's own memory (and some megabytes of the generator's). Everything else is the production loop.
 
+mod common;
+#[path = "common/nowhere.rs"]
+mod nowhere;
+
+use common::say;
+use nowhere::Nowhere;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_dataflow::checkpoint::directory::Directory;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
-use tidemark_dataflow::config::{Cli, Command};
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
 use tidemark_dataflow::source::{Bounds, Description, Log, Position, Record, Source, SourceError};
@@ -38,34 +42,22 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let events: i64 = arguments.next().map_or(Ok(10_000_000), |text| text.parse())?;
     let hours: i64 = arguments.next().map_or(Ok(24), |text| text.parse())?;
-    say(format!("{events} events over {hours} h of event time, {PARTITIONS} partitions, {WORKERS} workers"));
+    say(&format!("{events} events over {hours} h of event time, {PARTITIONS} partitions, {WORKERS} workers"));
     let log = MadeUpLog { each: events / i64::from(PARTITIONS), span: hours * HOUR };
     let (metrics, _) = Metrics::new();
-    let store = HourlyStore { metrics: Arc::clone(&metrics), started: Instant::now(), begin: None, epoch: 0, watermark: None };
-    let options = Options { clock: Clock::System, workers: WORKERS, ..default_options()? };
+    let store =
+        HourlyStore { metrics: Arc::clone(&metrics), started: Instant::now(), store: Nowhere::default(), watermark: None };
+    let options = Options { clock: Clock::System, workers: WORKERS, ..common::options(&["--until-end"])? };
     let checkpoints = tempfile::tempdir()?;
     let parts = Arc::new(Directory::open(checkpoints.path())?);
     cluster::run(&options, Arc::new(log), Box::new(store), parts, &Arc::new(Control::default()), &metrics)?;
-    say(format!(
+    say(&format!(
         "{} records, {} admitted, {} duplicates",
         metrics.records.get(),
         metrics.admitted.get(),
         metrics.duplicates.get()
     ));
     Ok(())
-}
-
-/// The program's own defaults, to the end of the log.
-fn default_options() -> anyhow::Result<Options> {
-    let Command::Run(run) = <Cli as clap::Parser>::parse_from(["soak", "run", "--until-end"]).into_command() else {
-        anyhow::bail!("run is run")
-    };
-    run.options().map_err(anyhow::Error::msg)
-}
-
-fn say(line: String) {
-    // Whoever closed the pipe does not want it.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A log whose records are made when they are read.
@@ -149,30 +141,17 @@ impl Source for MadeUpSource {
     }
 }
 
-/// Keeps nothing; says how much memory there is whenever the watermark has passed an hour.
+/// Says how much memory there is whenever the watermark has passed an hour.
 struct HourlyStore {
     metrics: Arc<Metrics>,
     started: Instant,
-    begin: Option<Begin>,
-    epoch: i64,
+    store: Nowhere,
     watermark: Option<Micros>,
 }
 
 impl Store for HourlyStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        let stored = Stored {
-            fence: 1,
-            epoch: 0,
-            hash_key: begin.hash_key,
-            watermark: None,
-            partitions: begin.start_offsets.iter().map(|(&partition, &start)| (partition, (start, start))).collect(),
-            verdicts: BTreeMap::new(),
-            open_rows: Vec::new(),
-            checkpoints: serde_json::Value::Null,
-        };
-        check(&stored).map_err(StoreError::Fatal)?;
-        self.begin = Some(begin.clone());
-        Ok(stored)
+        self.store.begin(begin, check)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
@@ -183,13 +162,12 @@ impl Store for HourlyStore {
             let megabytes = resident_bytes().map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string());
             let (records, seconds) = (self.metrics.records.get(), self.started.elapsed().as_secs_f64());
             let hour = after.expect("it is at least 0");
-            say(format!("hour {hour:>3}: {megabytes:>5} MiB resident, {records:>10} records, {seconds:>7.1} s"));
+            say(&format!("hour {hour:>3}: {megabytes:>5} MiB resident, {records:>10} records, {seconds:>7.1} s"));
         }
-        self.epoch += 1;
-        Ok(self.epoch)
+        self.store.commit(commit)
     }
 
     fn check_fence(&mut self) -> Result<(), StoreError> {
-        Ok(())
+        self.store.check_fence()
     }
 }

@@ -177,9 +177,7 @@ pub fn shares<'scope>(
                         if done == range.len()
                             && let Some(next) = ranges.find(|range| !range.is_empty())
                         {
-                            let mut folded = std::mem::replace(&mut range, next);
-                            folded.clear();
-                            buffers.keep(folded);
+                            buffers.keep(std::mem::replace(&mut range, next));
                             done = 0;
                         }
                         if done < range.len() {
@@ -207,7 +205,7 @@ pub fn shares<'scope>(
                         Stage::Tidying(request)
                     }
                     Stage::Tidying(request) => {
-                        if state.presence.tidy() {
+                        if state.tidy() {
                             stage = Stage::Tidying(request);
                             if !stint.is_over() {
                                 continue;
@@ -248,7 +246,8 @@ pub struct Input {
 }
 
 impl Input {
-    fn take(&mut self, batch: &mut Events, buffers: &mut Buffers) {
+    /// Takes a batch of events as it came.
+    pub fn take(&mut self, batch: &mut Events, buffers: &mut Buffers) {
         self.events.resize_with(RANGES, Vec::new);
         for event in batch.0.drain(..) {
             let range = &mut self.events[event.viewer.range()];
@@ -263,11 +262,12 @@ impl Input {
 /// Memory of ranges' events for the next slices. Taken from the system anew it would cost more than what is done with it, because the
 /// system clears it first.
 #[derive(Default)]
-struct Buffers(Vec<Vec<Admitted>>);
+pub struct Buffers(Vec<Vec<Admitted>>);
 
 impl Buffers {
     /// Two slices' at most, and none that a flood has made large.
-    fn keep(&mut self, buffer: Vec<Admitted>) {
+    pub fn keep(&mut self, mut buffer: Vec<Admitted>) {
+        buffer.clear();
         if self.0.len() < 2 * RANGES && buffer.capacity() <= STEP {
             self.0.push(buffer);
         }
@@ -296,7 +296,7 @@ impl Fold {
     }
 
     /// Begins a slice: opens the windows that are touched for the first time. Hands back what checkpoint is asked for, if any.
-    fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
+    pub fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
         let mut request = None;
         for watermark in watermarks {
             for minute in watermark.opened {
@@ -309,18 +309,18 @@ impl Fold {
     }
 
     /// Folds events of the slice.
-    fn fold(&mut self, events: &[Admitted]) {
+    pub fn fold(&mut self, events: &[Admitted]) {
         let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
         self.metrics.events(events.len() as u64, duplicates);
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.
-    fn changes(&mut self) -> Vec<(RowKey, Totals)> {
+    pub fn changes(&mut self) -> Vec<(RowKey, Totals)> {
         self.streams.take_changes()
     }
 
     /// Closes all windows that the watermark has passed; hands out what that takes back.
-    fn close(&mut self) -> Vec<(RowKey, Totals)> {
+    pub fn close(&mut self) -> Vec<(RowKey, Totals)> {
         let Some(watermark) = self.watermark else { return Vec::new() };
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
@@ -328,6 +328,11 @@ impl Fold {
         let closed = self.streams.close(first_open);
         self.metrics.keeps(self.streams.open_windows(), self.presence.viewers());
         closed
+    }
+
+    /// Forgets some of those who no longer matter; `false` if there was nothing left to look at. Changes no answer, only memory.
+    pub fn tidy(&mut self) -> bool {
+        self.presence.tidy()
     }
 
     /// Folds one event; `false` for a copy of one that counts already.

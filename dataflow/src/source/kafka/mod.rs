@@ -45,7 +45,8 @@ impl KafkaLog {
         KafkaLog { settings, side: Mutex::default(), group: OnceLock::new() }
     }
 
-    fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
+    /// What every client of ours is set to; the user's properties win.
+    pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.settings.bootstrap)
@@ -70,7 +71,12 @@ impl KafkaLog {
         for (name, value) in &self.settings.properties {
             config.set(name, value);
         }
-        config.create_with_context(Context::default()).map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+        config
+    }
+
+    fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
+        let client = self.client_config().create_with_context(Context::default());
+        client.map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
     }
 
     fn side(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
