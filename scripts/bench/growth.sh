@@ -28,6 +28,7 @@ row() {
   local events=$1 what=$2 value turn
   shift 2
   for value in "$@"; do make_point "$events" "$what" "$value"; done
+  warm_up "$what" "$1"
   for ((turn = 0; turn < repeat; turn++)); do
     for value in "$@"; do run_point "$events" "$what" "$value"; done
   done
@@ -48,6 +49,13 @@ make_point() {
   if [[ -d $work/data/log/$log_of_point ]]; then return 0; fi
   traffic "$1" "$span" "$streams" "$users" "$partitions"
   generate file "$log_of_point"
+}
+
+# Everything else is compared with the first point: it must not be the one for which caches are still cold.
+warm_up() {
+  local streams users partitions workers slice log_of_point
+  at "$1" "$2"
+  process file "$log_of_point" "$store" "$workers" SLICE="$slice" WATERMARK="$growth_watermark"
 }
 
 run_point() {
