@@ -16,11 +16,14 @@ growth() {
   span=${BENCH_SPAN:-10 minutes}
   say "data      $events events over $span of event time in the file log; $base_streams streams, $base_users users and $base_partitions partitions"
   say "command   tidemark-dataflow run --until-end --workers $base_workers into $store, SLICE=$base_slice WATERMARK='$growth_watermark', unless the row says otherwise"
-  row "$events" streams 100 1000 10000 100000
-  row "$events" users 10000 100000 1000000 10000000
-  row "$events" partitions 1 4 16
-  row "$events" workers 1 2
-  row "$events" slice 50ms 100ms 500ms
+  local -A rows=([streams]="100 1000 10000 100000" [users]="10000 100000 1000000 10000000" [partitions]="1 4 16"
+    [workers]="1 2" [slice]="50ms 100ms 500ms")
+  local what values
+  for what in ${BENCH_ROWS:-streams users partitions workers slice}; do
+    [[ -n ${rows[$what]:-} ]] || die "BENCH_ROWS: '$what' is none of: ${!rows[*]}"
+    read -r -a values <<<"${rows[$what]}"
+    row "$events" "$what" "${values[@]}"
+  done
 }
 
 # row EVENTS WHAT VALUES...: all data first, so that the runs of a repetition stand close together.
