@@ -137,12 +137,14 @@ sql() {
 # --- measuring --------------------------------------------------------------------------------------------------
 
 # measure COMMAND...: its output goes to $work/out. Sets seconds, cpu_seconds and peak_kib by GNU time if it is installed,
-# else by bash's `times` and the kernel's own record of the peak.
+# else by bash's `times` and the kernel's own record of the peak; and elsewhere, the cores that all else on this machine kept busy
+# meanwhile, services and strangers alike.
 measure() {
-  local before after user system from=$EPOCHREALTIME program=(timeout "$longest_s")
+  local before after user system busy from=$EPOCHREALTIME program=(timeout "$longest_s")
   if [[ -x /usr/bin/time ]]; then program+=(/usr/bin/time -f '%e %U %S %M' -o "$work/time"); fi
   times >"$work/times"
   before=$(child_cpu)
+  busy=$(busy_ticks)
   "${program[@]}" "$@" >"$work/out" 2>&1 </dev/null &
   running=$!
   # Not a child of this shell, so that its own time is not counted.
@@ -152,6 +154,7 @@ measure() {
     die "failed: $*"
   fi
   running=
+  busy=$(($(busy_ticks) - busy))
   if [[ -x /usr/bin/time ]]; then
     read -r seconds user system peak_kib < <(tail -n 1 "$work/time")
     cpu_seconds=$(awk -v user="$user" -v sys="$system" 'BEGIN { print user + sys }')
@@ -162,6 +165,13 @@ measure() {
     cpu_seconds=$(awk -v before="$before" -v after="$after" 'BEGIN { print after - before }')
     peak_kib=$(<"$work/peak")
   fi
+  elsewhere=$(awk -v busy="$busy" -v hz="$(getconf CLK_TCK)" -v own="$cpu_seconds" -v s="$seconds" \
+    'BEGIN { cores = s > 0 ? (busy / hz - own) / s : 0; printf "%.2f", (cores > 0 ? cores : 0) }')
+}
+
+# Of all cores since the start of the machine: all but idle and waiting for a disk. What a hypervisor took is counted too.
+busy_ticks() {
+  awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9; exit }' /proc/stat
 }
 
 # CPU seconds of all children so far that this shell has waited for.
@@ -241,7 +251,7 @@ json_value() {
 }
 
 # record BENCH NAME=VALUE...: one JSON line, and the machine with it. The name of a figure ends in its unit (_per_s, _ns_per_event,
-# _kib, _bytes, _ms, _ratio, or is seconds); all other names say what was measured, and --compare matches by them.
+# _kib, _bytes, _ms, _ratio, _cores, or is seconds); all other names say what was measured, and --compare matches by them.
 record() {
   local pair line
   line="{\"bench\":\"$1\""

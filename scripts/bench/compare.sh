@@ -8,7 +8,7 @@ compare() {
   local file
   for file in "$@"; do [[ -r $file ]] || die "cannot read $file"; done
   jq -rn --slurpfile a "$1" --slurpfile b "$2" '
-    def is_figure: test("(_per_s|_ns_per_event|_kib|_bytes|_ms|_ratio|_records|^bytes_per_.*|^seconds|^samples)$");
+    def is_figure: test("(_per_s|_ns_per_event|_kib|_bytes|_ms|_ratio|_cores|_records|^bytes_per_.*|^seconds|^samples)$");
     def is_machine: IN("cores", "memory_mib", "cpu", "load", "git", "rustc", "version");
     def median: sort | if length % 2 == 1 then .[length / 2 | floor] else (.[length / 2 - 1] + .[length / 2]) / 2 end;
     def by_measurement: reduce .[] as $line ({};

@@ -16,11 +16,14 @@ growth() {
   span=${BENCH_SPAN:-10 minutes}
   say "data      $events events over $span of event time in the file log; $base_streams streams, $base_users users and $base_partitions partitions"
   say "command   tidemark-dataflow run --until-end --workers $base_workers into $store, SLICE=$base_slice WATERMARK='$growth_watermark', unless the row says otherwise"
-  row "$events" streams 100 1000 10000 100000
-  row "$events" users 10000 100000 1000000 10000000
-  row "$events" partitions 1 4 16
-  row "$events" workers 1 2
-  row "$events" slice 50ms 100ms 500ms
+  local -A rows=([streams]="100 1000 10000 100000" [users]="10000 100000 1000000 10000000" [partitions]="1 4 16"
+    [workers]="1 2" [slice]="50ms 100ms 500ms")
+  local what values
+  for what in ${BENCH_ROWS:-streams users partitions workers slice}; do
+    [[ -n ${rows[$what]:-} ]] || die "BENCH_ROWS: '$what' is none of: ${!rows[*]}"
+    read -r -a values <<<"${rows[$what]}"
+    row "$events" "$what" "${values[@]}"
+  done
 }
 
 # row EVENTS WHAT VALUES...: all data first, so that the runs of a repetition stand close together.
@@ -28,6 +31,7 @@ row() {
   local events=$1 what=$2 value turn
   shift 2
   for value in "$@"; do make_point "$events" "$what" "$value"; done
+  warm_up "$what" "$1"
   for ((turn = 0; turn < repeat; turn++)); do
     for value in "$@"; do run_point "$events" "$what" "$value"; done
   done
@@ -48,6 +52,13 @@ make_point() {
   if [[ -d $work/data/log/$log_of_point ]]; then return 0; fi
   traffic "$1" "$span" "$streams" "$users" "$partitions"
   generate file "$log_of_point"
+}
+
+# Everything else is compared with the first point: it must not be the one for which caches are still cold.
+warm_up() {
+  local streams users partitions workers slice log_of_point
+  at "$1" "$2"
+  process file "$log_of_point" "$store" "$workers" SLICE="$slice" WATERMARK="$growth_watermark"
 }
 
 run_point() {

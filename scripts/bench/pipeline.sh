@@ -37,8 +37,10 @@ process() {
 tell() {
   rate=$(per "$2" "$seconds" 1)
   cpu_ns=$(per "$cpu_seconds" "$2" 1000000000)
-  printf '%-42s %9s events/s  %6s CPU ns/event  %5s MiB peak  %8s s\n' "$1" "$rate" "$cpu_ns" "$((peak_kib / 1024))" "$seconds" >&2
-  record "${@:3}" events="$2" seconds="$seconds" events_per_s="$rate" cpu_ns_per_event="$cpu_ns" peak_rss_kib="$peak_kib"
+  printf '%-42s %9s events/s  %6s CPU ns/event  %5s MiB peak  %8s s  (%s cores busy elsewhere)\n' \
+    "$1" "$rate" "$cpu_ns" "$((peak_kib / 1024))" "$seconds" "$elsewhere" >&2
+  record "${@:3}" events="$2" seconds="$seconds" events_per_s="$rate" cpu_ns_per_event="$cpu_ns" peak_rss_kib="$peak_kib" \
+    elsewhere_cores="$elsewhere"
 }
 
 # start_live TOPIC RATE STREAMS USERS WORKERS: generator and dataflow together, from Kafka into a fresh database, until
