@@ -86,16 +86,19 @@ one_turn() {
   done
 }
 
-# ratios LOG STORE: medians of all turns, dataflow over ceiling.
+# ratios LOG STORE: dataflow over ceiling.
 ratios() {
-  local log=$1 store=$2 workers way of cpu wall
+  local log=$1 store=$2 workers way of cpu wall line
   for workers in "${worker_counts[@]}"; do
     for way in poll batch; do
       if [[ -z ${samples["$log $way cpu"]:-} ]]; then continue; fi
       of="$log $store $workers"
-      cpu=$(ratio "$(median_of "$of cpu")" "$(median_of "$log $way cpu")")
-      wall=$(ratio "$(median_of "$of wall")" "$(median_of "$log $way wall")")
-      say "$(printf '%s -> %s, workers %s: %s x the CPU and %s x the time of ceiling %s' "$log" "$store" "$workers" "$cpu" "$wall" "$way")"
+      line="$log -> $store, workers $workers:"
+      paired "$of cpu" "$log $way cpu"
+      cpu=$ratio line+=" $(shown) x the CPU and"
+      paired "$of wall" "$log $way wall"
+      wall=$ratio line+=" $(shown) x the time of ceiling $way"
+      say "$line"
       record ratio log="$log" store="$store" workers="$workers" ceiling="$way" events="$events" cpu_ratio="$cpu" wall_ratio="$wall"
     done
   done

@@ -200,15 +200,6 @@ per() {
   awk -v a="$1" -v b="$2" -v scale="$3" 'BEGIN { printf "%.0f", (b > 0 ? a / b * scale : 0) }'
 }
 
-ratio() {
-  awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (b > 0 ? a / b : 0) }'
-}
-
-# median NUMBER...
-median() {
-  printf '%s\n' "$@" | sort -g | awk '{ all[NR] = $1 } END { print NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2 }'
-}
-
 # Samples of repeated runs, by a name.
 declare -A samples=()
 
@@ -216,9 +207,18 @@ sample() {
   samples[$1]+=" $2"
 }
 
-median_of() {
+# paired A B: sets ratio, least and most: the median, the smallest and the largest of the ratios of a sample of A to that of B from the
+# same turn. The speed of a shared machine changes from turn to turn; within one it is much the same for both.
+paired() {
   # shellcheck disable=SC2086 # numbers, to be taken apart
-  median ${samples[$1]}
+  read -r ratio least most < <(paste <(printf '%s\n' ${samples[$1]}) <(printf '%s\n' ${samples[$2]}) |
+    awk '{ print ($2 > 0 ? $1 / $2 : 0) }' | sort -g | awk '{ all[NR] = $1 } END {
+      printf "%.2f %.2f %.2f\n", NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2, all[1], all[NR] }')
+}
+
+# The last ratio for people: with its range, if there were several turns.
+shown() {
+  if ((repeat > 1)); then printf '%s (%s–%s)' "$ratio" "$least" "$most"; else printf '%s' "$ratio"; fi
 }
 
 # --- telling ------------------------------------------------------------------------------------------------------

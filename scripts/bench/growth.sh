@@ -76,10 +76,13 @@ run_point() {
 
 # compare_point EVENTS WHAT VALUE FIRST
 compare_point() {
-  local what=$2 one="$2 $3" first="$2 $4" cpu wall peak
-  cpu=$(ratio "$(median_of "$one cpu")" "$(median_of "$first cpu")")
-  wall=$(ratio "$(median_of "$one wall")" "$(median_of "$first wall")")
-  peak=$(ratio "$(median_of "$one peak")" "$(median_of "$first peak")")
-  say "$(printf '%-10s %9s: %5s x the CPU, %5s x the time, %5s x the memory of %s' "$what" "$3" "$cpu" "$wall" "$peak" "$4")"
-  record growth-ratio varied="$what" value="$3" first="$4" events="$1" store="$store" cpu_ratio="$cpu" wall_ratio="$wall" peak_ratio="$peak"
+  local what=$2 one="$2 $3" first="$2 $4" cpu wall line
+  line=$(printf '%-10s %9s:' "$what" "$3")
+  paired "$one cpu" "$first cpu"
+  cpu=$ratio line+=" $(shown) x the CPU,"
+  paired "$one wall" "$first wall"
+  wall=$ratio line+=" $(shown) x the time,"
+  paired "$one peak" "$first peak"
+  say "$line $(shown) x the memory of $4"
+  record growth-ratio varied="$what" value="$3" first="$4" events="$1" store="$store" cpu_ratio="$cpu" wall_ratio="$wall" peak_ratio="$ratio"
 }

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2154 # variables of common.sh
 
 sink() {
-  local streams=${1:-10000} minutes=${2:-10} updates=10 turn
+  local streams=${1:-10000} minutes=${2:-10} updates=10 turn insert
   bin=${TIDEMARK_BIN_DIR:-$(target_dir)/release}
   build_example tidemark-dataflow sink_rate
   find_postgres || die "the sink is measured with a real Postgres: apt-get install postgresql"
@@ -19,10 +19,11 @@ sink() {
     copy_and_merge both "$streams" "$minutes" "$updates"
   done
   for turn in minutes both; do
-    say "updates: ours $(ratio "$(median_of "ours update")" "$(median_of "$turn update")") x COPY and merge ($turn)"
-    record sink-ratio against="copy-$turn" streams="$streams" minutes="$minutes" \
-      update_ratio="$(ratio "$(median_of "ours update")" "$(median_of "$turn update")")" \
-      insert_ratio="$(ratio "$(median_of "ours insert")" "$(median_of "$turn insert")")"
+    paired "ours insert" "$turn insert"
+    insert=$ratio
+    paired "ours update" "$turn update"
+    say "updates: ours $(shown) x COPY and merge ($turn)"
+    record sink-ratio against="copy-$turn" streams="$streams" minutes="$minutes" insert_ratio="$insert" update_ratio="$ratio"
   done
 }
 
