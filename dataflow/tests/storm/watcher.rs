@@ -74,7 +74,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What must not go back, and what must stay.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Memory {
     epoch: i64,
     fence: i64,
@@ -92,7 +92,10 @@ impl Shared {
                 *lock(&self.seen) = Seen { epoch: row.get(0), fence: row.get(1) };
             }
             if looked.elapsed() >= every {
-                let wrong = look(client, memory)?;
+                // A server that crashes in the midst of a look must not leave half of it as what was seen last.
+                let mut seen = memory.clone();
+                let wrong = look(client, &mut seen)?;
+                *memory = seen;
                 lock(&self.wrong).extend(wrong);
                 *lock(&self.looks) += 1;
                 looked = Instant::now();
