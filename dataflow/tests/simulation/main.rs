@@ -115,7 +115,7 @@ impl World {
         options.wish.until_end = ends_by_itself;
         options.clock = Clock::Scripted(simulation.clone());
         options.background = Background::Scripted(simulation.clone());
-        options.stints = Stints::Steps(*pick(&mut random.random, &[1, 3, 1_000_000]));
+        options.stints = Stints::Steps(*pick(&mut random.random, &[3, 30, 1_000_000]));
         let mut log = self.log.clone();
         log.most_per_read = setup.most_per_read;
         let log = Arc::new(FaultyLog { log, chance: chance.clone() });
