@@ -140,7 +140,7 @@ check_service() {
     'running healthy') fine "$service runs" ;;
     'running starting') note "$service is starting" ;;
     'running unhealthy')
-      health=$(docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' "$id" | grep . | tail -n 1 | cut -c -200)
+      health=$(docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' "$id" | sed '/^$/d' | tail -n 1 | cut -c -200)
       wrong "$service is unhealthy: ${health:-its check takes too long}" "its last lines follow; make logs has more"
       last_lines "$service"
       ;;

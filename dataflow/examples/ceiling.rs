@@ -99,7 +99,7 @@ fn poll(topic: KafkaTopic) -> anyhow::Result<Count> {
     let name = topic.topic.clone();
     let log = KafkaLog::new(topic);
     let mut open = unread(log.describe()?.partitions);
-    let consumer: BaseConsumer = log.client_config().create()?;
+    let consumer: BaseConsumer = log.client_config(open.len()).create()?;
     let mut assignment = TopicPartitionList::new();
     for (&partition, bounds) in &open {
         assignment.add_partition_offset(&name, partition, Offset::Offset(bounds.low))?;

@@ -191,6 +191,7 @@ pub fn shares<'scope>(
                             activator.activate();
                             break;
                         }
+                        buffers.keep(range);
                         let slice = *capability.time();
                         let changed = state.changes();
                         output.session(&capability).give_iterator(changed.into_iter().map(|(key, change)| (key, slice, change)));
@@ -268,7 +269,7 @@ impl Buffers {
     /// Two slices' at most, and none that a flood has made large.
     pub fn keep(&mut self, mut buffer: Vec<Admitted>) {
         buffer.clear();
-        if self.0.len() < 2 * RANGES && buffer.capacity() <= STEP {
+        if self.0.len() < 2 * RANGES && (1..=STEP).contains(&buffer.capacity()) {
             self.0.push(buffer);
         }
     }

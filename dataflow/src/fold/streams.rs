@@ -103,15 +103,14 @@ impl Known {
     }
 
     fn share(&mut self, minute: Minute) -> &mut Share {
-        // Most events are of the newest windows.
-        let at = self.shares.iter().rposition(|share| share.minute <= minute);
-        let at = match at {
-            Some(at) if self.shares[at].minute == minute => at,
-            before => {
-                let at = before.map_or(0, |before| before + 1);
+        // Most events are of the newest window.
+        let newest = self.shares.len().wrapping_sub(1);
+        let at = match self.shares.get(newest) {
+            Some(share) if share.minute == minute => newest,
+            _ => self.shares.binary_search_by_key(&minute, |share| share.minute).unwrap_or_else(|at| {
                 self.shares.insert(at, Share { minute, emitted: Totals::default(), changed: Totals::default() });
                 at
-            }
+            }),
         };
         &mut self.shares[at]
     }

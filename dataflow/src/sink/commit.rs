@@ -7,8 +7,10 @@ use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::run::Control;
-use crate::source::Log;
+use crate::source::{Log, SourceError};
 use crate::telemetry::Metrics;
+use crate::watermark::PartitionMark;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -59,8 +61,19 @@ impl Committer {
         let last_check = Instant::now();
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
-        let mut thread =
-            Thread { store, log, log_id, slices, shared: queue_end, keeper, control, metrics, background, last_check };
+        let mut thread = Thread {
+            store,
+            log,
+            log_id,
+            confirmed: BTreeMap::new(),
+            slices,
+            shared: queue_end,
+            keeper,
+            control,
+            metrics,
+            background,
+            last_check,
+        };
         let started = to_start.start("commit", Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
     }
@@ -113,6 +126,8 @@ struct Thread {
     log: Arc<dyn Log>,
     /// Of the log that this run started on.
     log_id: String,
+    /// Up to where it has confirmed what was read, by partition.
+    confirmed: BTreeMap<i32, i64>,
     slices: Receiver<(Slice, Commit)>,
     shared: Arc<Shared>,
     keeper: Keeper,
@@ -133,7 +148,7 @@ impl Thread {
             Err(RecvTimeoutError::Timeout) if self.last_check.elapsed() < CHECK_FENCE_EVERY => Ok(()),
             Err(RecvTimeoutError::Timeout) => {
                 self.last_check = Instant::now();
-                self.with_patience(|store| store.check_fence())
+                self.with_patience("store", |thread| thread.store.check_fence())
             }
             Err(RecvTimeoutError::Disconnected) => return Step::Done,
         };
@@ -160,9 +175,9 @@ impl Thread {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        self.confirm(commit)?;
         let started = Instant::now();
-        self.log.confirm(&self.log_id).map_err(|error| error.to_string())?;
-        let epoch = self.with_patience(|store| store.commit(commit))?;
+        let epoch = self.with_patience("store", |thread| thread.store.commit(commit))?;
         self.last_check = Instant::now();
         self.metrics.committed(epoch, commit, started.elapsed());
         if let Some(newest) = self.keeper.committed(epoch, commit) {
@@ -173,20 +188,40 @@ impl Thread {
         Ok(())
     }
 
-    /// Tries until it succeeds, for a bounded time, as long as the fault may pass.
-    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, String> {
+    /// Has the log confirm that what is to be committed is of it, unless nothing was read since it last did.
+    fn confirm(&mut self, commit: &Commit) -> Result<(), String> {
+        let news = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
+        if !commit.partitions.values().any(news) {
+            return Ok(());
+        }
+        self.with_patience("log", |thread| {
+            thread.log.confirm(&thread.log_id).map_err(|error| match error {
+                SourceError::NotYet(what) => StoreError::Transient(what),
+                SourceError::Fatal(what) => StoreError::Fatal(what),
+            })
+        })?;
+        self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
+        Ok(())
+    }
+
+    /// Tries until it succeeds, for a bounded time, as long as the fault may pass. `whose`: the one that is asked.
+    fn with_patience<T>(
+        &mut self,
+        whose: &str,
+        mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>,
+    ) -> Result<T, String> {
         let started = Instant::now();
         let mut pause = PAUSES.0;
         loop {
-            let error = match attempt(self.store.as_mut()) {
+            let error = match attempt(self) {
                 Ok(done) => return Ok(done),
                 Err(StoreError::Transient(error)) if started.elapsed() < self.patience() => error,
-                Err(error) => return Err(format!("store: {error}")),
+                Err(error) => return Err(format!("{whose}: {error}")),
             };
             self.metrics.commit_retries.inc();
-            tracing::warn!(error, pause_ms = pause.as_millis(), "the store failed; trying again, the sources are held back");
+            tracing::warn!(error, pause_ms = pause.as_millis(), "the {whose} failed; trying again, the sources are held back");
             if self.control.wait_unless_failed(self.background.pause(pause)) {
-                return Err("ended while waiting for the store".to_owned());
+                return Err(format!("ended while waiting for the {whose}"));
             }
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -88,9 +88,9 @@ pub trait Log: Send + Sync {
     /// The topic's name.
     fn topic(&self) -> &str;
 
-    /// Asked before each commit: whether the records that were read until now are of the log with this id, and not of one that took
-    /// over its name meanwhile. Waits for a bounded time; no answer is no objection. The default is for logs that keep what a
-    /// reader has open.
+    /// Asked before a commit of records: whether all that was read until now is of the log with this id, and not of one that took
+    /// over its name meanwhile. Waits for a bounded time; [`SourceError::NotYet`] if it cannot be told. The default is for logs that
+    /// keep what a reader has open.
     fn confirm(&self, id: &str) -> Result<(), SourceError> {
         let _ = id;
         Ok(())

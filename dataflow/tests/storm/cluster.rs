@@ -69,6 +69,12 @@ impl Cluster {
         self.processes.iter_mut().for_each(|process| process.signal(signal));
     }
 
+    /// Kills those that have not met the others.
+    pub fn kill_those_who_wait(&mut self) {
+        let waits = |process: &&mut Process| !process.said().contains("all processes of the cluster are there");
+        self.processes.iter_mut().filter(waits).for_each(|process| process.signal(Signal::KILL));
+    }
+
     /// Whether any process has ended.
     pub fn broken(&mut self) -> bool {
         self.processes.iter_mut().any(|process| process.ended().is_some())

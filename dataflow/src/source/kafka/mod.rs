@@ -27,8 +27,12 @@ use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
-/// How long a commit waits for the brokers to confirm the topic.
+/// How long the brokers may take to confirm the topic before they are asked again.
 const CONFIRM: Duration = Duration::from_secs(1);
+
+/// What a client's partitions may have fetched ahead together; each has its share, but not less than a fetch is worth.
+const QUEUED_KIB: usize = 32_768;
+const QUEUED_MESSAGES: usize = 80_000;
 
 /// A topic.
 pub struct KafkaLog {
@@ -45,8 +49,9 @@ impl KafkaLog {
         KafkaLog { settings, side: Mutex::default(), group: OnceLock::new() }
     }
 
-    /// What every client of ours is set to; the user's properties win.
-    pub fn client_config(&self) -> ClientConfig {
+    /// What a client of ours is set to that reads so many partitions; the user's properties win.
+    pub fn client_config(&self, partitions: usize) -> ClientConfig {
+        let share = |of_all: usize, least: usize, most: usize| (of_all / partitions.max(1)).clamp(least, most).to_string();
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.settings.bootstrap)
@@ -62,10 +67,11 @@ impl KafkaLog {
             // Its default of 1,000 ms makes catching up stall each time that the queue was full.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "50")
-            // What is fetched ahead: per client by its bytes, of which librdkafka itself needs several times as many, and per
-            // partition. Less of it stays in the caches, and catching up is a third faster than with the defaults of 64 MiB and 100,000.
-            .set("queued.max.messages.kbytes", "8192")
-            .set("queued.min.messages", "20000")
+            // Bounds the memory of what was fetched ahead, of which librdkafka itself needs several times as much: each partition has
+            // a queue of its own, so these are for one. Less stays in the caches; with the defaults (64 MiB and 100,000) catching up took
+            // a third longer.
+            .set("queued.max.messages.kbytes", share(QUEUED_KIB, 512, 8_192))
+            .set("queued.min.messages", share(QUEUED_MESSAGES, 2_000, 20_000))
             .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in &self.settings.properties {
@@ -74,15 +80,15 @@ impl KafkaLog {
         config
     }
 
-    fn consumer(&self) -> Result<BaseConsumer<Context>, SourceError> {
-        let client = self.client_config().create_with_context(Context::default());
+    fn consumer(&self, partitions: usize) -> Result<BaseConsumer<Context>, SourceError> {
+        let client = self.client_config(partitions).create_with_context(Context::default());
         client.map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
     }
 
     fn side(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
         let mut side = self.side.lock().expect("nobody panics while holding the client");
         if side.is_none() {
-            *side = Some(Arc::new(self.consumer()?));
+            *side = Some(Arc::new(self.consumer(0)?));
         }
         Ok(side.as_ref().map(Arc::clone).expect("it was just made"))
     }
@@ -101,7 +107,7 @@ impl KafkaLog {
 
 impl Log for KafkaLog {
     fn describe(&self) -> Result<Description, SourceError> {
-        let consumer = self.consumer()?;
+        let consumer = self.consumer(0)?;
         let name = &self.settings.topic;
         let metadata = consumer.fetch_metadata(Some(name), ASK).map_err(|error| self.not_yet(&error))?;
         let topic = metadata.topics().first().filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
@@ -122,7 +128,7 @@ impl Log for KafkaLog {
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
-        let consumer = self.consumer()?;
+        let consumer = self.consumer(start.len())?;
         let topic = self.name()?;
         let mut partitions = BTreeMap::new();
         let mut assignment = TopicPartitionList::new();
@@ -139,22 +145,20 @@ impl Log for KafkaLog {
     }
 
     /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
-    /// topic's id never comes back: if the brokers still give it after the last record was read, that record is of this topic. Who
-    /// does not answer has not handed out another topic's records either.
+    /// topic's id never comes back: if the brokers still give it after the last record was read, that record is of this topic.
+    /// Without that word nothing can be said, also if they know no such topic at the moment: it may have been another one before.
     fn confirm(&self, id: &str) -> Result<(), SourceError> {
         let consumer = self.side()?;
         let asker = Asker::new(&consumer, self.name()?);
         asker.ask(&consumer);
+        let unconfirmed = |why: &str| {
+            let name = &self.settings.topic;
+            SourceError::NotYet(format!("the brokers do not confirm that topic {name} is still the one that was read: {why}"))
+        };
         match asker.answer(CONFIRM) {
             Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
-            Some(Err(error)) => {
-                tracing::debug!(error, "the brokers do not describe the topic");
-                Ok(())
-            }
-            None => {
-                tracing::warn!("the brokers did not confirm within {CONFIRM:?} that the topic is still the same");
-                Ok(())
-            }
+            Some(Err(error)) => Err(unconfirmed(&error)),
+            None => Err(unconfirmed(&format!("no answer within {CONFIRM:?}"))),
         }
     }
 
