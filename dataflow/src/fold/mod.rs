@@ -13,8 +13,8 @@
 //!
 //! Closing at t + 1 is what keeps rows: in the same slice the last events of a window and its closing would cancel to nothing.
 //!
-//! An activation has a bounded length, but for what a window takes that opens or closes, which grows with the streams: what is left of
-//! a slice's events, of tidying or of a snapshot is done in the next one.
+//! An activation has a bounded length, but for what grows with the streams: windows that open or close, and the changes of a slice.
+//! What is left of a slice's events, of tidying or of a snapshot is done in the next one.
 
 pub mod duplicates;
 pub mod presence;

@@ -55,7 +55,7 @@ pub struct Snapshot {
     places: usize,
 }
 
-/// Streams that one section takes: about a millisecond's work.
+/// Streams that one section takes: about a millisecond's work, if not hundreds of windows are open.
 const MOST_STREAMS: usize = 2_048;
 
 /// How far a snapshot is.
