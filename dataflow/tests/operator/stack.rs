@@ -104,8 +104,13 @@ impl Stack {
 
     /// An hour of traffic, a share of it late, copied or broken.
     pub fn publish_hostile_hour(&self, events: usize) {
+        self.publish_hour(events, 11);
+    }
+
+    /// The same of another seed.
+    pub fn publish_hour(&self, events: usize, seed: u64) {
         let config = TrafficConfig {
-            seed: 11,
+            seed,
             streams: numbered_streams(8),
             users: 300,
             start: START,
@@ -151,6 +156,11 @@ impl Stack {
     pub fn start(&self) -> Running {
         let child = self.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
         Running(Some(child))
+    }
+
+    /// A path below `DATA_DIR`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// A file of a test.
