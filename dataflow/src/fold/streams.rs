@@ -7,10 +7,9 @@
 use super::RowKey;
 use super::presence::Steps;
 use super::totals::Totals;
-use crate::keys::{KeyHasher, KeyMap, StreamKey};
+use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
-use hashbrown::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use tidemark_model::Minute;
 
@@ -71,7 +70,7 @@ pub struct Streams {
     streams: Vec<Known>,
     free: Vec<u32>,
     /// What the present slice's events change.
-    sums: HashMap<Of, Sum, BuildHasherDefault<KeyHasher>>,
+    sums: KeyMap<Of, Sum>,
     /// Streams of which a share has changed since changes were taken.
     changed: Vec<u32>,
     /// The open windows, in order.
@@ -85,7 +84,7 @@ impl Default for Streams {
             places: KeyMap::default(),
             streams: Vec::new(),
             free: Vec::new(),
-            sums: HashMap::default(),
+            sums: KeyMap::default(),
             changed: Vec::new(),
             open: Vec::new(),
             first_open: Minute(0),
