@@ -64,6 +64,15 @@ impl KafkaPublisher {
         })
     }
 
+    /// Takes all reports that are there: one call takes one, which may tell of many records.
+    fn take_reports(&self) {
+        let mut left = i32::MAX;
+        while self.producer.in_flight_count() < left {
+            left = self.producer.in_flight_count();
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
     /// Says at most every few seconds what librdkafka last complained of.
     fn mention_trouble(&mut self) {
         if let Some(trouble) = self.producer.context().take_trouble()
@@ -108,7 +117,9 @@ impl Publisher for KafkaPublisher {
     }
 
     fn serve(&mut self, at_least: Duration) -> Result<(), PublishError> {
-        self.producer.poll(at_least);
+        // The client waits in whole milliseconds, and keeps a core busy for what is left of one.
+        std::thread::sleep(at_least);
+        self.take_reports();
         self.mention_trouble();
         Ok(())
     }
@@ -127,7 +138,7 @@ impl Publisher for KafkaPublisher {
             }
         }
         // A flush ends when all reports are queued; these are served here.
-        self.producer.poll(Duration::ZERO);
+        self.take_reports();
         let outstanding = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
         if outstanding > 0 {
             self.refused.fail(&format!("not acknowledged within {FINISH_TIMEOUT:?} of the end"), outstanding);
