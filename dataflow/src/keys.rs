@@ -4,6 +4,7 @@
 //! and every worker computes the same hashes. SipHash-1-3 with 128 bits of output: Aumasson and Bernstein, "SipHash: a fast
 //! short-input PRF".
 
+use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -34,7 +35,8 @@ pub fn owner(range: usize, workers: usize) -> usize {
 }
 
 /// A (stream, user or none, event id): with the window, what makes two records copies of one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Pod, Zeroable)]
 pub struct EventKey(pub u64, pub u64);
 
 /// A pipeline's hash key.

@@ -31,7 +31,8 @@ impl Parts for Directory {
     fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
         fs::create_dir_all(self.of(id))?;
         let path = self.part(id, worker);
-        Ok(Box::new(PartOnDisk { file: File::create(&path)?, directories: [self.of(id), self.path.clone()] }))
+        let directories = [self.of(id), self.path.clone()];
+        Ok(Box::new(PartOnDisk { file: File::create(&path)?, not_on_disk: 0, directories }))
     }
 
     fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
@@ -51,15 +52,26 @@ impl Parts for Directory {
     }
 }
 
+/// Bytes that go to the disk together. A database on the same disk that has its log flushed meanwhile waits for no more than these,
+/// and not for a whole part.
+const TOGETHER: usize = 8 << 20;
+
 struct PartOnDisk {
     file: File,
+    not_on_disk: usize,
     /// Those that must have the new name on the disk too.
     directories: [PathBuf; 2],
 }
 
 impl Write for PartOnDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let written = self.file.write(bytes)?;
+        self.not_on_disk += written;
+        if self.not_on_disk >= TOGETHER {
+            self.file.sync_data()?;
+            self.not_on_disk = 0;
+        }
+        Ok(written)
     }
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worker 0's loop: it is time ──mark──▶ watermark operator ──broadcast──▶ every fold, at slice S
-//!                                                                           │ saves piece by piece, before it takes S + 1
+//!                                                                           │ saves streams and ids, takes S + 1 …, and saves viewers
 //!                                                                           ▼
 //!                                              a task per worker and checkpoint writes a part, and has it on the disk
 //!                                                                           │ notice

@@ -11,8 +11,10 @@
 
 use super::Id;
 use super::manifest::VERSION;
+use crate::keys::EventKey;
 use bytemuck::{Pod, Zeroable};
 use std::io::{self, Read};
+use std::sync::Arc;
 use tidemark_model::Minute;
 
 #[cfg(not(target_endian = "little"))]
@@ -89,13 +91,32 @@ pub fn head(id: Id, worker: usize) -> Vec<u8> {
 }
 
 /// A section, ready to be written.
-pub fn section<R: Pod>(key: Key, rows: impl Iterator<Item = R>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size_of::<SectionHead>() + rows.size_hint().0 * size_of::<R>());
+pub struct Section {
+    /// Its head, and rows that were copied.
+    pub copied: Vec<u8>,
+    /// The rest of its rows, of which there is only one copy.
+    pub shared: Vec<Arc<[EventKey]>>,
+}
+
+/// A section of rows, in a buffer that is empty.
+pub fn section<R: Pod>(buffer: Vec<u8>, key: Key, rows: impl Iterator<Item = R>) -> Section {
+    Section { copied: copied(buffer, key, rows, 0), shared: Vec::new() }
+}
+
+/// A section of ids.
+pub fn ids(buffer: Vec<u8>, key: Key, shared: &[Arc<[EventKey]>], others: &[EventKey]) -> Section {
+    let rows = shared.iter().map(|chunk| chunk.len()).sum();
+    Section { copied: copied(buffer, key, others.iter().copied(), rows), shared: shared.to_vec() }
+}
+
+/// The head of a section, and the rows that follow it at once; `more` follow those.
+fn copied<R: Pod>(mut bytes: Vec<u8>, key: Key, rows: impl Iterator<Item = R>, more: usize) -> Vec<u8> {
+    bytes.reserve(size_of::<SectionHead>() + rows.size_hint().0 * size_of::<R>());
     bytes.resize(size_of::<SectionHead>(), 0);
     rows.for_each(|row| bytes.extend_from_slice(bytemuck::bytes_of(&row)));
     let (kind, range, minute) = key.words();
     let row_bytes = u32::try_from(size_of::<R>()).expect("a row is small");
-    let rows = (bytes.len() - size_of::<SectionHead>()) / size_of::<R>();
+    let rows = more + (bytes.len() - size_of::<SectionHead>()) / size_of::<R>();
     let head = SectionHead { kind, range, minute, row_bytes, rows: rows as u64 };
     bytes[..size_of::<SectionHead>()].copy_from_slice(bytemuck::bytes_of(&head));
     bytes
@@ -174,7 +195,7 @@ mod tests {
         let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares, Key::Steps, Key::Bases];
         let mut bytes = head(id, 1);
         for (key, rows) in keys.into_iter().zip(0u64..) {
-            bytes.extend(section(key, (0..rows).map(|row| [row, rows])));
+            bytes.extend(section(Vec::new(), key, (0..rows).map(|row| [row, rows])).copied);
         }
         bytes.extend(end(keys.len() as u64));
         let all = |bytes: &[u8], worker| {

@@ -1,20 +1,24 @@
 //! Writes one worker's part of one checkpoint beside the worker, so that it never waits for a disk.
 
 use super::manifest::Part;
+use super::part::Section;
 use super::{Id, PartFile, PartNotice, Parts, part};
 use crate::background::{Background, Step};
 use crate::fail_points::fail_point;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
-/// Bytes that may wait for the disk; `fold` saves no more until there is room.
-const MOST_WAITING: usize = 64 << 20;
+/// Bytes of copied rows that may wait for the disk; `fold` saves no more until there is room. Rows that are shared are in memory
+/// anyway, or were until their window closed a moment ago.
+const MOST_WAITING: usize = 32 << 20;
 
 /// The worker's end of it.
 pub struct PartWriter {
-    sections: Sender<Vec<u8>>,
+    sections: Sender<Option<Section>>,
+    /// Memory of sections that are written, for the next: taken from the system anew it would cost more than what is done with it.
+    written: Receiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     failed: Arc<AtomicBool>,
 }
@@ -29,13 +33,14 @@ impl PartWriter {
         background: &Background,
     ) -> PartWriter {
         let (sections, queue) = channel();
+        let (give_back, written) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(AtomicBool::new(false));
         let (taken, has_failed) = (Arc::clone(&waiting), Arc::clone(&failed));
         let parts = Arc::clone(parts);
         let mut writing: Option<Writing> = None;
         let step = move |wait| {
-            let section: Vec<u8> = match queue.recv_timeout(wait) {
+            let section: Option<Section> = match queue.recv_timeout(wait) {
                 Ok(section) => section,
                 Err(RecvTimeoutError::Timeout) => return Step::Again,
                 Err(RecvTimeoutError::Disconnected) => return Step::Done,
@@ -44,12 +49,17 @@ impl PartWriter {
                 Some(writing) => Ok(writing),
                 None => Writing::begin(parts.as_ref(), id, worker).map(|begun| writing.insert(begun)),
             };
-            let outcome = match outcome {
-                Ok(writing) if !section.is_empty() => writing.put(&section).map(|()| None),
-                Ok(_) => writing.take().expect("it was just looked at").end().map(Some),
-                Err(error) => Err(error),
+            let outcome = match (outcome, &section) {
+                (Ok(writing), Some(section)) => writing.put(section).map(|()| None),
+                (Ok(_), None) => writing.take().expect("it was just looked at").end().map(Some),
+                (Err(error), _) => Err(error),
             };
-            taken.fetch_sub(section.len(), Ordering::AcqRel);
+            if let Some(Section { mut copied, .. }) = section {
+                taken.fetch_sub(copied.len(), Ordering::AcqRel);
+                copied.clear();
+                // Nobody takes it when all was sent.
+                let _ = give_back.send(copied);
+            }
             let outcome = match outcome {
                 Ok(None) => return Step::Again,
                 Ok(Some(part)) => Ok(part),
@@ -64,7 +74,7 @@ impl PartWriter {
             Step::Done
         };
         background.start("checkpoint", Box::new(step));
-        PartWriter { sections, waiting, failed }
+        PartWriter { sections, written, waiting, failed }
     }
 
     /// Whether more may be sent. Who has failed waits for nothing.
@@ -72,16 +82,21 @@ impl PartWriter {
         self.waiting.load(Ordering::Acquire) < MOST_WAITING || self.failed.load(Ordering::Acquire)
     }
 
+    /// An empty buffer for the next section.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.written.try_recv().unwrap_or_default()
+    }
+
     /// Hands over a section.
-    pub fn send(&self, section: Vec<u8>) {
-        self.waiting.fetch_add(section.len(), Ordering::AcqRel);
+    pub fn send(&self, section: Section) {
+        self.waiting.fetch_add(section.copied.len(), Ordering::AcqRel);
         // Who has failed takes nothing any more, and has said so.
-        let _ = self.sections.send(section);
+        let _ = self.sections.send(Some(section));
     }
 
     /// No section follows.
     pub fn finish(self) {
-        self.send(Vec::new());
+        let _ = self.sections.send(None);
     }
 }
 
@@ -102,10 +117,11 @@ impl Writing {
         Ok(writing)
     }
 
-    fn put(&mut self, section: &[u8]) -> io::Result<()> {
+    fn put(&mut self, section: &Section) -> io::Result<()> {
         self.sections += 1;
         fail_point!("part-half-written");
-        self.write(section)
+        self.write(&section.copied)?;
+        section.shared.iter().try_for_each(|chunk| self.write(bytemuck::cast_slice(chunk)))
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -9,7 +9,7 @@
 //! 2. folds the events;
 //! 3. emits the differences at the slice's time t;
 //! 4. closes windows by the watermark: takes back its shares of them, at t + 1, and forgets viewers who no longer matter;
-//! 5. saves its state, if a checkpoint was asked for at t ([`snapshot`]).
+//! 5. saves its state, if a checkpoint was asked for at t ([`snapshot`]); its viewers while the next slices go on.
 //!
 //! Closing at t + 1 is what keeps rows: in the same slice the last events of a window and its closing would cancel to nothing.
 //!
@@ -120,8 +120,6 @@ enum Stage {
     Folding(Capability<Slice>, (Vec<Admitted>, usize), std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
     /// Forgetting those who no longer matter after a slice.
     Tidying(Option<Request>),
-    /// A snapshot of the state after a slice.
-    Saving(Snapshot),
 }
 
 /// The differences of all workers' shares, one per key and slice and worker. What the state holds from a checkpoint is emitted
@@ -144,6 +142,7 @@ pub fn shares<'scope>(
         let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
         let mut buffers = Buffers::default();
         let mut stage = Stage::Waiting;
+        let mut snapshot: Option<Snapshot> = None;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
             if let Some(capability) = first.take() {
@@ -167,6 +166,9 @@ pub fn shares<'scope>(
             loop {
                 stage = match std::mem::replace(&mut stage, Stage::Waiting) {
                     Stage::Waiting => {
+                        if snapshot.as_ref().is_some_and(Snapshot::holds_up) {
+                            break;
+                        }
                         let passed = |slice: &Slice| !event_frontier.less_equal(slice) && !watermark_frontier.less_equal(slice);
                         let Some(entry) = stash.first_entry().filter(|entry| passed(entry.key())) else { break };
                         let (capability, Input { events, watermarks }) = entry.remove();
@@ -214,21 +216,28 @@ pub fn shares<'scope>(
                             activator.activate();
                             break;
                         }
-                        request.map_or(Stage::Waiting, |request| Stage::Saving(saver.begin(&state, &request)))
+                        if let Some(request) = request {
+                            // Whoever asks anew has given up the one before.
+                            snapshot = Some(saver.begin(&mut state, &request));
+                        }
+                        Stage::Waiting
                     }
-                    Stage::Saving(snapshot) => match snapshot.save(&state, &mut stint) {
-                        Saved::All => Stage::Waiting,
-                        Saved::Some(snapshot) => {
-                            stage = Stage::Saving(snapshot);
-                            activator.activate();
-                            break;
-                        }
-                        Saved::Full(snapshot) => {
-                            stage = Stage::Saving(snapshot);
-                            activator.activate_after(DISK_IS_BEHIND);
-                            break;
-                        }
-                    },
+                }
+            }
+            if let Some(saving) = snapshot.take() {
+                // Of what nothing waits for a piece at a time, because a slice goes through several activations.
+                let mut stint = if saving.holds_up() { stint } else { Stint::Steps(1) };
+                match saving.save(&mut state, &mut stint) {
+                    // The next slice may have waited for it.
+                    Saved::All => activator.activate(),
+                    Saved::Some(left) => {
+                        snapshot = Some(left);
+                        activator.activate();
+                    }
+                    Saved::Full(left) => {
+                        snapshot = Some(left);
+                        activator.activate_after(DISK_IS_BEHIND);
+                    }
                 }
             }
             state.metrics.activation(started.elapsed());

@@ -7,8 +7,11 @@
 //! window is the sum of all steps up to it. So order of arrival does not matter, a late movement changes all later windows, and
 //! a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
-//! Of a viewer's movements in closed windows only the last
-//! matters; a viewer whose last movement is a leave, or a join that has timed out, is dropped.
+//! Of a viewer's movements in closed windows only the last matters; a viewer whose last movement is a leave, or a join that has timed
+//! out, is dropped.
+//!
+//! A snapshot of all viewers may take its time, range by range, while more happens: of those who move before their range is saved it is
+//! remembered how they had moved when the snapshot was begun, and nobody is dropped.
 
 use crate::keys::{KeyMap, RANGES, ViewerKey};
 use hashbrown::hash_map::Entry;
@@ -124,6 +127,8 @@ struct Range {
     several: KeyMap<ViewerKey, Vec<Moved>>,
     /// Who left in a window: looked at once it is closed.
     left: BTreeMap<Minute, Vec<ViewerKey>>,
+    /// While the range waits to be saved: of those who have moved since the snapshot was begun, their movements until then.
+    before: Option<KeyMap<ViewerKey, Vec<Moved>>>,
 }
 
 /// All viewers that this worker owns.
@@ -138,6 +143,8 @@ pub struct Presence {
     /// Ranges that are still to be swept, and the first of them.
     to_sweep: usize,
     next_sweep: usize,
+    /// Ranges that wait to be saved.
+    unsaved: usize,
 }
 
 impl Presence {
@@ -151,6 +158,7 @@ impl Presence {
             next_look: 0,
             to_sweep: 0,
             next_sweep: 0,
+            unsaved: 0,
         }
     }
 
@@ -174,9 +182,13 @@ impl Presence {
     /// Drops some of those who no longer matter since windows closed; `false` if there was nothing left to look at. It changes no
     /// answer, only memory, so that it can be done in small steps.
     ///
-    /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window.
+    /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window. While a snapshot is
+    /// being saved there is nothing to do.
     pub fn tidy(&mut self) -> bool {
-        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep } = self;
+        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep, unsaved } = self;
+        if *unsaved > 0 {
+            return false;
+        }
         while *to_look_at > 0 {
             let range = &mut ranges[*next_look];
             *next_look = (*next_look + 1) % RANGES;
@@ -199,24 +211,39 @@ impl Presence {
         self.ranges.iter().map(|range| range.viewers.len()).sum()
     }
 
-    /// The movements of a range's viewers: those of one viewer follow each other, in the order of their windows.
+    /// Begins a snapshot of all viewers as they are now, and tells the ranges that have any. One that was begun before is given up.
+    pub fn begin_snapshot(&mut self) -> Vec<usize> {
+        self.ranges.iter_mut().for_each(|range| range.before = (!range.viewers.is_empty()).then(KeyMap::default));
+        let unsaved: Vec<usize> = (0..RANGES).filter(|&range| self.ranges[range].before.is_some()).collect();
+        self.unsaved = unsaved.len();
+        unsaved
+    }
+
+    /// The movements of a range's viewers, as of the beginning of a snapshot if the range is not saved: those of one viewer follow each
+    /// other, in the order of their windows.
     pub fn movements(&self, range: usize) -> impl Iterator<Item = (ViewerKey, Moved)> {
-        let Range { viewers, several, .. } = &self.ranges[range];
+        let Range { viewers, several, before, .. } = &self.ranges[range];
+        let before = before.as_ref().filter(|before| !before.is_empty());
         viewers.iter().flat_map(move |(&viewer, moved)| {
-            let history = if *moved == SEVERAL { several[&viewer].as_slice() } else { std::slice::from_ref(moved) };
+            let history = match before.and_then(|before| before.get(&viewer)) {
+                Some(before) => before,
+                None => history(viewer, moved, several),
+            };
             history.iter().map(move |&moved| (viewer, moved))
         })
     }
 
-    /// Whether anybody of a range is remembered.
-    pub fn has_viewers(&self, range: usize) -> bool {
-        !self.ranges[range].viewers.is_empty()
+    /// A range is saved.
+    pub fn saved(&mut self, range: usize) {
+        if self.ranges[range].before.take().is_some() {
+            self.unsaved -= 1;
+        }
     }
 
     /// Takes up the movements of a range as they were saved. Their steps are saved apart.
     pub fn restore_movements(&mut self, range: usize, movements: impl ExactSizeIterator<Item = (ViewerKey, Moved)>) {
         let Presence { ranges, first_open, .. } = self;
-        let Range { viewers, several, left } = &mut ranges[range];
+        let Range { viewers, several, left, .. } = &mut ranges[range];
         viewers.reserve(movements.len());
         for (viewer, moved) in movements {
             if moved.is_leave() && moved.minute() >= *first_open {
@@ -244,6 +271,10 @@ impl Presence {
 impl Range {
     fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
         let mut steps = Steps::default();
+        if let Some(before) = &mut self.before {
+            let history = || self.viewers.get(&viewer).map_or(&[][..], |moved| history(viewer, moved, &self.several));
+            before.entry(viewer).or_insert_with(|| history().to_vec());
+        }
         if moved.is_leave() {
             self.left.entry(moved.minute()).or_default().push(viewer);
         }
@@ -272,7 +303,7 @@ impl Range {
 
     /// Forgets what no longer matters of those who left in closed windows; `false` if nobody did.
     fn forget_leavers(&mut self, first_open: Minute, timeout: i64) -> bool {
-        let Range { viewers, several, left } = self;
+        let Range { viewers, several, left, .. } = self;
         let mut any = false;
         while let Some(entry) = left.first_entry().filter(|entry| *entry.key() < first_open) {
             any = true;
@@ -298,6 +329,11 @@ impl Range {
             several.shrink_to(several.len() * 2);
         }
     }
+}
+
+/// The movements of a viewer.
+fn history<'a>(viewer: ViewerKey, moved: &'a Moved, several: &'a KeyMap<ViewerKey, Vec<Moved>>) -> &'a [Moved] {
+    if *moved == SEVERAL { &several[&viewer] } else { std::slice::from_ref(moved) }
 }
 
 /// Puts a movement in its place among those of other windows; of two in one window the later one stays.
@@ -416,6 +452,53 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut saved_after_changes = 0;
+        for _ in 0..500 {
+            let (mut presence, mut first_open) = (Presence::new(TIMEOUT), 0);
+            // Three ranges, the last of them often empty at first.
+            let mut act = |presence: &mut Presence, first_open: &mut u32, times: u64| {
+                for _ in 0..times {
+                    let (range, number) = (random(9).min(2) << 56, random(6));
+                    let ts = (i64::from(*first_open) + i64::try_from(random(4)).unwrap()) * MINUTE + 1;
+                    let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
+                    presence.insert(ViewerKey(range, number), Nanos(ts), movement);
+                    if random(5) == 0 {
+                        *first_open += 1;
+                        close(presence, *first_open, true);
+                    }
+                }
+                random(10)
+            };
+            let all = |presence: &Presence, range| {
+                let mut all: Vec<_> = presence.movements(range).collect();
+                all.sort_unstable();
+                all
+            };
+            let times = act(&mut presence, &mut first_open, 10);
+            let expected: Vec<_> = (0..3).map(|range| all(&presence, range)).collect();
+            let unsaved = presence.begin_snapshot();
+            assert_eq!(unsaved, (0..3).filter(|&range| !expected[range].is_empty()).collect::<Vec<_>>());
+            for range in unsaved {
+                act(&mut presence, &mut first_open, times);
+                assert_eq!(all(&presence, range), expected[range]);
+                presence.saved(range);
+                saved_after_changes += usize::from(all(&presence, range) != expected[range]);
+            }
+            // Who is forgotten at last is whom no window needs.
+            close(&mut presence, first_open + 100, true);
+            let forgotten = |range: &Range| range.left.is_empty() && range.before.is_none();
+            assert!(presence.ranges.iter().all(forgotten) && presence.unsaved == 0);
+        }
+        assert!(saved_after_changes > 500);
     }
 
     #[test]

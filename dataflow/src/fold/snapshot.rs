@@ -1,12 +1,14 @@
 //! Saves the state of `fold` as of a slice, and takes it up again.
 //!
-//! The next slice is not begun before everything is saved, so nothing that is saved can change meanwhile. That takes a few
-//! nanoseconds a viewer, spread over activations of bounded length, and what is saved goes to a thread that writes it.
+//! What is known of streams, and which ids were counted, is saved before the next slice is begun, so that nothing of it can change
+//! meanwhile. Streams are few, and ids are not copied but for the newest: the thread that writes takes them as they are. Viewers are
+//! saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those had moved who move
+//! again meanwhile.
 
 use super::presence::Moved;
 use super::{Fold, RowKey, Stint, Totals};
 use crate::background::Background;
-use crate::checkpoint::part::{self, Key};
+use crate::checkpoint::part::{self, Key, Section};
 use crate::checkpoint::writer::PartWriter;
 use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
@@ -35,12 +37,13 @@ pub struct Saver {
 }
 
 impl Saver {
-    /// Begins to save the state as it is now. It must not change until [`Snapshot::save`] has said that it is done.
-    pub fn begin(&self, state: &Fold, request: &Request) -> Snapshot {
+    /// Begins to save the state as it is now. It must not change as long as [`Snapshot::holds_up`]. What is left of an earlier snapshot
+    /// is given up.
+    pub fn begin(&self, state: &mut Fold, request: &Request) -> Snapshot {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
-        let viewers = (0..RANGES).filter(|&range| state.presence.has_viewers(range)).map(Key::Viewers);
-        let ids = state.duplicates.sets().map(|(minute, range, _)| Key::Ids(minute, range));
+        let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
+        let ids = state.duplicates.keys().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
         Snapshot { writer, left, places: 0 }
@@ -50,6 +53,7 @@ impl Saver {
 /// A snapshot that is being saved.
 pub struct Snapshot {
     writer: PartWriter,
+    /// What is still to be saved, the last of it first.
     left: Vec<Key>,
     /// Places of streams that are done of the last of them.
     places: usize,
@@ -69,8 +73,13 @@ pub enum Saved {
 }
 
 impl Snapshot {
-    /// Saves on, until the stint is over.
-    pub fn save(mut self, state: &Fold, stint: &mut Stint) -> Saved {
+    /// Whether the next slice has to wait.
+    pub fn holds_up(&self) -> bool {
+        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)))
+    }
+
+    /// Saves on, a section at least, until the stint is over.
+    pub fn save(mut self, state: &mut Fold, stint: &mut Stint) -> Saved {
         while let Some(&key) = self.left.last() {
             if !self.writer.has_room() {
                 return Saved::Full(self);
@@ -81,7 +90,10 @@ impl Snapshot {
                 self.left.pop();
                 self.places = 0;
             }
-            self.writer.send(state.section(key, places));
+            self.writer.send(state.section(key, places, self.writer.buffer()));
+            if let Key::Viewers(range) = key {
+                state.presence.saved(range);
+            }
             if stint.is_over() {
                 return Saved::Some(self);
             }
@@ -93,15 +105,16 @@ impl Snapshot {
 
 impl Fold {
     /// A section's rows; of what is kept by stream, those of the streams in some places.
-    fn section(&self, key: Key, places: Range<usize>) -> Vec<u8> {
+    fn section(&self, key: Key, places: Range<usize>, buffer: Vec<u8>) -> Section {
         let words = |(StreamKey(a, b), minute): RowKey| [a, b, u64::from(minute.0)];
         match key {
             Key::Viewers(range) => {
                 let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
-                part::section(key, self.presence.movements(range).map(row))
+                part::section(buffer, key, self.presence.movements(range).map(row))
             }
             Key::Ids(minute, range) => {
-                part::section(key, self.duplicates.set(minute, range).iter().map(|&EventKey(a, b)| [a, b]))
+                let (shared, others) = self.duplicates.ids(minute, range);
+                part::ids(buffer, key, shared, others)
             }
             Key::Shares => {
                 let row = |(key, Totals { events, viewers, chats, cents })| {
@@ -109,18 +122,18 @@ impl Fold {
                     let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
                     [a, b, minute, events, viewers, chats, cents]
                 };
-                part::section(key, self.streams.shares(places).map(row))
+                part::section(buffer, key, self.streams.shares(places).map(row))
             }
             Key::Steps => {
                 let row = |(key, change): (RowKey, i64)| {
                     let [a, b, minute] = words(key);
                     [a, b, minute, change.cast_unsigned()]
                 };
-                part::section(key, self.streams.steps(places).map(row))
+                part::section(buffer, key, self.streams.steps(places).map(row))
             }
             Key::Bases => {
                 let row = |(StreamKey(a, b), count): (StreamKey, i64)| [a, b, count.cast_unsigned()];
-                part::section(key, self.streams.bases(places).map(row))
+                part::section(buffer, key, self.streams.bases(places).map(row))
             }
         }
     }
@@ -160,7 +173,7 @@ impl Fold {
                 self.presence.restore_movements(range, rows.of()?.map(movement));
             }
             Key::Ids(minute, range) => {
-                self.duplicates.restore(minute, range, rows.of()?.map(|[a, b]: [u64; 2]| EventKey(a, b)));
+                self.duplicates.restore(minute, range, rows.of::<EventKey>()?);
             }
             Key::Shares => {
                 for [a, b, minute, totals @ ..] in rows.of::<[u64; 7]>()? {
@@ -258,9 +271,9 @@ mod tests {
         let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
         let background = Background::Threads;
         let saver = Saver { parts: Arc::clone(&parts), pipeline: 1, fence: 1, worker: 0, notices, background };
-        let mut snapshot = saver.begin(&state, &Request { number: 1, taken_at: Micros(0), open: vec![Minute(2)] });
+        let mut snapshot = saver.begin(&mut state, &Request { number: 1, taken_at: Micros(0), open: vec![Minute(2)] });
         let stints = Stints::Steps(1);
-        while let Saved::Some(left) | Saved::Full(left) = snapshot.save(&state, &mut Stint::new(stints, Instant::now())) {
+        while let Saved::Some(left) | Saved::Full(left) = snapshot.save(&mut state, &mut Stint::new(stints, Instant::now())) {
             snapshot = left;
         }
         let part = notice.recv_timeout(Duration::from_secs(30)).unwrap().outcome.unwrap();
