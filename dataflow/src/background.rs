@@ -60,6 +60,20 @@ impl Background {
         }
     }
 
+    /// Has something done that ends by itself, beside the caller; a script wants it done at once.
+    pub fn beside(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+        match self {
+            Background::Threads => {
+                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+                Some(thread.expect("the system can start a thread"))
+            }
+            Background::Scripted(_) => {
+                work();
+                None
+            }
+        }
+    }
+
     /// Starts a task.
     pub fn start(&self, name: &str, mut task: Task) -> Started {
         match self {

@@ -193,7 +193,7 @@ impl Process<'_> {
         let (base, started) = (options.clock.now(), Instant::now());
         let settled = Arc::new(Settled::default());
         let commit = |store| {
-            let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled) };
+            let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
             Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, &options.background)
         };

@@ -1,6 +1,6 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
-use super::{Commit, Store, StoreError};
+use super::{Commit, LastWord, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Started, Step};
 use crate::checkpoint::schedule::Settled;
@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use timely::scheduling::SyncActivator;
 
@@ -106,18 +107,34 @@ pub struct Keeper {
     pub parts: Arc<dyn Parts>,
     /// Who waits for them.
     pub settled: Arc<Settled>,
+    /// The removal of those that are not needed any more: large files, for which no commit is to wait.
+    pub removal: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// The checkpoint that the commit has made valid, if any.
-    fn committed<'a>(&self, epoch: i64, commit: &'a Commit) -> Option<&'a Manifest> {
+    fn committed<'a>(&mut self, epoch: i64, commit: &'a Commit, background: &Background) -> Option<&'a Manifest> {
         self.settled.committed(epoch);
         let checkpoints = commit.checkpoints.as_ref()?;
         let newest = checkpoints.first()?;
         self.settled.settle(newest.id.number);
         fail_point!("checkpoint-named");
-        checkpoint::clean(self.parts.as_ref(), checkpoints, newest.id);
+        self.end_removal();
+        let (parts, kept, before) = (Arc::clone(&self.parts), checkpoints.clone(), newest.id);
+        self.removal = background.beside("remove", move || checkpoint::clean(parts.as_ref(), &kept, before));
         Some(newest)
+    }
+
+    fn end_removal(&mut self) {
+        if self.removal.take().is_some_and(|removal| removal.join().is_err()) {
+            tracing::error!("the removal of old checkpoints panicked; its message is above");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end_removal();
     }
 }
 
@@ -148,7 +165,7 @@ impl Thread {
             Err(RecvTimeoutError::Timeout) if self.last_check.elapsed() < CHECK_FENCE_EVERY => Ok(()),
             Err(RecvTimeoutError::Timeout) => {
                 self.last_check = Instant::now();
-                self.with_patience("store", |thread| thread.store.check_fence())
+                self.with_patience(|thread| thread.store.check_fence())
             }
             Err(RecvTimeoutError::Disconnected) => return Step::Done,
         };
@@ -174,13 +191,35 @@ impl Thread {
         (last, commit, slices)
     }
 
+    /// The log has to confirm that what is to be committed is of it, unless nothing was read since it last did. Its answer comes while
+    /// the store works, once; after a fault it is heard first, so that what cannot be confirmed is not written again and again.
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
-        self.confirm(commit)?;
         let started = Instant::now();
-        let epoch = self.with_patience("store", |thread| thread.store.commit(commit))?;
+        let news = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
+        let news = commit.partitions.values().any(news);
+        let mut first = true;
+        let epoch = self.with_patience(|thread| {
+            let Thread { store, log, log_id, .. } = thread;
+            if !news {
+                return store.commit(commit);
+            }
+            let word = log.confirm(log_id);
+            let last_word: LastWord<'_> = Box::new(|| {
+                word().map_err(|error| match error {
+                    SourceError::NotYet(what) => StoreError::Transient(what),
+                    SourceError::Fatal(what) => StoreError::Fatal(what),
+                })
+            });
+            if std::mem::take(&mut first) {
+                return store.commit_if(commit, last_word);
+            }
+            last_word()?;
+            store.commit(commit)
+        })?;
+        self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
         self.last_check = Instant::now();
         self.metrics.committed(epoch, commit, started.elapsed());
-        if let Some(newest) = self.keeper.committed(epoch, commit) {
+        if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
         }
         let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
@@ -188,40 +227,20 @@ impl Thread {
         Ok(())
     }
 
-    /// Has the log confirm that what is to be committed is of it, unless nothing was read since it last did.
-    fn confirm(&mut self, commit: &Commit) -> Result<(), String> {
-        let news = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
-        if !commit.partitions.values().any(news) {
-            return Ok(());
-        }
-        self.with_patience("log", |thread| {
-            thread.log.confirm(&thread.log_id).map_err(|error| match error {
-                SourceError::NotYet(what) => StoreError::Transient(what),
-                SourceError::Fatal(what) => StoreError::Fatal(what),
-            })
-        })?;
-        self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
-        Ok(())
-    }
-
-    /// Tries until it succeeds, for a bounded time, as long as the fault may pass. `whose`: the one that is asked.
-    fn with_patience<T>(
-        &mut self,
-        whose: &str,
-        mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>,
-    ) -> Result<T, String> {
+    /// Tries until it succeeds, for a bounded time, as long as the fault may pass.
+    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>) -> Result<T, String> {
         let started = Instant::now();
         let mut pause = PAUSES.0;
         loop {
             let error = match attempt(self) {
                 Ok(done) => return Ok(done),
                 Err(StoreError::Transient(error)) if started.elapsed() < self.patience() => error,
-                Err(error) => return Err(format!("{whose}: {error}")),
+                Err(error) => return Err(format!("commit: {error}")),
             };
             self.metrics.commit_retries.inc();
-            tracing::warn!(error, pause_ms = pause.as_millis(), "the {whose} failed; trying again, the sources are held back");
+            tracing::warn!(error, pause_ms = pause.as_millis(), "a commit failed; trying again, the sources are held back");
             if self.control.wait_unless_failed(self.background.pause(pause)) {
-                return Err(format!("ended while waiting for the {whose}"));
+                return Err("ended while waiting to commit".to_owned());
             }
             pause = (pause * 2).min(PAUSES.1);
         }

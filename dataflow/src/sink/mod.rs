@@ -173,6 +173,9 @@ pub enum StoreError {
     Fatal(String),
 }
 
+/// Waits for somebody's word, without which nothing is to be committed.
+pub type LastWord<'a> = Box<dyn FnOnce() -> Result<(), StoreError> + 'a>;
+
 /// Where commits go. Each method is one transaction.
 pub trait Store: Send {
     /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
@@ -183,6 +186,13 @@ pub trait Store: Send {
     /// Writes a commit, unless another run has taken over; answers its epoch. After [`StoreError::Transient`] the same commit is
     /// given again, and is applied once in all.
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError>;
+
+    /// The same, but only if `last_word` says so when all but the end of the transaction is done. Its answer may be on its way
+    /// meanwhile; the default waits for it first.
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<i64, StoreError> {
+        last_word()?;
+        self.commit(commit)
+    }
 
     /// Finds out whether another run has taken over.
     fn check_fence(&mut self) -> Result<(), StoreError>;

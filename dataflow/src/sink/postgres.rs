@@ -1,11 +1,12 @@
-//! Postgres: a commit is a handful of statements over arrays, whatever the number of rows.
+//! Postgres: a commit is a handful of statements over arrays, whatever the number of rows, each one message and its answer.
 
-use super::{Begin, Commit, Store, StoreError, Stored};
+use super::{Begin, Commit, LastWord, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
 use ::postgres::error::SqlState;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
-use ::postgres::{Client, Config, NoTls, Transaction};
-use std::collections::BTreeMap;
+use ::postgres::{Client, Config, NoTls, Row, Statement, Transaction};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
@@ -41,8 +42,49 @@ const TO_2000: i64 = 946_684_800_000_000;
 pub struct PostgresStore {
     config: Config,
     shown: String,
-    client: Option<Client>,
+    session: Option<Session>,
     run: Option<Run>,
+}
+
+/// A connection.
+struct Session {
+    client: Client,
+    prepared: Prepared,
+}
+
+/// The statements of a commit, prepared once in a connection.
+#[derive(Default)]
+struct Prepared(HashMap<&'static str, Statement>);
+
+/// A transaction of them.
+struct Writing<'a> {
+    transaction: Transaction<'a>,
+    prepared: &'a mut Prepared,
+}
+
+impl Session {
+    fn begin(&mut self) -> Result<Writing<'_>, ::postgres::Error> {
+        Ok(Writing { transaction: self.client.transaction()?, prepared: &mut self.prepared })
+    }
+}
+
+impl Writing<'_> {
+    fn prepare(&mut self, text: &'static str) -> Result<Statement, ::postgres::Error> {
+        Ok(match self.prepared.0.entry(text) {
+            Entry::Occupied(slot) => slot.get().clone(),
+            Entry::Vacant(slot) => slot.insert(self.transaction.prepare(text)?).clone(),
+        })
+    }
+
+    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, ::postgres::Error> {
+        let statement = self.prepare(text)?;
+        self.transaction.execute(&statement, parameters)
+    }
+
+    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, ::postgres::Error> {
+        let statement = self.prepare(text)?;
+        self.transaction.query_opt(&statement, parameters)
+    }
 }
 
 /// What this run knows of itself.
@@ -60,7 +102,7 @@ impl PostgresStore {
         let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
         let options = format!("{} {idle}", config.get_options().unwrap_or_default());
         config.options(&options);
-        Ok(PostgresStore { config, shown: shown.to_owned(), client: None, run: None })
+        Ok(PostgresStore { config, shown: shown.to_owned(), session: None, run: None })
     }
 
     /// The same in a schema of this name, whatever the connection's search path.
@@ -74,25 +116,25 @@ impl PostgresStore {
     }
 
     /// The connection, made anew if the last one is gone.
-    fn client(&mut self) -> Result<&mut Client, StoreError> {
-        if self.client.as_ref().is_some_and(Client::is_closed) {
-            self.client = None;
+    fn session(&mut self) -> Result<&mut Session, StoreError> {
+        if self.session.as_ref().is_some_and(|session| session.client.is_closed()) {
+            self.session = None;
         }
-        if self.client.is_none() {
+        if self.session.is_none() {
             let mut client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
             refuse_during_rebuild(&mut client, &self.shown)?;
-            self.client = Some(client);
+            self.session = Some(Session { client, prepared: Prepared::default() });
         }
-        Ok(self.client.as_mut().expect("it was just made"))
+        Ok(self.session.as_mut().expect("it was just made"))
     }
 
     /// One attempt at a transaction; a connection that failed is not used again.
-    fn attempt<T>(&mut self, work: impl FnOnce(&mut Client) -> Result<T, Failure>) -> Result<T, StoreError> {
+    fn attempt<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T, Failure>) -> Result<T, StoreError> {
         let shown = self.shown.clone();
-        let outcome = work(self.client()?);
+        let outcome = work(self.session()?);
         outcome.map_err(|failure| match failure {
             Failure::Postgres(error) => {
-                self.client = None;
+                self.session = None;
                 judge(&error, &shown)
             }
             Failure::Store(error) => error,
@@ -176,7 +218,7 @@ fn chain(error: &dyn Error) -> String {
 
 impl Store for PostgresStore {
     fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        let stored = self.attempt(|client| {
+        let stored = self.attempt(|Session { client, .. }| {
             let mut transaction = client.transaction()?;
             // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
             transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
@@ -197,10 +239,14 @@ impl Store for PostgresStore {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+        self.commit_if(commit, Box::new(|| Ok(())))
+    }
+
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<i64, StoreError> {
         let mut run = self.run.take().expect("a run begins before it commits");
-        let outcome = self.attempt(|client| {
+        let outcome = self.attempt(|session| {
             fail_point!("commit-before-transaction");
-            let mut transaction = client.transaction()?;
+            let mut transaction = session.begin()?;
             let epoch = run.lock(&mut transaction)?;
             fail_point!("commit-after-fence");
             if epoch > run.epoch {
@@ -214,10 +260,10 @@ impl Store for PostgresStore {
             write_dead_letters(&mut transaction, &run, commit, epoch)?;
             fail_point!("commit-after-dead-letters");
             write_progress(&mut transaction, &run, commit, epoch)?;
-            announce(&mut transaction, epoch)?;
             fail_point!("commit-after-progress");
+            last_word()?;
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
-            transaction.commit()?;
+            transaction.transaction.commit()?;
             fail_point!("commit-after-commit");
             Ok(epoch)
         });
@@ -230,10 +276,10 @@ impl Store for PostgresStore {
 
     fn check_fence(&mut self) -> Result<(), StoreError> {
         let run = self.run.take().expect("a run begins before it checks");
-        let outcome = self.attempt(|client| {
-            let mut transaction = client.transaction()?;
+        let outcome = self.attempt(|session| {
+            let mut transaction = session.begin()?;
             run.lock(&mut transaction)?;
-            Ok(transaction.rollback()?)
+            Ok(transaction.transaction.rollback()?)
         });
         self.run = Some(run);
         outcome
@@ -242,7 +288,7 @@ impl Store for PostgresStore {
 
 impl Run {
     /// Locks the progress row; the stored epoch, if this run may write.
-    fn lock(&self, transaction: &mut Transaction<'_>) -> Result<i64, Failure> {
+    fn lock(&self, transaction: &mut Writing<'_>) -> Result<i64, Failure> {
         let row = transaction.query_opt("select fence, epoch from progress where pipeline = $1 for update", &[&self.pipeline])?;
         let Some(row) = row else {
             let what =
@@ -340,7 +386,7 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
     })
 }
 
-fn write_rows(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
     if commit.rows.is_empty() {
         return Ok(());
     }
@@ -364,7 +410,7 @@ fn write_rows(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) ->
     Ok(())
 }
 
-fn write_states(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+fn write_states(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
     let newest: BTreeMap<_, _> = commit.newest_rows();
     if newest.is_empty() {
         return Ok(());
@@ -385,7 +431,7 @@ fn write_states(transaction: &mut Transaction<'_>, commit: &Commit, epoch: i64) 
     Ok(())
 }
 
-fn write_dead_letters(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+fn write_dead_letters(transaction: &mut Writing<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
     if commit.dead_letters.is_empty() {
         return Ok(());
     }
@@ -408,7 +454,7 @@ fn write_dead_letters(transaction: &mut Transaction<'_>, run: &Run, commit: &Com
     Ok(())
 }
 
-fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+fn write_progress(transaction: &mut Writing<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
     let marks = || commit.partitions.values();
     let partitions: Vec<i32> = marks().map(|mark| mark.partition).collect();
     let starts: Vec<i64> = marks().map(|mark| mark.start_offset).collect();
@@ -424,19 +470,15 @@ fn write_progress(transaction: &mut Transaction<'_>, run: &Run, commit: &Commit,
              end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
         &[&run.pipeline, &run.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states],
     )?;
-    // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back.
+    // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back. The api is told, once the
+    // transaction is committed, that there is a new epoch.
     transaction.execute(
         "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
              checkpoints = coalesce($4, checkpoints)
-         where pipeline = $1",
+         where pipeline = $1
+         returning pg_notify('tidemark_epoch', epoch::text)",
         &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp), &commit.checkpoints.as_ref().map(Json)],
     )?;
-    Ok(())
-}
-
-/// Tells the api, once the transaction is committed, that there is a new epoch.
-fn announce(transaction: &mut Transaction<'_>, epoch: i64) -> Result<(), Failure> {
-    transaction.execute("select pg_notify('tidemark_epoch', $1)", &[&epoch.to_string()])?;
     Ok(())
 }
 

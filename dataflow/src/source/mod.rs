@@ -88,12 +88,12 @@ pub trait Log: Send + Sync {
     /// The topic's name.
     fn topic(&self) -> &str;
 
-    /// Asked before a commit of records: whether all that was read until now is of the log with this id, and not of one that took
-    /// over its name meanwhile. Waits for a bounded time; [`SourceError::NotYet`] if it cannot be told. The default is for logs that
-    /// keep what a reader has open.
-    fn confirm(&self, id: &str) -> Result<(), SourceError> {
+    /// Asked for a commit of records: whether all that was read until now is of the log with this id, and not of one that took over
+    /// its name meanwhile. The question is sent at once; who calls what is handed back waits for the answer, for a bounded time.
+    /// [`SourceError::NotYet`] if it cannot be told. The default is for logs that keep what a reader has open.
+    fn confirm<'a>(&'a self, id: &'a str) -> Box<dyn FnOnce() -> Result<(), SourceError> + 'a> {
         let _ = id;
-        Ok(())
+        Box::new(|| Ok(()))
     }
 
     /// All records below these offsets of these partitions are in the store. A log that keeps positions for other programs' eyes

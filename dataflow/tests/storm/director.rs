@@ -370,7 +370,7 @@ impl<'a> Director<'a> {
 }
 
 fn retries(cluster: &Cluster) -> usize {
-    cluster.processes.iter().map(|process| process.said().matches("the store failed; trying again").count()).sum()
+    cluster.processes.iter().map(|process| process.said().matches("a commit failed; trying again").count()).sum()
 }
 
 fn start(random: &mut Xoshiro256PlusPlus, ground: &Ground, number: usize, report: &mut Report) -> Cluster {

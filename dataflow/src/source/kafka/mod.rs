@@ -147,19 +147,24 @@ impl Log for KafkaLog {
     /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
     /// topic's id never comes back: if the brokers still give it after the last record was read, that record is of this topic.
     /// Without that word nothing can be said, also if they know no such topic at the moment: it may have been another one before.
-    fn confirm(&self, id: &str) -> Result<(), SourceError> {
-        let consumer = self.side()?;
-        let asker = Asker::new(&consumer, self.name()?);
-        asker.ask(&consumer);
+    fn confirm<'a>(&'a self, id: &'a str) -> Box<dyn FnOnce() -> Result<(), SourceError> + 'a> {
+        let asked = self.side().and_then(|consumer| {
+            let asker = Asker::new(&consumer, self.name()?);
+            asker.ask(&consumer);
+            Ok((asker, consumer))
+        });
         let unconfirmed = |why: &str| {
             let name = &self.settings.topic;
             SourceError::NotYet(format!("the brokers do not confirm that topic {name} is still the one that was read: {why}"))
         };
-        match asker.answer(CONFIRM) {
-            Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
-            Some(Err(error)) => Err(unconfirmed(&error)),
-            None => Err(unconfirmed(&format!("no answer within {CONFIRM:?}"))),
-        }
+        Box::new(move || {
+            let (asker, _outlives_it) = asked?;
+            match asker.answer(CONFIRM) {
+                Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
+                Some(Err(error)) => Err(unconfirmed(&error)),
+                None => Err(unconfirmed(&format!("no answer within {CONFIRM:?}"))),
+            }
+        })
     }
 
     fn committed(&self, next_offsets: &[(i32, i64)]) {
