@@ -60,12 +60,13 @@ impl Background {
         }
     }
 
-    /// Has something done that ends by itself, beside the caller; a script wants it done at once.
+    /// Has something done that ends by itself, beside the caller; a script wants it done at once. It is left out if the system has no
+    /// thread for it.
     pub fn beside(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
         match self {
             Background::Threads => {
                 let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-                Some(thread.expect("the system can start a thread"))
+                thread.inspect_err(|error| tracing::warn!(%error, "no thread to {name} anything")).ok()
             }
             Background::Scripted(_) => {
                 work();

@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     let Log::Kafka(kafka) = args.log.resolve(&None)? else { bail!("set KAFKA_BOOTSTRAP") };
     ensure!(args.poll_every >= SHORTEST_POLL, "--poll-every: allowed: at least {SHORTEST_POLL:?}");
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.bootstrap).set("acks", "all").set("linger.ms", "0");
+    config.set("bootstrap.servers", &kafka.bootstrap).set("enable.idempotence", "true").set("linger.ms", "0");
     for (name, value) in &kafka.properties {
         config.set(name, value);
     }
@@ -175,7 +175,10 @@ fn watch(args: &Args, name: &str, due: impl Iterator<Item = Instant>) -> anyhow:
         let rows = answer["rows"].as_array().context("the api's answer has no rows")?;
         let readable: u64 = rows.iter().filter_map(|row| row["chat_messages"].as_u64()).sum();
         // The first to be published are the first to be readable: they are of one partition.
-        samples.extend(due.by_ref().take(usize::try_from(readable)?.saturating_sub(samples.len())).map(|due| due.elapsed()));
+        for due in due.by_ref().take(usize::try_from(readable)?.saturating_sub(samples.len())) {
+            let after = Instant::now().checked_duration_since(due);
+            samples.push(after.context("the api tells of events that are not published yet")?);
+        }
         ensure!(next.elapsed() < LOST, "an event of stream {name} is not readable after {LOST:?}");
         std::thread::sleep(args.poll_every.saturating_sub(asked.elapsed()).max(SHORTEST_POLL));
     }

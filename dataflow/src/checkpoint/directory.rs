@@ -65,7 +65,7 @@ struct PartOnDisk {
 
 impl Write for PartOnDisk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = self.file.write(&bytes[..bytes.len().min(TOGETHER - self.not_on_disk)])?;
         self.not_on_disk += written;
         if self.not_on_disk >= TOGETHER {
             self.file.sync_data()?;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
-/// Bytes of copied rows that may wait for the disk; `fold` saves no more until there is room. Rows that are shared are in memory
-/// anyway, or were until their window closed a moment ago.
+/// Bytes of copied rows that may wait for the disk; `fold` saves no more until there is room. Rows that are shared were in memory when
+/// the snapshot was begun, and stay there for no longer than it is written.
 const MOST_WAITING: usize = 32 << 20;
 
 /// The worker's end of it.
@@ -21,6 +21,8 @@ pub struct PartWriter {
     written: Receiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     failed: Arc<AtomicBool>,
+    given_up: Arc<AtomicBool>,
+    finished: bool,
 }
 
 impl PartWriter {
@@ -36,11 +38,13 @@ impl PartWriter {
         let (give_back, written) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(AtomicBool::new(false));
-        let (taken, has_failed) = (Arc::clone(&waiting), Arc::clone(&failed));
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (taken, has_failed, is_given_up) = (Arc::clone(&waiting), Arc::clone(&failed), Arc::clone(&given_up));
         let parts = Arc::clone(parts);
         let mut writing: Option<Writing> = None;
         let step = move |wait| {
             let section: Option<Section> = match queue.recv_timeout(wait) {
+                Ok(_) if is_given_up.load(Ordering::Acquire) => return Step::Done,
                 Ok(section) => section,
                 Err(RecvTimeoutError::Timeout) => return Step::Again,
                 Err(RecvTimeoutError::Disconnected) => return Step::Done,
@@ -74,7 +78,7 @@ impl PartWriter {
             Step::Done
         };
         background.start("checkpoint", Box::new(step));
-        PartWriter { sections, written, waiting, failed }
+        PartWriter { sections, written, waiting, failed, given_up, finished: false }
     }
 
     /// Whether more may be sent. Who has failed waits for nothing.
@@ -82,21 +86,32 @@ impl PartWriter {
         self.waiting.load(Ordering::Acquire) < MOST_WAITING || self.failed.load(Ordering::Acquire)
     }
 
-    /// An empty buffer for the next section.
+    /// An empty buffer for the next section: that of the last one that was written. The others are not kept.
     pub fn buffer(&self) -> Vec<u8> {
-        self.written.try_recv().unwrap_or_default()
+        self.written.try_iter().last().unwrap_or_default()
     }
 
     /// Hands over a section.
     pub fn send(&self, section: Section) {
         self.waiting.fetch_add(section.copied.len(), Ordering::AcqRel);
-        // Who has failed takes nothing any more, and has said so.
-        let _ = self.sections.send(Some(section));
+        if self.sections.send(Some(section)).is_err() {
+            // Who has failed takes nothing any more.
+            self.failed.store(true, Ordering::Release);
+        }
     }
 
     /// No section follows.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
+        self.finished = true;
         let _ = self.sections.send(None);
+    }
+}
+
+impl Drop for PartWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.given_up.store(true, Ordering::Release);
+        }
     }
 }
 

@@ -40,7 +40,9 @@ impl Ids {
             Entry::Occupied(_) => return false,
             Entry::Vacant(slot) => {
                 let number = full.len() * CHUNK + newest.len();
-                slot.insert(u32::try_from(number).expect("fewer ids in a range than 32 bits count, or memory were out long before"));
+                slot.insert(
+                    u32::try_from(number).expect("fewer ids in a range than 32 bits count, or memory were out long before"),
+                );
             }
         }
         newest.push(id);
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn many_ids_are_known_in_their_order_and_again_where_they_are_taken_up() {
-        let ids: Vec<EventKey> = (0..3 * CHUNK as u64 + 7).map(|number| EventKey(number, number / 2 << 50)).collect();
+        let ids: Vec<EventKey> = (0..3 * CHUNK as u64 + 7).map(|number| EventKey(number, (number / 2) << 50)).collect();
         let (mut duplicates, mut other) = (Duplicates::default(), Duplicates::default());
         let mut saved = Vec::new();
         for (at, &id) in ids.iter().enumerate() {

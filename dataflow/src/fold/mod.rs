@@ -143,6 +143,7 @@ pub fn shares<'scope>(
         let mut buffers = Buffers::default();
         let mut stage = Stage::Waiting;
         let mut snapshot: Option<Snapshot> = None;
+        let mut look_again: Option<Instant> = None;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
             if let Some(capability) = first.take() {
@@ -166,7 +167,7 @@ pub fn shares<'scope>(
             loop {
                 stage = match std::mem::replace(&mut stage, Stage::Waiting) {
                     Stage::Waiting => {
-                        if snapshot.as_ref().is_some_and(Snapshot::holds_up) {
+                        if snapshot.as_ref().is_some_and(|snapshot| snapshot.holds_up(&state)) {
                             break;
                         }
                         let passed = |slice: &Slice| !event_frontier.less_equal(slice) && !watermark_frontier.less_equal(slice);
@@ -226,7 +227,7 @@ pub fn shares<'scope>(
             }
             if let Some(saving) = snapshot.take() {
                 // Of what nothing waits for a piece at a time, because a slice goes through several activations.
-                let mut stint = if saving.holds_up() { stint } else { Stint::Steps(1) };
+                let mut stint = if saving.holds_up(&state) { stint } else { Stint::Steps(1) };
                 match saving.save(&mut state, &mut stint) {
                     // The next slice may have waited for it.
                     Saved::All => activator.activate(),
@@ -236,7 +237,11 @@ pub fn shares<'scope>(
                     }
                     Saved::Full(left) => {
                         snapshot = Some(left);
-                        activator.activate_after(DISK_IS_BEHIND);
+                        // One timer at a time: slices go on meanwhile, with activations of their own.
+                        if look_again.is_none_or(|at| at <= started) {
+                            look_again = Some(started + DISK_IS_BEHIND);
+                            activator.activate_after(DISK_IS_BEHIND);
+                        }
                     }
                 }
             }

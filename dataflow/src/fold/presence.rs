@@ -11,7 +11,8 @@
 //! out, is dropped.
 //!
 //! A snapshot of all viewers may take its time, range by range, while more happens: of those who move before their range is saved it is
-//! remembered how they had moved when the snapshot was begun, and nobody is dropped.
+//! remembered how they had moved when the snapshot was begun, and nobody is dropped. How much may happen meanwhile is the caller's to
+//! bound.
 
 use crate::keys::{KeyMap, RANGES, ViewerKey};
 use hashbrown::hash_map::Entry;
@@ -145,6 +146,8 @@ pub struct Presence {
     next_sweep: usize,
     /// Ranges that wait to be saved.
     unsaved: usize,
+    /// Movements since the snapshot was begun.
+    meanwhile: usize,
 }
 
 impl Presence {
@@ -159,12 +162,14 @@ impl Presence {
             to_sweep: 0,
             next_sweep: 0,
             unsaved: 0,
+            meanwhile: 0,
         }
     }
 
     /// A movement in an open window: how the present counts of the viewer's stream change.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
         let moved = Moved::new(ts, movement);
+        self.meanwhile += 1;
         self.ranges[viewer.range()].insert(viewer, moved, self.timeout)
     }
 
@@ -185,7 +190,7 @@ impl Presence {
     /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window. While a snapshot is
     /// being saved there is nothing to do.
     pub fn tidy(&mut self) -> bool {
-        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep, unsaved } = self;
+        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep, unsaved, .. } = self;
         if *unsaved > 0 {
             return false;
         }
@@ -216,7 +221,13 @@ impl Presence {
         self.ranges.iter_mut().for_each(|range| range.before = (!range.viewers.is_empty()).then(KeyMap::default));
         let unsaved: Vec<usize> = (0..RANGES).filter(|&range| self.ranges[range].before.is_some()).collect();
         self.unsaved = unsaved.len();
+        self.meanwhile = 0;
         unsaved
+    }
+
+    /// Movements since the last snapshot was begun.
+    pub fn meanwhile(&self) -> usize {
+        self.meanwhile
     }
 
     /// The movements of a range's viewers, as of the beginning of a snapshot if the range is not saved: those of one viewer follow each

@@ -37,8 +37,8 @@ pub struct Saver {
 }
 
 impl Saver {
-    /// Begins to save the state as it is now. It must not change as long as [`Snapshot::holds_up`]. What is left of an earlier snapshot
-    /// is given up.
+    /// Begins to save the state as it is now. It must not change as long as the snapshot [holds it up](Snapshot::holds_up). What is left
+    /// of an earlier snapshot is given up.
     pub fn begin(&self, state: &mut Fold, request: &Request) -> Snapshot {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
@@ -62,6 +62,9 @@ pub struct Snapshot {
 /// Streams that one section takes: about a millisecond's work, if not hundreds of windows are open.
 const MOST_STREAMS: usize = 2_048;
 
+/// Joins and leaves that are taken up while viewers are saved: of each up to a hundred bytes more are remembered.
+const MOST_MEANWHILE: usize = 1 << 20;
+
 /// How far a snapshot is.
 pub enum Saved {
     /// All of it went to the thread that writes.
@@ -73,9 +76,9 @@ pub enum Saved {
 }
 
 impl Snapshot {
-    /// Whether the next slice has to wait.
-    pub fn holds_up(&self) -> bool {
-        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)))
+    /// Whether the next slice has to wait: for streams and ids, and if the disk is so slow that too much has happened meanwhile.
+    pub fn holds_up(&self, state: &Fold) -> bool {
+        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)) || state.presence.meanwhile() > MOST_MEANWHILE)
     }
 
     /// Saves on, a section at least, until the stint is over.
@@ -204,13 +207,14 @@ fn part_matters(written_by: usize, writers: usize, worker: usize, workers: usize
 
 #[cfg(test)]
 mod tests {
+    use super::super::presence::Movement;
     use super::super::{Admitted, Stints};
     use super::*;
     use crate::checkpoint::manifest::{ReadTo, VERSION};
     use crate::checkpoint::memory::MemoryParts;
     use crate::telemetry::Metrics;
     use std::collections::BTreeMap;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Receiver, channel};
     use std::time::{Duration, Instant};
     use tidemark_model::{Cents, Kind, Micros, Nanos};
 
@@ -219,6 +223,40 @@ mod tests {
 
     fn fold() -> Fold {
         Fold::new(i64::MAX / 4, Metrics::new().0.of_worker(0))
+    }
+
+    const REQUEST: Request = Request { number: 1, taken_at: Micros(0), open: Vec::new() };
+
+    fn saver() -> (Arc<dyn Parts>, Saver, Receiver<PartNotice>) {
+        let (notices, notice) = channel();
+        let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
+        let background = Background::Threads;
+        (Arc::clone(&parts), Saver { parts, pipeline: 1, fence: 1, worker: 0, notices, background }, notice)
+    }
+
+    #[test]
+    fn slices_wait_while_streams_are_saved_and_when_too_much_has_happened() {
+        let mut state = fold();
+        let join = |state: &mut Fold, number| {
+            state.presence.insert(ViewerKey(number << 56, number), Nanos(0), Movement::Join);
+        };
+        (0..3).for_each(|number| join(&mut state, number));
+        let (_parts, saver, _notice) = saver();
+        let mut snapshot = saver.begin(&mut state, &REQUEST);
+        let one_more = |snapshot: Snapshot, state: &mut Fold| match snapshot.save(state, &mut Stint::Steps(1)) {
+            Saved::Some(left) => left,
+            Saved::All | Saved::Full(_) => panic!("a few viewers are left, and the disk is quick"),
+        };
+        for _ in [Key::Bases, Key::Steps, Key::Shares] {
+            assert!(snapshot.holds_up(&state));
+            snapshot = one_more(snapshot, &mut state);
+        }
+        (0..MOST_MEANWHILE).for_each(|_| join(&mut state, 1));
+        assert!(!snapshot.holds_up(&state));
+        join(&mut state, 1);
+        assert!(snapshot.holds_up(&state));
+        // The next one begins to count anew.
+        assert!(saver.begin(&mut state, &REQUEST).left.len() == 6 && state.presence.meanwhile() == 0);
     }
 
     /// All that is kept, of all of them together.
@@ -267,11 +305,8 @@ mod tests {
         state.watermark = Some(Minute(1).end());
         state.close();
 
-        let (notices, notice) = channel();
-        let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
-        let background = Background::Threads;
-        let saver = Saver { parts: Arc::clone(&parts), pipeline: 1, fence: 1, worker: 0, notices, background };
-        let mut snapshot = saver.begin(&mut state, &Request { number: 1, taken_at: Micros(0), open: vec![Minute(2)] });
+        let (parts, saver, notice) = saver();
+        let mut snapshot = saver.begin(&mut state, &REQUEST);
         let stints = Stints::Steps(1);
         while let Saved::Some(left) | Saved::Full(left) = snapshot.save(&mut state, &mut Stint::new(stints, Instant::now())) {
             snapshot = left;

@@ -71,7 +71,7 @@ pub struct Metrics {
     pub rows: Counter,
     /// Written rows that were no longer their stream's newest.
     pub corrections: Counter,
-    /// Transactions that were tried again.
+    /// Commits that were tried again.
     pub commit_retries: Counter,
     commit_seconds: Histogram,
     /// Number of the last commit.

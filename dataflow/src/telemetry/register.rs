@@ -83,8 +83,13 @@ impl Metrics {
         register(registry, "commits", "Transactions that were committed", &self.commits);
         register(registry, "rows", "Rows written to the store", &self.rows);
         register(registry, "corrections", "Written rows that were no longer their stream's newest", &self.corrections);
-        register(registry, "commit_retries", "Transactions that were tried again", &self.commit_retries);
-        register(registry, "commit_seconds", "Time that a transaction took, retries included", &self.commit_seconds);
+        register(registry, "commit_retries", "Commits that were tried again", &self.commit_retries);
+        register(
+            registry,
+            "commit_seconds",
+            "Time that a commit took, with the brokers' word for it and all retries",
+            &self.commit_seconds,
+        );
         register(registry, "epoch", "Number of the last commit", &self.epoch);
         register(registry, "last_commit_timestamp_seconds", "When it was, seconds since 1970", &self.last_commit);
         let help = "When the newest valid checkpoint became so, seconds since 1970";

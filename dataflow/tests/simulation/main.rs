@@ -35,7 +35,7 @@ use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
-const EXPECTED_ENDS: [&str; 3] = ["a simulated crash", "took over", "ended while waiting for the store"];
+const EXPECTED_ENDS: [&str; 3] = ["a simulated crash", "took over", "ended while waiting to commit"];
 
 /// What all runs of one schedule share.
 #[derive(Clone)]

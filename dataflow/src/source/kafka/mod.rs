@@ -151,14 +151,14 @@ impl Log for KafkaLog {
         let asked = self.side().and_then(|consumer| {
             let asker = Asker::new(&consumer, self.name()?);
             asker.ask(&consumer);
-            Ok((asker, consumer))
+            Ok((consumer, asker))
         });
         let unconfirmed = |why: &str| {
             let name = &self.settings.topic;
             SourceError::NotYet(format!("the brokers do not confirm that topic {name} is still the one that was read: {why}"))
         };
         Box::new(move || {
-            let (asker, _outlives_it) = asked?;
+            let (_outlives_it, asker) = asked?;
             match asker.answer(CONFIRM) {
                 Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
                 Some(Err(error)) => Err(unconfirmed(&error)),

@@ -137,7 +137,7 @@ impl Publisher for KafkaPublisher {
                 }
             }
         }
-        // A flush ends when all reports are queued; these are served here.
+        // What came in the midst of it.
         self.take_reports();
         let outstanding = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
         if outstanding > 0 {
