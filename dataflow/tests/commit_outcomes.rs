@@ -229,7 +229,7 @@ fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
         (run.join().expect("it does not panic"), stopped.elapsed())
     });
     let error = outcome.expect_err("what was read is not in the store").to_string();
-    assert!(error.starts_with("store: ") && waited < Duration::from_secs(25), "after {waited:?}: {error}");
+    assert!(error.starts_with("commit: ") && waited < Duration::from_secs(25), "after {waited:?}: {error}");
     ground.network.set(Way::Open);
     ground.run_to_end();
 }
