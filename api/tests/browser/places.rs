@@ -140,7 +140,8 @@ fn everything_is_reached_by_keyboard() {
     let value = || browser.eval("Number(document.getElementById('scrub').getAttribute('aria-valuenow'))").as_i64().unwrap();
     browser.press(&[END]);
     let last = value();
-    assert!(last >= 59 && text().contains("may still change"), "{last}: {}", text());
+    // An hour, without the minute that has just begun, if it has no row yet.
+    assert!(last >= 58 && text().contains("may still change"), "{last}: {}", text());
     browser.press(&[ARROW_LEFT, ARROW_LEFT]);
     assert_eq!(value(), last - 2);
     browser.press(&[HOME]);
