@@ -369,3 +369,13 @@ impl Fold {
         true
     }
 }
+
+/// Numbers below a bound, the same in each test run.
+#[cfg(test)]
+fn dice() -> impl FnMut(u64) -> u64 {
+    let mut seed = 1u64;
+    move |below| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    }
+}

@@ -435,11 +435,7 @@ mod tests {
 
     #[test]
     fn any_order_and_any_closing_give_what_the_definition_says() {
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % below
-        };
+        let mut random = super::super::dice();
         for _ in 0..2_000 {
             let mut presence = Presence::new(TIMEOUT);
             let (mut counts, mut movements) = (Counts::default(), Vec::new());
@@ -467,11 +463,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % below
-        };
+        let mut random = super::super::dice();
         let mut saved_after_changes = 0;
         for _ in 0..500 {
             let (mut presence, mut first_open) = (Presence::new(TIMEOUT), 0);

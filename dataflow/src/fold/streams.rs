@@ -376,11 +376,7 @@ mod tests {
 
     #[test]
     fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % below
-        };
+        let mut random = super::super::dice();
         for _ in 0..500 {
             let (mut streams, mut model, mut rows) = (Streams::default(), Model::default(), BTreeMap::new());
             let mut first_open = 0u32;
