@@ -195,8 +195,8 @@ impl Thread {
     /// the store works, once; after a fault it is heard first, so that what cannot be confirmed is not written again and again.
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         let started = Instant::now();
-        let news = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
-        let news = commit.partitions.values().any(news);
+        let is_new = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
+        let news = commit.partitions.values().any(is_new);
         let mut first = true;
         let epoch = self.with_patience(|thread| {
             let Thread { store, log, log_id, .. } = thread;

@@ -52,9 +52,8 @@ struct Session {
     prepared: Prepared,
 }
 
-/// The statements of a commit, prepared once in a connection.
-#[derive(Default)]
-struct Prepared(HashMap<&'static str, Statement>);
+/// The statements of a commit by their text, prepared once in a connection.
+type Prepared = HashMap<&'static str, Statement>;
 
 /// A transaction of them.
 struct Writing<'a> {
@@ -70,7 +69,7 @@ impl Session {
 
 impl Writing<'_> {
     fn prepare(&mut self, text: &'static str) -> Result<Statement, ::postgres::Error> {
-        Ok(match self.prepared.0.entry(text) {
+        Ok(match self.prepared.entry(text) {
             Entry::Occupied(slot) => slot.get().clone(),
             Entry::Vacant(slot) => slot.insert(self.transaction.prepare(text)?).clone(),
         })
