@@ -94,12 +94,12 @@ fn names(streams: u32, hash_key: [u8; 16]) -> BTreeMap<StreamKey, Arc<str>> {
 
 /// In each of them every row has another value than in the one before.
 fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> Commit {
-    let mut rows = BTreeMap::new();
+    let mut rows = Vec::new();
     for minute in 0..minutes {
         for (&stream, name) in names {
             let some = (stream.0 % 1_000).cast_signed();
             let totals = Totals { events: 1, viewers: some + number % 7, chats: 3 * number + some, cents: 499 * number };
-            rows.insert((Minute(FIRST_MINUTE + minute), stream), Row { stream_id: Arc::clone(name), totals });
+            rows.push(Row { minute: Minute(FIRST_MINUTE + minute), stream, stream_id: Arc::clone(name), totals });
         }
     }
     let mark = |partition| PartitionMark {
@@ -121,7 +121,7 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
 fn write_rows(path: &Path, commit: &Commit) -> anyhow::Result<()> {
     let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
     let mut file = BufWriter::new(file);
-    for (&(minute, _), Row { stream_id, totals }) in &commit.rows {
+    for Row { minute, stream_id, totals, .. } in &commit.rows {
         let Totals { viewers, chats, cents, .. } = totals;
         let (start, end, dollars) = (minute.start(), minute.end(), Cents(*cents));
         writeln!(file, "{start}\t{end}\t{stream_id}\t{viewers}\t{chats}\t{dollars}\t1")?;

@@ -57,10 +57,10 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Pro
 
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
     let marks = with_slice(inputs.marks, |mark| match mark {
-        Mark::Partition(mark) => Some(Change::Partition(mark)),
+        Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),
         Mark::Clock(_) | Mark::Checkpoint | Mark::Ended => None,
     });
-    let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(watermark)));
+    let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(Box::new(watermark))));
     let changes = with_slice(inputs.changes, Some);
     let changes = rows.concat(marks).concat(watermark).concat(changes);
     sink::commits(changes, state.resume, state.committer).probe().0

@@ -210,7 +210,7 @@ impl Reader {
         if let Err(Rejected { reason, error }) = outcome {
             *desk.tally.rejected.entry(reason).or_default() += 1;
             desk.tally.rejected_bytes += record.payload.map_or(0, <[u8]>::len) as u64;
-            outlet.change(Change::DeadLetter(DeadLetter {
+            let letter = DeadLetter {
                 partition: self.partition,
                 offset: record.offset,
                 reason,
@@ -218,7 +218,8 @@ impl Reader {
                 key: record.key.map(<[u8]>::to_vec),
                 payload: record.payload.map(<[u8]>::to_vec),
                 record_time: record.time,
-            }));
+            };
+            outlet.change(Change::DeadLetter(Box::new(letter)));
         }
     }
 

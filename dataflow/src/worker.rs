@@ -184,7 +184,7 @@ impl Loop {
     fn give_notice(&mut self) {
         for notice in self.notices.try_iter() {
             self.ending.noticed = self.ending.noticed.max(notice.number);
-            self.senders.changes.send(Change::Part(notice));
+            self.senders.changes.send(Change::Part(Box::new(notice)));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The in-memory twin of a store.
 
-use super::{Begin, Commit, Store, StoreError, Stored};
+use super::{Begin, Commit, Row, Store, StoreError, Stored};
 use crate::checkpoint::Manifest;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
@@ -123,23 +123,19 @@ impl Store for MemoryStore {
             return Ok(self.epoch);
         }
         let epoch = tables.epoch + 1;
-        for (&(minute, _), row) in &commit.rows {
-            let mut new = StoredRow {
-                active_viewers: row.totals.viewers,
-                chat_messages: row.totals.chats,
-                donations_cents: row.totals.cents,
-                epoch,
-            };
-            let key = (minute, row.stream_id.to_string());
+        for Row { minute, stream_id, totals, .. } in &commit.rows {
+            let mut new =
+                StoredRow { active_viewers: totals.viewers, chat_messages: totals.chats, donations_cents: totals.cents, epoch };
+            let key = (*minute, stream_id.to_string());
             if let Some(old) = tables.rows.get(&key).filter(|old| StoredRow { epoch: old.epoch, ..new } == **old) {
                 new.epoch = old.epoch;
             }
             tables.rows.insert(key, new);
         }
-        for (stream, (minute, row)) in commit.newest_rows() {
-            let state = tables.states.entry(stream.to_owned()).or_insert((minute, 0));
-            if state.0 <= minute {
-                *state = (minute, row.totals.viewers);
+        for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
+            let state = tables.states.entry(stream_id.to_string()).or_insert((*minute, 0));
+            if state.0 <= *minute {
+                *state = (*minute, totals.viewers);
             }
         }
         for letter in &commit.dead_letters {

@@ -4,6 +4,7 @@
 //! through a bounded queue; until the thread acknowledges it, the operator holds a capability of the slice, so a probe behind this
 //! operator is everybody's acknowledgement. [`commit`] is the thread; [`Store`] is what a store promises.
 
+mod assembly;
 pub mod commit;
 pub mod memory;
 pub mod postgres;
@@ -15,10 +16,10 @@ use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{Manifest, PartNotice};
 use crate::fold::RowKey;
 use crate::fold::totals::Totals;
-use crate::keys::{KeyMap, StreamKey};
+use crate::keys::{KeySet, StreamKey};
 use crate::watermark::{PartitionMark, Watermark};
+use assembly::Assembly;
 use commit::Committer;
-use publication::Publication;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub struct DeadLetter {
     pub record_time: Option<Micros>,
 }
 
-/// What a slice can bring to the sink.
+/// What a slice can bring to the sink. Most are rows; what is rare and large is in a box, so that rows travel light.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Change {
     /// The newest totals of a row.
@@ -55,29 +56,40 @@ pub enum Change {
     /// The name of a stream, for the rows of one window.
     Name(StreamKey, Minute, Box<str>),
     /// A rejected record.
-    DeadLetter(DeadLetter),
+    DeadLetter(Box<DeadLetter>),
     /// Where a partition stands.
-    Partition(PartitionMark),
+    Partition(Box<PartitionMark>),
     /// The pipeline's watermark.
-    Watermark(Watermark),
+    Watermark(Box<Watermark>),
     /// A worker's part of a checkpoint is on the disk, or is not.
-    Part(PartNotice),
+    Part(Box<PartNotice>),
 }
 
 /// A row as the store has it. Values are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// The window.
+    pub minute: Minute,
+    /// The stream.
+    pub stream: StreamKey,
     /// The stream's name.
     pub stream_id: Arc<str>,
     /// Viewers, chats and cents; `events` is not stored.
     pub totals: Totals,
 }
 
+impl Row {
+    /// The order of rows in a commit: the table's key but for the name.
+    fn key(&self) -> (Minute, StreamKey) {
+        (self.minute, self.stream)
+    }
+}
+
 /// What one transaction writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
-    /// Changed rows, in the order of the table's key but for the name.
-    pub rows: BTreeMap<(Minute, StreamKey), Row>,
+    /// Changed rows, by window and stream.
+    pub rows: Vec<Row>,
     /// Rejected records.
     pub dead_letters: Vec<DeadLetter>,
     /// Where partitions stand now.
@@ -93,7 +105,11 @@ pub struct Commit {
 impl Commit {
     /// Takes in what a later slice changed.
     pub fn absorb(&mut self, later: Commit) {
-        self.rows.extend(later.rows);
+        // The later of two rows goes first, and stays.
+        let earlier = std::mem::replace(&mut self.rows, later.rows);
+        self.rows.extend(earlier);
+        self.rows.sort_by_key(Row::key);
+        self.rows.dedup_by_key(|row| row.key());
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
@@ -102,8 +118,9 @@ impl Commit {
     }
 
     /// For each stream the newest of its rows here.
-    pub fn newest_rows(&self) -> BTreeMap<&str, (Minute, &Row)> {
-        self.rows.iter().map(|(&(minute, _), row)| (&*row.stream_id, (minute, row))).collect()
+    pub fn newest_rows(&self) -> Vec<&Row> {
+        let mut seen = KeySet::default();
+        self.rows.iter().rev().filter(|row| seen.insert(row.stream)).collect()
     }
 }
 
@@ -284,90 +301,4 @@ pub fn commits<'scope>(
             }
         }
     })
-}
-
-/// Makes commits out of changes, slice by slice in order.
-struct Assembly {
-    live: bool,
-    watermark: Option<Micros>,
-    names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>>,
-    /// Marks that no commit has taken along yet.
-    partitions: BTreeMap<i32, PartitionMark>,
-    publication: Publication,
-}
-
-impl Assembly {
-    fn new(resume: Resume) -> Assembly {
-        let mut names: BTreeMap<Minute, KeyMap<StreamKey, Arc<str>>> = BTreeMap::new();
-        for (minute, stream, name) in &resume.names {
-            names.entry(*minute).or_default().insert(*stream, name.as_str().into());
-        }
-        Assembly {
-            live: false,
-            watermark: resume.watermark,
-            names,
-            partitions: BTreeMap::new(),
-            publication: Publication::new(resume),
-        }
-    }
-
-    /// What the slice must write, if anything is worth a transaction of its own.
-    fn slice(&mut self, changes: Vec<Change>) -> Option<Commit> {
-        let mut rows = Vec::new();
-        let mut commit = Commit::default();
-        let mut live = self.live;
-        let mut request = None;
-        for change in changes {
-            match change {
-                Change::Row(key, totals) => rows.push((key, totals)),
-                Change::Name(stream, minute, name) => {
-                    self.names.entry(minute).or_default().entry(stream).or_insert_with(|| name.into());
-                }
-                Change::DeadLetter(letter) => commit.dead_letters.push(letter),
-                Change::Partition(mark) => {
-                    self.publication.stands(&mark);
-                    self.partitions.insert(mark.partition, mark);
-                }
-                Change::Watermark(watermark) => {
-                    commit.watermark = commit.watermark.max(watermark.at);
-                    live |= watermark.live;
-                    request = watermark.checkpoint;
-                }
-                Change::Part(notice) => commit.checkpoints = self.publication.part(notice).or(commit.checkpoints.take()),
-            }
-        }
-        if let Some(request) = request {
-            self.publication.begin(request, commit.watermark);
-        }
-        let replay = !std::mem::replace(&mut self.live, live);
-        if replay {
-            // What was replayed in this slice is in the store already.
-            self.partitions.values_mut().for_each(|mark| mark.delivered = false);
-            return None;
-        }
-        for ((stream, minute), totals) in rows {
-            let name = self.names.get(&minute).and_then(|names| names.get(&stream));
-            let newer = self.names.range(Minute(minute.0.saturating_add(1))..).any(|(_, names)| names.contains_key(&stream));
-            commit.corrections += u64::from(newer);
-            let stream_id = Arc::clone(name.expect("the name of a stream goes before or with its rows"));
-            commit.rows.insert((minute, stream), Row { stream_id, totals });
-        }
-        self.finish(commit)
-    }
-
-    fn finish(&mut self, mut commit: Commit) -> Option<Commit> {
-        let first_open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
-        let closes = first_open(commit.watermark) > first_open(self.watermark);
-        let delivered = self.partitions.values().any(|mark| mark.delivered);
-        let nothing = commit.rows.is_empty() && commit.dead_letters.is_empty() && commit.checkpoints.is_none();
-        if nothing && !delivered && !closes {
-            return None;
-        }
-        self.watermark = self.watermark.max(commit.watermark);
-        if let Some(first_open) = first_open(self.watermark) {
-            self.names = self.names.split_off(&first_open);
-        }
-        commit.partitions = std::mem::take(&mut self.partitions);
-        Some(commit)
-    }
 }

@@ -5,8 +5,8 @@ use crate::fail_points::fail_point;
 use ::postgres::error::SqlState;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Row, Statement, Transaction};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
@@ -389,12 +389,13 @@ fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Res
     if commit.rows.is_empty() {
         return Ok(());
     }
-    let starts: Vec<Timestamp> = commit.rows.keys().map(|(minute, _)| Timestamp(minute.start())).collect();
-    let ends: Vec<Timestamp> = commit.rows.keys().map(|(minute, _)| Timestamp(minute.end())).collect();
-    let streams: Vec<&str> = commit.rows.values().map(|row| &*row.stream_id).collect();
-    let viewers: Vec<i64> = commit.rows.values().map(|row| row.totals.viewers).collect();
-    let chats: Vec<i64> = commit.rows.values().map(|row| row.totals.chats).collect();
-    let cents: Vec<i64> = commit.rows.values().map(|row| row.totals.cents).collect();
+    let rows = || commit.rows.iter();
+    let starts: Vec<Timestamp> = rows().map(|row| Timestamp(row.minute.start())).collect();
+    let ends: Vec<Timestamp> = rows().map(|row| Timestamp(row.minute.end())).collect();
+    let streams: Vec<&str> = rows().map(|row| &*row.stream_id).collect();
+    let viewers: Vec<i64> = rows().map(|row| row.totals.viewers).collect();
+    let chats: Vec<i64> = rows().map(|row| row.totals.chats).collect();
+    let cents: Vec<i64> = rows().map(|row| row.totals.cents).collect();
     transaction.execute(
         "insert into stream_metrics_minute as stored
          select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
@@ -410,13 +411,13 @@ fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Res
 }
 
 fn write_states(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
-    let newest: BTreeMap<_, _> = commit.newest_rows();
+    let newest = commit.newest_rows();
     if newest.is_empty() {
         return Ok(());
     }
-    let streams: Vec<&str> = newest.keys().copied().collect();
-    let viewers: Vec<i64> = newest.values().map(|(_, row)| row.totals.viewers).collect();
-    let starts: Vec<Timestamp> = newest.values().map(|(minute, _)| Timestamp(minute.start())).collect();
+    let streams: Vec<&str> = newest.iter().map(|row| &*row.stream_id).collect();
+    let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
+    let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
     transaction.execute(
         "insert into stream_state as stored
          select stream_id, viewers, window_start, now(), $4

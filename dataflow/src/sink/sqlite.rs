@@ -1,6 +1,6 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
-use super::{Begin, Commit, Store, StoreError, Stored};
+use super::{Begin, Commit, Row, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::fs::{File, TryLockError};
@@ -216,9 +216,8 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
          where (stored.active_viewers, stored.chat_messages, stored.donations_cents)
              is not (excluded.active_viewers, excluded.chat_messages, excluded.donations_cents)",
     )?;
-    for (&(minute, _), row) in &commit.rows {
-        let totals = row.totals;
-        let stream = &*row.stream_id;
+    for Row { minute, stream_id, totals, .. } in &commit.rows {
+        let stream = &**stream_id;
         upsert.execute(params![minute.start().0, minute.end().0, stream, totals.viewers, totals.chats, totals.cents, epoch])?;
     }
     let mut upsert = transaction.prepare_cached(
@@ -229,8 +228,8 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
              or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
     )?;
     let now = now();
-    for (stream, (minute, row)) in commit.newest_rows() {
-        upsert.execute(params![stream, row.totals.viewers, minute.start().0, now, epoch])?;
+    for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
+        upsert.execute(params![&**stream_id, totals.viewers, minute.start().0, now, epoch])?;
     }
     Ok(())
 }

@@ -1,0 +1,107 @@
+//! From the changes of slices to commits, slice by slice in order.
+
+use super::publication::Publication;
+use super::{Change, Commit, Resume, Row};
+use crate::keys::{KeyMap, StreamKey};
+use crate::watermark::PartitionMark;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tidemark_model::{Micros, Minute};
+
+/// Makes commits.
+pub struct Assembly {
+    live: bool,
+    watermark: Option<Micros>,
+    names: KeyMap<StreamKey, Named>,
+    /// Marks that no commit has taken along yet.
+    partitions: BTreeMap<i32, PartitionMark>,
+    publication: Publication,
+}
+
+/// The name of a stream.
+struct Named {
+    name: Arc<str>,
+    /// The newest window in which it was told. Once that is closed no row needs it.
+    newest: Minute,
+}
+
+impl Assembly {
+    /// Goes on from what is stored.
+    pub fn new(resume: Resume) -> Assembly {
+        let mut names = KeyMap::default();
+        for (minute, stream, name) in &resume.names {
+            told(&mut names, *stream, *minute, name);
+        }
+        Assembly {
+            live: false,
+            watermark: resume.watermark,
+            names,
+            partitions: BTreeMap::new(),
+            publication: Publication::new(resume),
+        }
+    }
+
+    /// What the slice must write, if anything is worth a transaction of its own.
+    pub fn slice(&mut self, changes: Vec<Change>) -> Option<Commit> {
+        let mut rows = Vec::new();
+        let mut commit = Commit::default();
+        let mut live = self.live;
+        let mut request = None;
+        for change in changes {
+            match change {
+                Change::Row(key, totals) => rows.push((key, totals)),
+                Change::Name(stream, minute, name) => told(&mut self.names, stream, minute, &name),
+                Change::DeadLetter(letter) => commit.dead_letters.push(*letter),
+                Change::Partition(mark) => {
+                    self.publication.stands(&mark);
+                    self.partitions.insert(mark.partition, *mark);
+                }
+                Change::Watermark(watermark) => {
+                    commit.watermark = commit.watermark.max(watermark.at);
+                    live |= watermark.live;
+                    request = watermark.checkpoint;
+                }
+                Change::Part(notice) => commit.checkpoints = self.publication.part(*notice).or(commit.checkpoints.take()),
+            }
+        }
+        if let Some(request) = request {
+            self.publication.begin(request, commit.watermark);
+        }
+        let replay = !std::mem::replace(&mut self.live, live);
+        if replay {
+            // What was replayed in this slice is in the store already.
+            self.partitions.values_mut().for_each(|mark| mark.delivered = false);
+            return None;
+        }
+        commit.rows.reserve(rows.len());
+        for ((stream, minute), totals) in rows {
+            let Named { name, newest } = self.names.get(&stream).expect("the name of a stream goes before or with its rows");
+            commit.corrections += u64::from(*newest > minute);
+            commit.rows.push(Row { minute, stream, stream_id: Arc::clone(name), totals });
+        }
+        commit.rows.sort_unstable_by_key(Row::key);
+        self.finish(commit)
+    }
+
+    fn finish(&mut self, mut commit: Commit) -> Option<Commit> {
+        let first_open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
+        let closes = first_open(commit.watermark) > first_open(self.watermark);
+        let delivered = self.partitions.values().any(|mark| mark.delivered);
+        let nothing = commit.rows.is_empty() && commit.dead_letters.is_empty() && commit.checkpoints.is_none();
+        if nothing && !delivered && !closes {
+            return None;
+        }
+        self.watermark = self.watermark.max(commit.watermark);
+        if let Some(first_open) = first_open(self.watermark).filter(|_| closes) {
+            self.names.retain(|_, named| named.newest >= first_open);
+        }
+        commit.partitions = std::mem::take(&mut self.partitions);
+        Some(commit)
+    }
+}
+
+/// Takes up a stream's name. It is told once for each window and by each reader.
+fn told(names: &mut KeyMap<StreamKey, Named>, stream: StreamKey, minute: Minute, name: &str) {
+    let named = names.entry(stream).or_insert_with(|| Named { name: name.into(), newest: minute });
+    named.newest = named.newest.max(minute);
+}
