@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::decode::Decoder;
 use crate::fold::snapshot::Saver;
 use crate::fold::{Fold, Stints};
+use crate::names::Names;
 use crate::net::greeting::{Greeting, Purpose};
 use crate::net::peers::Peers;
 use crate::net::place::Place;
@@ -391,7 +392,7 @@ fn work(
         rules,
         idle_after: idle_after.filter(|_| !options.wish.until_end),
         decoder: Decoder::default(),
-        named: BTreeMap::new(),
+        names: Names::default(),
         tally: Tally::default(),
     };
     let pace = Pace {

@@ -3,7 +3,8 @@
 //! - [`source`]: the log: Kafka, the file log, or memory
 //! - [`decode`]: bytes to an event, or a reason why not; pure
 //! - [`admit`]: whether an event counts, by its partition's own watermark; pure
-//! - [`reader`]: the three above for one partition, and where it stands
+//! - [`names`]: streams' names to their keys
+//! - [`reader`]: the four above for one partition, and where it stands
 //! - [`watermark`]: marks of all partitions to the pipeline's watermark of each slice
 //! - [`exchange`]: events on their way to the worker that owns their viewer
 //! - [`fold`]: duplicates, presence, totals: small differences per (stream, minute), at the viewer's owner
@@ -41,6 +42,7 @@ pub mod exchange;
 pub mod fail_points;
 pub mod fold;
 pub mod keys;
+pub mod names;
 pub mod net;
 pub mod ops;
 pub mod oracle;

@@ -17,13 +17,14 @@ use crate::Slice;
 use crate::admit::{Admission, Judge};
 use crate::decode::{Decoded, Decoder, Event, Rejected};
 use crate::fold::Admitted;
-use crate::keys::{KeySet, Keys, StreamKey};
+use crate::keys::{Keys, StreamKey};
+use crate::names::Names;
 use crate::plan::PartitionPlan;
 use crate::rules::Rules;
 use crate::sink::{Change, DeadLetter};
 use crate::source::{Position, Record, Source, SourceError};
 use crate::watermark::{Known, PartitionMark, Standing};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use tidemark_model::{Micros, Minute, Reason};
 
 /// What a reader may do.
@@ -61,8 +62,8 @@ pub struct Desk {
     pub idle_after: Option<i64>,
     /// Reads bytes.
     pub decoder: Decoder,
-    /// Streams whose name was sent for a window.
-    pub named: BTreeMap<Minute, KeySet<StreamKey>>,
+    /// Streams' names, and for which windows they were sent.
+    pub names: Names,
     /// What was counted since it was last taken.
     pub tally: Tally,
 }
@@ -104,7 +105,8 @@ pub struct Reader {
     verdicts: BTreeMap<i64, Reason>,
     last_delivery: Micros,
     delivered: bool,
-    touched: BTreeSet<Minute>,
+    /// Windows of this slice's events, in order.
+    touched: Vec<Minute>,
     said: Option<PartitionMark>,
 }
 
@@ -119,7 +121,7 @@ impl Reader {
             verdicts,
             last_delivery: now,
             delivered: false,
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             said: None,
         }
     }
@@ -241,9 +243,11 @@ impl Reader {
             }
         })?;
         desk.tally.admitted += 1;
-        self.touched.insert(minute);
-        let stream = desk.keys.stream(&event.stream_id);
-        if desk.named.entry(minute).or_default().insert(stream) {
+        if let Err(at) = self.touched.binary_search(&minute) {
+            self.touched.insert(at, minute);
+        }
+        let (stream, first) = desk.names.meet(&event.stream_id, minute, &desk.keys);
+        if first {
             outlet.change(Change::Name(stream, minute, event.stream_id.as_ref().into()));
         }
         outlet.event(desk.address(stream, event));
@@ -264,7 +268,7 @@ impl Reader {
             standing,
             delivered: std::mem::take(&mut self.delivered),
             replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
-            touched: std::mem::take(&mut self.touched).into_iter().collect(),
+            touched: std::mem::take(&mut self.touched),
         };
         if self.said.as_ref() == Some(&mark) {
             return Ok(None);

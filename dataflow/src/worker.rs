@@ -263,10 +263,7 @@ impl Loop {
             senders.marks.send(Mark::Ended);
         }
         if let Some(watermark) = self.known.borrow().watermark() {
-            let first_open = Minute::first_open(watermark);
-            if desk.named.first_key_value().is_some_and(|(&minute, _)| minute < first_open) {
-                desk.named = desk.named.split_off(&first_open);
-            }
+            desk.names.close(Minute::first_open(watermark));
         }
         let tally = std::mem::take(&mut desk.tally);
         self.in_flight.add(slice, &tally);
