@@ -27,16 +27,6 @@ catchup() {
   done
 }
 
-# choose VARIABLE WORDS ALLOWED...
-choose() {
-  local -n chosen=$1
-  local one
-  read -r -a chosen <<<"$2"
-  for one in "${chosen[@]}"; do
-    [[ " ${*:3} " == *" $one "* ]] || die "'$one' is none of: ${*:3}"
-  done
-}
-
 # Whoever has no Kafka or no Postgres still learns something, unless they asked for just these.
 leave_out_what_is_not_there() {
   if [[ " ${logs[*]} " == *' kafka '* ]] && ! find_kafka; then

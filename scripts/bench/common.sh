@@ -135,6 +135,16 @@ sql() {
   psql -qXAt -v ON_ERROR_STOP=1 "$database_url" -c "$1"
 }
 
+# choose VARIABLE WORDS ALLOWED...
+choose() {
+  local -n chosen=$1
+  local one
+  read -r -a chosen <<<"$2"
+  for one in "${chosen[@]}"; do
+    [[ " ${*:3} " == *" $one "* ]] || die "'$one' is none of: ${*:3}"
+  done
+}
+
 # --- measuring --------------------------------------------------------------------------------------------------
 
 # measure COMMAND...: its output goes to $work/out. Sets seconds, cpu_seconds and peak_kib by GNU time if it is installed,

@@ -8,10 +8,16 @@ base_streams=1000 base_users=100000 base_partitions=4 base_workers=1 base_slice=
 growth_watermark="2 minutes"
 
 growth() {
-  local events=${1:-4000000} store span
+  local events=${1:-4000000} store span stores
   build_programs
-  store=postgres
-  find_postgres || store=sqlite
+  choose stores "${BENCH_STORES:-postgres}" sqlite postgres
+  ((${#stores[@]} == 1)) || die "BENCH_STORES: growth takes one of: sqlite postgres"
+  store=${stores[0]}
+  if [[ $store == postgres ]] && ! find_postgres; then
+    [[ -z ${BENCH_STORES:-} ]] || die "no Postgres"
+    say "no Postgres: into sqlite"
+    store=sqlite
+  fi
   heading tidemark-dataflow
   span=${BENCH_SPAN:-10 minutes}
   say "data      $events events over $span of event time in the file log; $base_streams streams, $base_users users and $base_partitions partitions"
