@@ -63,6 +63,8 @@ pub struct Options {
     pub background: Background,
     /// How long a worker folds at once.
     pub stints: Stints,
+    /// [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED), or less.
+    pub most_unfolded: u64,
 }
 
 /// Why a run ended other than cleanly.
@@ -366,7 +368,7 @@ fn work(
         metrics: Arc::clone(metrics),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
-    let probe = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
+    let done = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
         let inputs = Inputs {
             events: senders.events.to_stream(scope),
             marks: senders.marks.to_stream(scope),
@@ -400,18 +402,19 @@ fn work(
         base,
         started,
         slice: i64::try_from(options.slice.as_micros()).unwrap_or(i64::MAX).max(1),
+        most_unfolded: options.most_unfolded,
         max_ahead: i64::try_from(options.max_ahead.as_micros()).unwrap_or(i64::MAX),
-        workers: options.workers,
         until_end: options.wish.until_end,
     };
     let every = i64::try_from(options.checkpoint_every.as_micros()).unwrap_or(i64::MAX);
     let schedule = (worker.index() == 0).then(|| {
         (Schedule::new(every, now, plan.checkpoint.as_ref().map(|checkpoint| checkpoint.taken_at)), Arc::clone(settled))
     });
-    let in_flight = InFlight::default();
+    let (unfolded, uncommitted) = (InFlight::until(done.folded), InFlight::until(done.committed));
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-    let own = Loop { source, readers, desk, senders, probe, known, pace, control, metrics, in_flight, schedule, notices, ending };
+    let own =
+        Loop { source, readers, desk, senders, known, pace, control, metrics, unfolded, uncommitted, schedule, notices, ending };
     own.run(worker);
 }
 

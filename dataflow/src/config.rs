@@ -10,6 +10,7 @@ use crate::net::place::Place;
 use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, VerifyArgs};
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
+use crate::worker::MOST_UNFOLDED;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -199,6 +200,7 @@ impl RunArgs {
             clock: Clock::System,
             background: Background::Threads,
             stints: Stints::default(),
+            most_unfolded: MOST_UNFOLDED,
         })
     }
 }

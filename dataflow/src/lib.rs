@@ -58,5 +58,5 @@ pub mod views;
 pub mod watermark;
 pub mod worker;
 
-/// The dataflow's time: which slice of wall-clock time, counted from the run's base.
+/// The dataflow's time: slices of wall-clock time, each called by the tick in which it was opened, counted from the run's base.
 pub type Slice = u64;

@@ -47,13 +47,21 @@ pub struct State {
     pub metrics: Arc<Metrics>,
 }
 
-/// Builds the dataflow; the probe says which slices are committed.
-pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> ProbeHandle<Slice> {
+/// How far the dataflow is.
+pub struct Done {
+    /// Which slices all workers have folded.
+    pub folded: ProbeHandle<Slice>,
+    /// Which slices are committed.
+    pub committed: ProbeHandle<Slice>,
+}
+
+/// Builds the dataflow.
+pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Done {
     let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
-    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints).as_collection();
-    let rows = views::minute_metrics(shares);
+    let (folded, shares) = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints).probe();
+    let rows = views::minute_metrics(shares.as_collection());
 
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
     let marks = with_slice(inputs.marks, |mark| match mark {
@@ -63,7 +71,8 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Pro
     let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(Box::new(watermark))));
     let changes = with_slice(inputs.changes, Some);
     let changes = rows.concat(marks).concat(watermark).concat(changes);
-    sink::commits(changes, state.resume, state.committer).probe().0
+    let (committed, _) = sink::commits(changes, state.resume, state.committer).probe();
+    Done { folded, committed }
 }
 
 /// What goes to the sink, each with the slice in which it travels.

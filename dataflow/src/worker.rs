@@ -25,11 +25,18 @@ use timely::worker::Worker;
 
 /// Records that one reading of a partition takes.
 const BATCH: usize = 4_096;
+/// Where in its time a slice that is full may end: all workers' slices end at the same instants, so that what they change is committed
+/// together.
+const TICKS: u64 = 8;
 /// Slices that may be uncommitted; no new one is opened beyond.
 const MOST_SLICES: usize = 64;
-/// Records that all workers of a process together may have uncommitted; nothing is read beyond.
-const MOST_RECORDS: u64 = 400_000;
-/// Bytes of rejected records that may be uncommitted, likewise.
+/// Records that a worker may have sent which are not folded; nothing is read beyond, and a slice that has so many is full. Most memory of
+/// catching up is theirs.
+pub const MOST_UNFOLDED: u64 = 200_000;
+/// Records that it may have uncommitted, likewise. Of those that are folded only the changed rows are kept, and slices that wait for a
+/// slow store are committed together.
+const MOST_UNCOMMITTED: u64 = 1_000_000;
+/// Bytes of rejected records that it may have uncommitted, likewise.
 const MOST_REJECTED_BYTES: u64 = 64 << 20;
 /// How long the last checkpoint is waited for when a run ends.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
@@ -62,16 +69,16 @@ impl Outlet for Senders {
 pub struct Pace {
     /// Tells slices apart, and judges events.
     pub clock: Clock,
-    /// When slice 0 began; the same for all workers.
+    /// When the first tick began; the same for all workers.
     pub base: Micros,
-    /// Microseconds in a slice.
+    /// Microseconds in a slice that is not full.
     pub slice: i64,
     /// When the run was started, by another clock: how long recovering took is told from there.
     pub started: Instant,
+    /// [`MOST_UNFOLDED`].
+    pub most_unfolded: u64,
     /// How far a partition may be ahead of the pipeline's watermark, in microseconds.
     pub max_ahead: i64,
-    /// Workers of this process, who share its bounds.
-    pub workers: usize,
     /// End once all partitions have reached the offsets at which they are to stop.
     pub until_end: bool,
 }
@@ -86,8 +93,6 @@ pub struct Loop {
     pub desk: Desk,
     /// Where they send.
     pub senders: Senders,
-    /// Which slices are committed.
-    pub probe: ProbeHandle<Slice>,
     /// The pipeline's watermark as far as it has arrived here.
     pub known: Rc<RefCell<Known>>,
     /// Its pace.
@@ -96,8 +101,10 @@ pub struct Loop {
     pub control: Arc<Control>,
     /// The process's counters.
     pub metrics: Arc<Metrics>,
+    /// Slices that were sent and that not all workers have folded.
+    pub unfolded: InFlight,
     /// Slices that were sent and are not committed.
-    pub in_flight: InFlight,
+    pub uncommitted: InFlight,
     /// When worker 0 asks for the next checkpoint, and what it knows of those it asked for.
     pub schedule: Option<(Schedule, Arc<Settled>)>,
     /// Parts of this worker that are on the disk.
@@ -117,9 +124,10 @@ pub struct Ending {
     since: Option<Instant>,
 }
 
-/// What a worker has sent that is not committed.
-#[derive(Debug, Default)]
+/// What a worker has sent with which a stage of the dataflow is not done.
 pub struct InFlight {
+    /// How far the stage is.
+    probe: ProbeHandle<Slice>,
     slices: VecDeque<(Slice, u64, u64)>,
     records: u64,
     rejected_bytes: u64,
@@ -143,11 +151,11 @@ impl Loop {
 
     fn turns(&mut self, worker: &mut Worker) -> Result<(), SourceError> {
         let first_worker = worker.index() == 0;
-        let most_records = MOST_RECORDS / self.pace.workers as u64;
         let mut slice = 0;
         let mut recovering = first_worker;
         while self.control.failure().is_none() {
-            self.in_flight.forget_committed(&self.probe);
+            self.unfolded.forget_done();
+            self.uncommitted.forget_done();
             let now = self.pace.clock.now();
             self.give_notice();
             if recovering && self.known.borrow().live() {
@@ -155,8 +163,11 @@ impl Loop {
                 recovering = false;
             }
             // When nobody reads any more, nobody need wait for the slice's time to be over.
-            let due = self.pace.slice_of(now).max(if self.known.borrow().ended() { slice + 1 } else { slice });
-            if due > slice && self.in_flight.slices.len() < MOST_SLICES {
+            let due = match self.known.borrow().ended() {
+                true => self.pace.tick(now).max(slice + 1),
+                false => self.pace.next_slice(slice, now, self.desk.tally.records >= self.pace.most_unfolded),
+            };
+            if due > slice && self.uncommitted.slices.len() < MOST_SLICES {
                 let over = self.has_ended();
                 self.close_slice(slice, now, first_worker)?;
                 if over {
@@ -167,7 +178,7 @@ impl Loop {
             }
             let read = match self.control.stopping() {
                 true => 0,
-                false => self.read(slice, now, most_records)?,
+                false => self.read(slice, now)?,
             };
             self.source.serve()?;
             self.take_up_new_partitions(worker, now)?;
@@ -218,15 +229,16 @@ impl Loop {
     }
 
     /// Reads from each partition, the one that is furthest behind first.
-    fn read(&mut self, slice: Slice, now: Micros, most_records: u64) -> Result<u64, SourceError> {
-        let Loop { source, readers, desk, senders, known, in_flight, pace, .. } = self;
+    fn read(&mut self, slice: Slice, now: Micros) -> Result<u64, SourceError> {
+        let Loop { source, readers, desk, senders, known, unfolded, uncommitted, pace, .. } = self;
         let known = known.borrow();
         let before = desk.tally.records;
         readers.sort_by_key(|reader| reader.watermark(&desk.rules));
         for reader in readers {
             let in_slice = desk.tally.records;
-            if in_flight.records + in_slice >= most_records
-                || in_flight.rejected_bytes + desk.tally.rejected_bytes >= MOST_REJECTED_BYTES
+            if unfolded.records + in_slice >= pace.most_unfolded
+                || uncommitted.records + in_slice >= MOST_UNCOMMITTED
+                || uncommitted.rejected_bytes + desk.tally.rejected_bytes >= MOST_REJECTED_BYTES
             {
                 break;
             }
@@ -266,7 +278,8 @@ impl Loop {
             desk.names.close(Minute::first_open(watermark));
         }
         let tally = std::mem::take(&mut desk.tally);
-        self.in_flight.add(slice, &tally);
+        self.unfolded.add(slice, &tally);
+        self.uncommitted.add(slice, &tally);
         self.metrics.read(&tally);
         Ok(())
     }
@@ -288,27 +301,47 @@ impl Senders {
 }
 
 impl Pace {
-    fn slice_of(&self, now: Micros) -> Slice {
-        Slice::try_from(now.0.saturating_sub(self.base.0).max(0) / self.slice).expect("not negative")
+    /// Which tick it is.
+    fn tick(&self, now: Micros) -> u64 {
+        (self.since_base(now) / self.tick_length()).unsigned_abs()
     }
 
-    /// Until the slice is over, but never long.
+    fn since_base(&self, now: Micros) -> i64 {
+        now.0.saturating_sub(self.base.0).max(0)
+    }
+
+    fn tick_length(&self) -> i64 {
+        (self.slice / TICKS.cast_signed()).max(1)
+    }
+
+    /// The slice that is open now, if it is not this one any more. A slice is called by the tick in which it was opened.
+    fn next_slice(&self, slice: Slice, now: Micros, full: bool) -> Slice {
+        let tick = self.tick(now);
+        if full || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
+    }
+
+    /// Until the next tick, but never long.
     fn nap(&self, now: Micros) -> Duration {
-        let into = now.0.saturating_sub(self.base.0).max(0) % self.slice;
-        NAP.min(Duration::from_micros((self.slice - into).unsigned_abs()))
+        let left = self.tick_length() - self.since_base(now) % self.tick_length();
+        NAP.min(Duration::from_micros(left.unsigned_abs()))
     }
 }
 
 impl InFlight {
+    /// Nothing yet; the probe is behind the stage.
+    pub fn until(probe: ProbeHandle<Slice>) -> InFlight {
+        InFlight { probe, slices: VecDeque::new(), records: 0, rejected_bytes: 0 }
+    }
+
     fn add(&mut self, slice: Slice, tally: &Tally) {
         self.slices.push_back((slice, tally.records, tally.rejected_bytes));
         self.records += tally.records;
         self.rejected_bytes += tally.rejected_bytes;
     }
 
-    fn forget_committed(&mut self, probe: &ProbeHandle<Slice>) {
+    fn forget_done(&mut self) {
         while let Some(&(slice, records, rejected_bytes)) = self.slices.front() {
-            if probe.less_equal(&slice) {
+            if self.probe.less_equal(&slice) {
                 break;
             }
             self.records -= records;

@@ -33,6 +33,7 @@ use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::sink::memory::MemoryStore;
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
+use tidemark_dataflow::worker::MOST_UNFOLDED;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
 const EXPECTED_ENDS: [&str; 3] = ["a simulated crash", "took over", "ended while waiting to commit"];
@@ -115,6 +116,7 @@ impl World {
         options.wish.until_end = ends_by_itself;
         options.clock = Clock::Scripted(simulation.clone());
         options.background = Background::Scripted(simulation.clone());
+        options.most_unfolded = *pick(&mut random.random, &[1, 5, MOST_UNFOLDED]);
         options.stints = Stints::Steps(*pick(&mut random.random, &[3, 30, 1_000_000]));
         let mut log = self.log.clone();
         log.most_per_read = setup.most_per_read;

@@ -25,6 +25,7 @@ use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
+use tidemark_dataflow::worker::MOST_UNFOLDED;
 use tidemark_model::{Micros, Reason};
 
 /// How a run of a test goes.
@@ -58,6 +59,7 @@ impl Setup {
             clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
             background: Background::Threads,
             stints: Stints::default(),
+            most_unfolded: MOST_UNFOLDED,
         }
     }
 
