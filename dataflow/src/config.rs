@@ -116,7 +116,7 @@ pub struct RunArgs {
     /// A join counts this long unless a leave or another join comes
     #[arg(long, env = "VIEWER_TIMEOUT", value_name = "DURATION", default_value = "12h", value_parser = duration::parse_positive)]
     pub viewer_timeout: Duration,
-    /// Wall-clock time of which all events are folded and committed together
+    /// Wall-clock time of which all events are folded and committed together; less while a worker reads more than 200000 in it
     #[arg(long, env = "SLICE", value_name = "DURATION", default_value = "100ms", value_parser = duration::parse_positive)]
     pub slice: Duration,
     /// A partition further ahead of the pipeline's watermark waits for those that hold it; changes no result

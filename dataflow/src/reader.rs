@@ -79,7 +79,7 @@ pub struct Tally {
     pub admitted: u64,
     /// Rejected, by reason.
     pub rejected: BTreeMap<Reason, u64>,
-    /// Bytes of the rejected ones.
+    /// Bytes that the rejected ones take until they are stored.
     pub rejected_bytes: u64,
     /// Of each late one: microseconds from its window's end to its partition's watermark.
     pub late_by: Vec<i64>,
@@ -211,7 +211,8 @@ impl Reader {
         };
         if let Err(Rejected { reason, error }) = outcome {
             *desk.tally.rejected.entry(reason).or_default() += 1;
-            desk.tally.rejected_bytes += record.payload.map_or(0, <[u8]>::len) as u64;
+            let bytes = [record.key, record.payload].iter().flatten().map(|part| part.len()).sum::<usize>();
+            desk.tally.rejected_bytes += (bytes + error.len() + size_of::<DeadLetter>()) as u64;
             let letter = DeadLetter {
                 partition: self.partition,
                 offset: record.offset,

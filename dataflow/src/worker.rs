@@ -1,4 +1,4 @@
-//! The loop of one worker: read → close the slice when its time is over → step, and never more in flight than is bounded.
+//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full → step, and never more in flight than is bounded.
 
 use crate::Slice;
 use crate::checkpoint::PartNotice;
@@ -25,8 +25,8 @@ use timely::worker::Worker;
 
 /// Records that one reading of a partition takes.
 const BATCH: usize = 4_096;
-/// Where in its time a slice that is full may end: all workers' slices end at the same instants, so that what they change is committed
-/// together.
+/// In so many parts of its time a slice that is full may end: all workers' slices end at few instants, so that what they change is
+/// committed together.
 const TICKS: u64 = 8;
 /// Slices that may be uncommitted; no new one is opened beyond.
 const MOST_SLICES: usize = 64;
@@ -35,7 +35,7 @@ const MOST_SLICES: usize = 64;
 pub const MOST_UNFOLDED: u64 = 200_000;
 /// Records that it may have uncommitted, likewise. Of those that are folded only the changed rows are kept, and slices that wait for a
 /// slow store are committed together.
-const MOST_UNCOMMITTED: u64 = 1_000_000;
+const MOST_UNCOMMITTED: u64 = 600_000;
 /// Bytes of rejected records that it may have uncommitted, likewise.
 const MOST_REJECTED_BYTES: u64 = 64 << 20;
 /// How long the last checkpoint is waited for when a run ends.
@@ -165,7 +165,7 @@ impl Loop {
             // When nobody reads any more, nobody need wait for the slice's time to be over.
             let due = match self.known.borrow().ended() {
                 true => self.pace.tick(now).max(slice + 1),
-                false => self.pace.next_slice(slice, now, self.desk.tally.records >= self.pace.most_unfolded),
+                false => self.pace.next_slice(slice, now, self.is_full()),
             };
             if due > slice && self.uncommitted.slices.len() < MOST_SLICES {
                 let over = self.has_ended();
@@ -185,10 +185,16 @@ impl Loop {
             if read > 0 {
                 worker.step();
             } else {
-                worker.step_or_park(Some(self.pace.clock.sleep(self.pace.nap(now))));
+                let nap = self.pace.nap(now, self.is_full());
+                worker.step_or_park(Some(self.pace.clock.sleep(nap)));
             }
         }
         Ok(())
+    }
+
+    /// Whether the open slice is to take no more.
+    fn is_full(&self) -> bool {
+        self.desk.tally.records >= self.pace.most_unfolded
     }
 
     /// Tells the sink which parts of checkpoints are on the disk.
@@ -320,9 +326,10 @@ impl Pace {
         if full || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
     }
 
-    /// Until the next tick, but never long.
-    fn nap(&self, now: Micros) -> Duration {
-        let left = self.tick_length() - self.since_base(now) % self.tick_length();
+    /// Until the slice's time is over, or the next tick if it is full; but never long.
+    fn nap(&self, now: Micros, full: bool) -> Duration {
+        let length = self.tick_length() * if full { 1 } else { TICKS.cast_signed() };
+        let left = length - self.since_base(now) % length;
         NAP.min(Duration::from_micros(left.unsigned_abs()))
     }
 }

@@ -1,6 +1,6 @@
 //! How new an answer is, what may come from memory, and that it is never stale.
 
-use crate::support::{Answer, Api, column, minute, on_every_store, row};
+use crate::support::{Answer, Api, Row, column, minute, on_every_store, row};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,7 +35,10 @@ fn every_answer_tells_epoch_and_watermark() {
 fn min_epoch_waits_for_the_commit_and_never_answers_with_older_data() {
     on_every_store(|store| {
         store.write_progress(1, minute(20), "kafka:x");
-        store.commit(&[row(2, "a", 1, 1, 1)], 0);
+        // Of one minute for good: to ask which it is can take long.
+        let first = row(2, "a", 1, 1, 1);
+        let with_viewers = |viewers| Row { viewers, ..first };
+        store.commit(&[with_viewers(1)], 0);
         let api = store.api_with(&["--api-request-timeout", "3s"]);
         let late = api.get("/metrics?min_epoch=3");
         let problem = late.problem(504);
@@ -46,14 +49,14 @@ fn min_epoch_waits_for_the_commit_and_never_answers_with_older_data() {
             let waiting: Vec<_> =
                 PATHS.iter().map(|path| scope.spawn(move || asker.get(&format!("{path}?min_epoch=3")))).collect();
             std::thread::sleep(Duration::from_millis(300));
-            store.commit(&[row(2, "a", 2, 1, 1)], 0);
+            store.commit(&[with_viewers(2)], 0);
             for answer in waiting.into_iter().map(|thread| thread.join().unwrap()) {
                 assert_eq!((answer.status, epoch(&answer)), (200, 3));
             }
         });
         // Each commit is seen by whoever asks for it, whatever was answered before.
         for round in 3..60 {
-            let epoch = store.commit(&[row(2, "a", round, 1, 1)], 0);
+            let epoch = store.commit(&[with_viewers(round)], 0);
             let answer = api.json(&format!("/metrics?min_epoch={epoch}"));
             assert_eq!(column(&answer, "active_viewers"), [round]);
             assert_eq!(api.json(&format!("/metrics/latest?min_epoch={epoch}"))["row"]["active_viewers"], round);

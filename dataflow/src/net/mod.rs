@@ -26,7 +26,7 @@ use timely::communication::allocator::zero_copy::initialize::initialize_networki
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 
 /// What process 0 decides for everybody before anybody reads: all of it in one message. Slice 0 begins when a process has it, by
-/// that process's own clock: so processes whose clocks differ still cut the same slices.
+/// that process's own clock: so processes whose clocks differ still cut much the same slices.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Start {
     /// Where the run starts.

@@ -94,13 +94,16 @@ impl Assembly {
         self.watermark = self.watermark.max(commit.watermark);
         if let Some(first_open) = first_open(self.watermark).filter(|_| closes) {
             self.names.retain(|_, named| named.newest >= first_open);
+            if self.names.len() < self.names.capacity() / 4 {
+                self.names.shrink_to(self.names.len() * 2);
+            }
         }
         commit.partitions = std::mem::take(&mut self.partitions);
         Some(commit)
     }
 }
 
-/// Takes up a stream's name. It is told once for each window and by each reader.
+/// Takes up a stream's name. It is told once for each window and by each worker.
 fn told(names: &mut KeyMap<StreamKey, Named>, stream: StreamKey, minute: Minute, name: &str) {
     let named = names.entry(stream).or_insert_with(|| Named { name: name.into(), newest: minute });
     named.newest = named.newest.max(minute);

@@ -88,7 +88,7 @@ impl Row {
 /// What one transaction writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
-    /// Changed rows, by window and stream.
+    /// Changed rows, by window and stream, each once.
     pub rows: Vec<Row>,
     /// Rejected records.
     pub dead_letters: Vec<DeadLetter>,
