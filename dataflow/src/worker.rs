@@ -1,4 +1,5 @@
-//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full → step, and never more in flight than is bounded.
+//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full → step, and never more in flight
+//! than is bounded.
 
 use crate::Slice;
 use crate::checkpoint::PartNotice;
