@@ -7,7 +7,7 @@
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// A stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,6 +133,13 @@ impl Hasher for KeyHasher {
 pub type KeyMap<K, V> = hashbrown::HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 /// A set of hashes.
 pub type KeySet<K> = hashbrown::HashSet<K, BuildHasherDefault<KeyHasher>>;
+
+/// Gives back room of which most is not needed, after many entries went.
+pub fn give_back_room<K: Eq + Hash, V>(map: &mut KeyMap<K, V>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@
 //! remembered how they had moved when the snapshot was begun, and nobody is dropped. How much may happen meanwhile is the caller's to
 //! bound.
 
-use crate::keys::{KeyMap, RANGES, ViewerKey};
+use crate::keys::{KeyMap, RANGES, ViewerKey, give_back_room};
 use hashbrown::hash_map::Entry;
 use std::collections::BTreeMap;
 use tidemark_model::{Minute, Nanos};
@@ -333,12 +333,8 @@ impl Range {
     fn sweep(&mut self, first_open: Minute, timeout: i64) {
         let Range { viewers, several, .. } = self;
         viewers.retain(|&viewer, slot| collapse(viewer, slot, several, first_open, timeout));
-        if viewers.len() < viewers.capacity() / 4 {
-            viewers.shrink_to(viewers.len() * 2);
-        }
-        if several.len() < several.capacity() / 4 {
-            several.shrink_to(several.len() * 2);
-        }
+        give_back_room(viewers);
+        give_back_room(several);
     }
 }
 

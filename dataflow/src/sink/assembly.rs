@@ -2,7 +2,7 @@
 
 use super::publication::Publication;
 use super::{Change, Commit, Resume, Row};
-use crate::keys::{KeyMap, StreamKey};
+use crate::keys::{KeyMap, StreamKey, give_back_room};
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,9 +94,7 @@ impl Assembly {
         self.watermark = self.watermark.max(commit.watermark);
         if let Some(first_open) = first_open(self.watermark).filter(|_| closes) {
             self.names.retain(|_, named| named.newest >= first_open);
-            if self.names.len() < self.names.capacity() / 4 {
-                self.names.shrink_to(self.names.len() * 2);
-            }
+            give_back_room(&mut self.names);
         }
         commit.partitions = std::mem::take(&mut self.partitions);
         Some(commit)
