@@ -6,6 +6,9 @@ use std::fmt;
 use tidemark_model::{Cents, Micros};
 use utoipa::ToSchema;
 
+/// Length of a window.
+const WINDOW_MICROS: i64 = 60_000_000;
+
 /// An instant that is written as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
 #[schema(value_type = String, format = DateTime)]
@@ -196,6 +199,14 @@ pub struct Moment {
     pub watermark: Option<UtcTime>,
     /// Tells tables that were made anew from those before; 0 before the first commit.
     pub life: u64,
+}
+
+impl Moment {
+    /// A row that a later commit changes is not final now, so it starts after this. `None` while there is no watermark: any row
+    /// can change.
+    pub fn changes_start_after(&self) -> Option<Micros> {
+        self.watermark.map(|UtcTime(Micros(watermark))| Micros(watermark.saturating_sub(WINDOW_MICROS)))
+    }
 }
 
 /// Rows, and when they were chosen.

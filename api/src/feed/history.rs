@@ -6,10 +6,7 @@ use tidemark_model::{Micros, Minute};
 
 /// Remembered changes of the watermark's minute: almost three days at the clock's speed.
 const REMEMBERED: usize = 4_096;
-/// Length of a window.
-const WINDOW_MICROS: i64 = 60_000_000;
-
-/// Commits at which the watermark was first seen in another minute, oldest first.
+/// Commits at which the watermark was first seen in another minute, oldest first, and after what later changes start.
 #[derive(Default)]
 pub struct History {
     life: u64,
@@ -24,24 +21,21 @@ impl History {
             self.marks.clear();
             self.life = at.life;
         }
-        let watermark = at.watermark.map(|watermark| watermark.0);
-        let open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
-        if self.marks.back().is_none_or(|(_, newest)| open(*newest) != open(watermark)) {
-            self.marks.push_back((epoch, watermark));
+        let starts_after = at.changes_start_after();
+        let minute = |start: Option<Micros>| start.map(Minute::first_open);
+        if self.marks.back().is_none_or(|(_, newest)| minute(*newest) != minute(starts_after)) {
+            self.marks.push_back((epoch, starts_after));
         }
         if self.marks.len() > REMEMBERED {
             self.marks.pop_front();
         }
     }
 
-    /// A row that a commit after `epoch` changed was not final then, so it starts after the inner instant (after any, if there
-    /// was no watermark). `None` for a commit before what is remembered.
-    ///
-    /// The watermark of an earlier commit is at most that of `epoch`, so it bounds the search as well, only less.
+    /// [`Moment::changes_start_after`] of this commit, or of an earlier one, whose watermark was at most as high: it bounds the
+    /// search as well, only less. `None` for a commit before what is remembered.
     pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
         let known = self.marks.partition_point(|(mark, _)| *mark <= epoch);
-        let (_, watermark) = self.marks.get(known.checked_sub(1)?)?;
-        Some(watermark.map(|Micros(watermark)| Micros(watermark.saturating_sub(WINDOW_MICROS))))
+        self.marks.get(known.checked_sub(1)?).map(|(_, starts_after)| *starts_after)
     }
 }
 

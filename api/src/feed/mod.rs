@@ -8,7 +8,7 @@ mod history;
 mod page;
 
 use crate::queries::{ChangesQuery, Store, StoreError};
-use crate::rows::{Epoch, Moment};
+use crate::rows::{Answer, Epoch, Moment};
 use history::History;
 pub use page::{Page, event};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,7 +115,7 @@ impl Feed {
         self.items.receiver_count()
     }
 
-    /// A row that a commit after this one changed starts after the inner instant; `None` if that commit is too long ago.
+    /// [`Moment::changes_start_after`] of this commit; `None` if it is too long ago.
     pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
         self.history().starts_after(epoch)
     }
@@ -157,9 +157,14 @@ impl Feed {
         while seen.changed().await.is_ok() {
             let Some(Seen { at, .. }) = *seen.borrow_and_update() else { continue };
             let Some(from) = position else {
+                // A client may have come before this first look. No rows, from here on: if it is not as far, it asks for the rest.
+                let nothing = Page::new(at.epoch, at, true, true, Answer { rows: Vec::new(), at });
+                drop(self.items.send(Item::Page(Arc::new(nothing))));
                 position = Some(at);
                 continue;
             };
+            // Reading may have been ahead of this look; what is still older when asked again has gone back.
+            let at = if at.epoch < from.epoch { store.moment().await.unwrap_or(from) } else { at };
             if at.life != from.life || at.epoch < from.epoch {
                 drop(self.items.send(Item::Anew));
             } else if at.epoch == from.epoch {
@@ -182,7 +187,7 @@ impl Feed {
 
     /// Reads and tells what changed since; returns up to where. Rows of later pages may be newer than that, and come again.
     async fn read(&self, store: &Store, from: &Moment) -> Result<Moment, StoreError> {
-        let starts_after = from.epoch.and_then(|epoch| self.starts_after(epoch)).flatten();
+        let starts_after = from.changes_start_after();
         let mut query = ChangesQuery { since: from.epoch, starts_after, limit: PAGE_ROWS, ..ChangesQuery::default() };
         let mut to = None;
         loop {

@@ -28,7 +28,6 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Pause before the store is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
-const MINUTE_MICROS: i64 = 60_000_000;
 
 /// Most live clients at once.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +142,7 @@ impl CatchUp {
     /// All rows that can still change, and those of the last minutes.
     fn picture(at: &Moment, minutes: u32) -> CatchUp {
         let recent = at.now.plus_seconds(-60 * i64::from(minutes)).0;
-        // Before there is a watermark every row can still change.
-        let starts_after = at.watermark.map(|open| Micros(open.0.0.saturating_sub(MINUTE_MICROS)).min(recent));
+        let starts_after = at.changes_start_after().map(|start| start.min(recent));
         CatchUp { query: ChangesQuery { starts_after, ..ChangesQuery::default() }, to: None }
     }
 }
@@ -240,15 +238,12 @@ impl Client {
         [slow, self.fill_gap()].concat().into()
     }
 
-    /// From its position on, if the way from there is still known; else from a full picture.
+    /// From its position on, if it has one; else from a full picture.
     fn fill_gap(&mut self) -> Bytes {
         let at = self.position.as_ref().map(|position| position.at);
-        let known = at.and_then(|at| at.epoch).and_then(|epoch| Some((epoch, self.feed.starts_after(epoch)?)));
-        if let Some((epoch, starts_after)) = known {
-            self.catching_up = Some(CatchUp::changes(epoch, starts_after));
-            return COMMENT;
-        }
-        self.reset(at.or(self.feed.now()))
+        let Some((at, epoch)) = at.and_then(|at| Some((at, at.epoch?))) else { return self.reset(at.or(self.feed.now())) };
+        self.catching_up = Some(CatchUp::changes(epoch, at.changes_start_after()));
+        COMMENT
     }
 
     async fn start_anew(&mut self) -> Bytes {

@@ -2,7 +2,6 @@
 
 use crate::support::{Answer, Api, Row, column, minute, on_every_store, row};
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tidemark_model::Micros;
 
@@ -35,10 +34,7 @@ fn every_answer_tells_epoch_and_watermark() {
 fn min_epoch_waits_for_the_commit_and_never_answers_with_older_data() {
     on_every_store(|store| {
         store.write_progress(1, minute(20), "kafka:x");
-        // Of one minute for good: to ask which it is can take long.
-        let first = row(2, "a", 1, 1, 1);
-        let with_viewers = |viewers| Row { viewers, ..first };
-        store.commit(&[with_viewers(1)], 0);
+        store.commit(&[row(2, "a", 1, 1, 1)], 0);
         let api = store.api_with(&["--api-request-timeout", "3s"]);
         let late = api.get("/metrics?min_epoch=3");
         let problem = late.problem(504);
@@ -49,14 +45,14 @@ fn min_epoch_waits_for_the_commit_and_never_answers_with_older_data() {
             let waiting: Vec<_> =
                 PATHS.iter().map(|path| scope.spawn(move || asker.get(&format!("{path}?min_epoch=3")))).collect();
             std::thread::sleep(Duration::from_millis(300));
-            store.commit(&[with_viewers(2)], 0);
+            store.commit(&[row(2, "a", 2, 1, 1)], 0);
             for answer in waiting.into_iter().map(|thread| thread.join().unwrap()) {
                 assert_eq!((answer.status, epoch(&answer)), (200, 3));
             }
         });
         // Each commit is seen by whoever asks for it, whatever was answered before.
         for round in 3..60 {
-            let epoch = store.commit(&[with_viewers(round)], 0);
+            let epoch = store.commit(&[row(2, "a", round, 1, 1)], 0);
             let answer = api.json(&format!("/metrics?min_epoch={epoch}"));
             assert_eq!(column(&answer, "active_viewers"), [round]);
             assert_eq!(api.json(&format!("/metrics/latest?min_epoch={epoch}"))["row"]["active_viewers"], round);
@@ -69,18 +65,17 @@ fn an_epoch_of_one_answer_is_enough_for_the_next() {
     on_every_store(|store| {
         store.write_progress(1, minute(20), "kafka:x");
         let api = store.api();
-        let done = AtomicBool::new(false);
+        let start = minute(2);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let writer = scope.spawn(|| {
                 for round in 1..150 {
                     // The number of chat messages is the epoch.
-                    store.commit(&[row(2, "a", 1, round + 1, 1)], 0);
+                    store.commit(&[Row { start, stream_id: "a", viewers: 1, chats: round + 1, cents: 1 }], 0);
                     std::thread::sleep(Duration::from_millis(4));
                 }
-                done.store(true, Ordering::SeqCst);
             });
             let mut seen = 1;
-            while !done.load(Ordering::SeqCst) {
+            while !writer.is_finished() {
                 for path in ["/metrics", "/metrics/latest", "/streams/top?by=chat_messages", "/streams/a", "/streams"] {
                     let mark = if path.contains('?') { '&' } else { '?' };
                     let answer = api.get(&format!("{path}{mark}min_epoch={seen}"));

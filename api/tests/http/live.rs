@@ -193,11 +193,12 @@ fn streams_or_none(event: &Event) -> Vec<&str> {
     if event.name == "rows" { streams(event) } else { Vec::new() }
 }
 
-/// Commits at random until told to stop; the watermark follows, so windows close all the time.
-fn commit_at_random(store: &mut TestStore, done: &AtomicBool, seed: u64) -> i64 {
+/// Commits at random until told to stop, for a minute at most; the watermark follows from one time to the other, so windows close
+/// all the time.
+fn commit_at_random(store: &mut TestStore, done: &AtomicBool, seed: u64, (mut now, last): (i64, i64)) -> i64 {
     let mut dice = Dice(seed);
-    let (mut now, mut epoch) = (minute(40), 0);
-    while !done.load(Ordering::SeqCst) {
+    let (mut epoch, started) = (0, Instant::now());
+    while !done.load(Ordering::SeqCst) && started.elapsed() < Duration::from_secs(60) {
         let count = dice.below(4);
         let rows = (0..count).map(|_| Row {
             start: now - 60_000_000 * dice.below(3),
@@ -208,7 +209,7 @@ fn commit_at_random(store: &mut TestStore, done: &AtomicBool, seed: u64) -> i64 
         });
         let rows: Vec<_> = rows.collect();
         // The watermark of this commit leaves open only the three windows that the next one may change.
-        now += if dice.below(4) == 0 && now < minute(1) { 60_000_000 } else { 0 };
+        now += if dice.below(4) == 0 && now < last { 60_000_000 } else { 0 };
         let mut unique = BTreeMap::new();
         unique.extend(rows.into_iter().map(|row| ((row.start, row.stream_id), row)));
         let rows: Vec<_> = unique.into_values().collect();
@@ -234,10 +235,10 @@ fn a_client_that_is_cut_a_hundred_times_misses_no_value() {
         store.write_progress(1, minute(45), "kafka:x");
         let api = store.api();
         let mut dice = Dice(7);
-        let done = AtomicBool::new(false);
+        let (done, times) = (AtomicBool::new(false), (minute(40), minute(1)));
         let (mut all, mut some) = (Picture::default(), Picture::default());
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| commit_at_random(store, &done, 1));
+            let writer = scope.spawn(|| commit_at_random(store, &done, 1, times));
             // Once the first picture is complete, all else must come by resuming.
             for cut in 0..100 {
                 for (picture, path) in [(&mut all, "/live?minutes=60"), (&mut some, "/live?minutes=60&stream_id=a&stream_id=d")] {
@@ -292,6 +293,21 @@ fn a_slow_client_is_told_and_catches_up() {
         assert!(picture.rows.values().all(|row| row["active_viewers"] == 149));
         assert!(events.len() < 150, "{} events", events.len());
         assert!(events.iter().any(|event| event.name == "slow"), "it was not told");
+    });
+}
+
+#[test]
+fn a_client_that_was_there_before_the_reader_first_looked_misses_nothing() {
+    on_every_store(|store| {
+        store.write_progress(1, minute(20), "kafka:x");
+        store.execute("alter table progress rename to aside");
+        let api = store.api();
+        // The reader fails, and rests each time before it looks again.
+        assert_eq!(api.get("/live").status, 503);
+        store.execute("alter table aside rename to progress");
+        let mut live = api.live("/live", None);
+        let epoch = store.commit(&[row(2, "a", 1, 1, 1)], 0);
+        assert_eq!(streams(live.until(epoch).last().unwrap()), ["a"]);
     });
 }
 

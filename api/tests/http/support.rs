@@ -3,6 +3,7 @@
 use clap::Parser;
 use rusqlite::Connection;
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -18,9 +19,8 @@ const SQLITE_TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
 
 /// Runs a case on each kind of store, with tables.
 pub fn on_every_store(case: impl Fn(&mut TestStore)) {
-    let mut stores = vec![TestStore::sqlite()];
-    stores.extend(TestStore::postgres());
-    for mut store in stores {
+    for store in [|| Some(TestStore::sqlite()), TestStore::postgres] {
+        let Some(mut store) = store() else { continue };
         println!("on {}", store.name());
         store.create_tables();
         case(&mut store);
@@ -35,6 +35,7 @@ pub enum TestStore {
 
 impl TestStore {
     pub fn sqlite() -> TestStore {
+        begin_in_a_minute();
         TestStore::Sqlite { directory: tempfile::tempdir().unwrap() }
     }
 
@@ -52,6 +53,7 @@ impl TestStore {
         let database = format!("tidemark_api_test_{}_{number}", std::process::id());
         let store = TestStore::Postgres { server: server.to_owned(), database };
         store.administer("create database");
+        begin_in_a_minute();
         Some(store)
     }
 
@@ -237,19 +239,32 @@ pub fn row(minutes_ago: i64, stream_id: &'static str, viewers: i64, chats: i64, 
     Row { start: minute(minutes_ago), stream_id, viewers, chats, cents }
 }
 
-/// The start of the minute that began so many minutes before the running one, in microseconds.
+/// The start of the minute that began so many minutes before that in which the test got its store, in microseconds.
 pub fn minute(minutes_ago: i64) -> i64 {
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    // A test must not see two minutes: it starts at least 20 s before the end of one.
-    if now % 60 > 40 {
-        std::thread::sleep(Duration::from_secs(u64::try_from(60 - now % 60).unwrap()));
-        return minute(minutes_ago);
-    }
-    (now / 60 - minutes_ago) * 60_000_000
+    let running = RUNNING_MINUTE.get().expect("the thread that has the store asks");
+    (running - minutes_ago) * 60_000_000
 }
+
+thread_local! {
+    /// A test must not see two minutes.
+    static RUNNING_MINUTE: Cell<Option<i64>> = const { Cell::new(None) };
+}
+
+/// Whoever gets a store has at least 20 s before the end of the running minute.
+fn begin_in_a_minute() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    if now() % 60 > 40 {
+        std::thread::sleep(Duration::from_secs(60 - now() % 60));
+    }
+    RUNNING_MINUTE.set(Some(i64::try_from(now() / 60).unwrap()));
+}
+
+/// Comments go on for ever, so no client of `/live` stays for longer.
+const LONGEST_LIVE: Duration = Duration::from_secs(120);
 
 /// A client of `/live`.
 pub struct Live {
+    opened: Instant,
     pub body: Box<dyn BufRead + Send>,
     socket: TcpStream,
     pub status: u16,
@@ -280,11 +295,13 @@ impl Live {
             assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
         }
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Live { body: Box::new(BufReader::new(Chunked { reader, left: 0 })), socket, status, head }
+        let body = Box::new(BufReader::new(Chunked { reader, left: 0 }));
+        Live { opened: Instant::now(), body, socket, status, head }
     }
 
     /// The next event; none if the answer has ended or broken off.
     pub fn next(&mut self) -> Option<Event> {
+        assert!(self.opened.elapsed() < LONGEST_LIVE, "it goes on and on");
         let mut event = Event::default();
         loop {
             let mut line = String::new();
@@ -305,6 +322,7 @@ impl Live {
     pub fn until(&mut self, id: i64) -> Vec<Event> {
         let mut events = Vec::new();
         while events.last().is_none_or(|event: &Event| event.id < Some(id)) {
+            assert!(self.opened.elapsed() < LONGEST_LIVE, "no event {id}, only {events:?}");
             events.push(self.next().expect("the answer goes on"));
         }
         events
