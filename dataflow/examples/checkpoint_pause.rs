@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tidemark_dataflow::checkpoint::directory::Directory;
-use tidemark_dataflow::checkpoint::{Id, PartFile, Parts};
+use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::fold::Fold;
@@ -146,7 +146,7 @@ fn print(watch: &Watch, every: Duration, before: &[(String, u64)], after: &[(Str
     say(&if parts.is_empty() { "without checkpoints".to_owned() } else { format!("a checkpoint every {every:?}") });
     if let Some(longest) = parts.iter().map(|(took, _)| *took).max() {
         let bytes = parts.iter().map(|(_, bytes)| bytes).max().copied().unwrap_or(0);
-        say(&format!("  {} parts, {} MB each; from begun to on the disk {longest:.2?} at most", parts.len(), bytes >> 20));
+        say(&format!("  {} parts, {} MB at most; from begun to on the disk {longest:.2?} at most", parts.len(), bytes >> 20));
     }
     for (of, turns) in ["other turns", "while saving"].into_iter().zip(turns.iter_mut()) {
         if turns.is_empty() {
@@ -251,23 +251,23 @@ struct WatchedParts {
 }
 
 impl Parts for WatchedParts {
-    fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
+    fn create(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn PartFile>> {
         self.watch.begun.fetch_add(1, Ordering::AcqRel);
         self.watch.saving.fetch_add(1, Ordering::AcqRel);
-        let part = self.parts.create(id, worker)?;
+        let part = self.parts.create(set, worker)?;
         Ok(Box::new(WatchedPart { part, watch: Arc::clone(&self.watch), begun: Instant::now(), bytes: 0 }))
     }
 
-    fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
-        self.parts.open(id, worker)
+    fn open(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn Read>> {
+        self.parts.open(set, worker)
     }
 
-    fn list(&self) -> io::Result<Vec<Id>> {
+    fn list(&self) -> io::Result<Vec<PartSet>> {
         self.parts.list()
     }
 
-    fn remove(&self, id: Id) -> io::Result<()> {
-        self.parts.remove(id)
+    fn remove(&self, set: PartSet) -> io::Result<()> {
+        self.parts.remove(set)
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Options {
     pub stints: Stints,
     /// [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED), or less.
     pub most_unfolded: u64,
+    /// [`MOST_INCREMENTS`](crate::checkpoint::MOST_INCREMENTS), or less.
+    pub most_increments: usize,
 }
 
 /// Why a run ended other than cleanly.
@@ -194,7 +196,7 @@ impl Process<'_> {
         );
         let plan = Arc::new(plan);
         let (base, started) = (options.clock.now(), Instant::now());
-        let settled = Arc::new(Settled::default());
+        let settled = Arc::new(Settled::resumed(plan.checkpoint.as_ref(), options.most_increments));
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
@@ -340,6 +342,7 @@ fn work(
         at: checkpoint.and_then(|checkpoint| checkpoint.watermark),
         open: checkpoint.map(|checkpoint| checkpoint.open.clone()).unwrap_or_default(),
         resume_at: plan.watermark,
+        ids_since: settled.ids_since(),
         workers: worker.peers(),
     };
     let state = State {

@@ -1,8 +1,8 @@
 //! The command line of `tidemark-dataflow`; each doc comment is its help text.
 
 use crate::background::Background;
-use crate::checkpoint::Parts;
 use crate::checkpoint::directory::Directory;
+use crate::checkpoint::{MOST_INCREMENTS, Parts};
 use crate::clock::Clock;
 use crate::cluster::Options;
 use crate::fold::Stints;
@@ -201,6 +201,7 @@ impl RunArgs {
             background: Background::Threads,
             stints: Stints::default(),
             most_unfolded: MOST_UNFOLDED,
+            most_increments: MOST_INCREMENTS,
         })
     }
 }

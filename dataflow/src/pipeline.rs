@@ -66,7 +66,7 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Don
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),
-        Mark::Clock(_) | Mark::Checkpoint | Mark::Ended => None,
+        Mark::Clock(_) | Mark::Checkpoint { .. } | Mark::Ended => None,
     });
     let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(Box::new(watermark))));
     let changes = with_slice(inputs.changes, Some);

@@ -82,7 +82,10 @@ pub enum Mark {
     /// A partition's.
     Partition(PartitionMark),
     /// Worker 0's word that it is time for a checkpoint.
-    Checkpoint,
+    Checkpoint {
+        /// [`Request::ids_since`].
+        ids_since: Option<u64>,
+    },
     /// A worker's word that it reads nothing any more.
     Ended,
 }
@@ -113,6 +116,9 @@ pub struct Request {
     pub taken_at: Micros,
     /// The windows that are open after the slice.
     pub open: Vec<Minute>,
+    /// It need not write ids that this checkpoint of the run has, 0 being the one that the run went on from. `None`: it writes all. It is
+    /// that of the request before, or the checkpoint that was asked for then.
+    pub ids_since: Option<u64>,
 }
 
 /// A partition with a backlog that others must not run away from.
@@ -148,6 +154,8 @@ pub struct Tracker {
     last_delivery: Option<Micros>,
     open: BTreeSet<Minute>,
     checkpoints: u64,
+    /// As worker 0 said it last. The last checkpoint of a run is nobody's wish.
+    ids_since: Option<u64>,
     reading_workers: usize,
     /// Which partition holds the watermark, and by the clock since when.
     holder: Option<(i32, Option<Micros>)>,
@@ -163,6 +171,8 @@ pub struct Start {
     pub open: Vec<Minute>,
     /// The stored watermark, which comes into force once everything is replayed.
     pub resume_at: Option<Micros>,
+    /// Since which checkpoint the first one writes ids.
+    pub ids_since: Option<u64>,
     /// All workers.
     pub workers: usize,
 }
@@ -181,6 +191,7 @@ impl Tracker {
             last_delivery: None,
             open: start.open.into_iter().collect(),
             checkpoints: 0,
+            ids_since: start.ids_since,
             reading_workers: start.workers,
             holder: None,
         }
@@ -193,7 +204,10 @@ impl Tracker {
         let mut wanted = false;
         for mark in marks {
             match mark {
-                Mark::Checkpoint => wanted = true,
+                Mark::Checkpoint { ids_since } => {
+                    wanted = true;
+                    self.ids_since = ids_since;
+                }
                 Mark::Ended => {
                     self.reading_workers = self.reading_workers.saturating_sub(1);
                     // The last one, so that the next run replays nothing.
@@ -229,7 +243,8 @@ impl Tracker {
     fn request(&mut self) -> Request {
         self.checkpoints += 1;
         let taken_at = self.clock.unwrap_or(Micros(0));
-        Request { number: self.checkpoints, taken_at, open: self.open.iter().copied().collect() }
+        let open = self.open.iter().copied().collect();
+        Request { number: self.checkpoints, taken_at, open, ids_since: self.ids_since }
     }
 
     fn advance(&mut self) {

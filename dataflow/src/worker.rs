@@ -275,7 +275,7 @@ impl Loop {
             && !self.ending.said
             && schedule.due(now, settled)
         {
-            senders.marks.send(Mark::Checkpoint);
+            senders.marks.send(Mark::Checkpoint { ids_since: settled.ids_since() });
         }
         if !self.ending.said && (self.control.stopping() || (self.pace.until_end && readers.iter().all(Reader::done))) {
             self.ending.said = true;

@@ -6,13 +6,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::logs::{Event, PARTITIONS, events, oracle_log, required, width, write_file_log};
 use support::process::Process;
 use support::tables::Found;
+use tidemark_dataflow::checkpoint::Manifest;
 use tidemark_dataflow::fail_points;
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
@@ -86,8 +87,8 @@ impl Ground<'_> {
         self.dir.path().join("tidemark.db")
     }
 
-    /// The checkpoints that the last commit names.
-    fn named(&self) -> Vec<String> {
+    /// What the checkpoints need that the last commit names.
+    fn named(&self) -> BTreeSet<String> {
         let json: String = match &self.url {
             Some(url) => {
                 let mut client = postgres::Client::connect(url, postgres::NoTls).expect("it answers");
@@ -98,12 +99,12 @@ impl Ground<'_> {
                 connection.query_row("select checkpoints from progress", [], |row| row.get(0)).expect("progress")
             }
         };
-        let manifests: Vec<tidemark_dataflow::checkpoint::Manifest> = serde_json::from_str(&json).expect("manifests");
-        manifests.iter().map(|manifest| manifest.id.to_string()).collect()
+        let manifests: Vec<Manifest> = serde_json::from_str(&json).expect("manifests");
+        manifests.iter().flat_map(Manifest::sets).map(|(set, _)| set.to_string()).collect()
     }
 }
 
-fn on_the_disk(checkpoints: &Path) -> Vec<String> {
+fn on_the_disk(checkpoints: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(checkpoints).expect("it is there");
     entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
 }
@@ -136,9 +137,7 @@ fn at_point(point: &str, ground: &Ground<'_>) {
     let Traffic { log, ends, .. } = ground.traffic;
     let differences = ground.found().differences(log, ends, &Rules::default());
     assert!(differences.is_empty(), "{point}: {}", differences[..differences.len().min(10)].join("\n"));
-    let (mut named, mut there) = (ground.named(), on_the_disk(&ground.dir.path().join("checkpoints")));
-    named.sort();
-    there.sort();
+    let (named, there) = (ground.named(), on_the_disk(&ground.dir.path().join("checkpoints")));
     assert!(named == there && !named.is_empty(), "{point}: {named:?} are named, {there:?} are on the disk");
 }
 

@@ -6,6 +6,7 @@ use tidemark_model::{Micros, Minute};
 
 /// Remembered changes of the watermark's minute: almost three days at the clock's speed.
 const REMEMBERED: usize = 4_096;
+
 /// Commits at which the watermark was first seen in another minute, oldest first, and after what later changes start.
 #[derive(Default)]
 pub struct History {

@@ -192,6 +192,10 @@ impl Feed {
         let mut to = None;
         loop {
             let answer = store.changes_for_all(&query).await?;
+            if answer.at.life != from.life || answer.at.epoch < from.epoch {
+                drop(self.items.send(Item::Anew));
+                return Ok(answer.at);
+            }
             let first = to.is_none();
             let to = *to.get_or_insert(answer.at);
             query.after = answer.rows.last().map(|row| (row.window_start.0, row.stream_id.clone()));

@@ -1,6 +1,6 @@
-//! Parts as files: `CHECKPOINT_DIR/ID/WORKER.part`.
+//! Parts as files: `CHECKPOINT_DIR/SET/WORKER.part`.
 
-use super::{Id, PartFile, Parts};
+use super::{PartFile, PartSet, Parts};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,37 +18,37 @@ impl Directory {
         Ok(Directory { path: path.to_owned() })
     }
 
-    fn of(&self, id: Id) -> PathBuf {
-        self.path.join(id.to_string())
+    fn of(&self, set: PartSet) -> PathBuf {
+        self.path.join(set.to_string())
     }
 
-    fn part(&self, id: Id, worker: usize) -> PathBuf {
-        self.of(id).join(format!("{worker}.part"))
+    fn part(&self, set: PartSet, worker: usize) -> PathBuf {
+        self.of(set).join(format!("{worker}.part"))
     }
 }
 
 impl Parts for Directory {
-    fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
-        fs::create_dir_all(self.of(id))?;
-        let path = self.part(id, worker);
-        let directories = [self.of(id), self.path.clone()];
+    fn create(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn PartFile>> {
+        fs::create_dir_all(self.of(set))?;
+        let path = self.part(set, worker);
+        let directories = [self.of(set), self.path.clone()];
         Ok(Box::new(PartOnDisk { file: File::create(&path)?, not_on_disk: 0, directories }))
     }
 
-    fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
-        Ok(Box::new(File::open(self.part(id, worker))?))
+    fn open(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(File::open(self.part(set, worker))?))
     }
 
-    fn list(&self) -> io::Result<Vec<Id>> {
-        let mut ids = Vec::new();
+    fn list(&self) -> io::Result<Vec<PartSet>> {
+        let mut sets = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            ids.extend(entry?.file_name().to_str().and_then(Id::parse));
+            sets.extend(entry?.file_name().to_str().and_then(PartSet::parse));
         }
-        Ok(ids)
+        Ok(sets)
     }
 
-    fn remove(&self, id: Id) -> io::Result<()> {
-        fs::remove_dir_all(self.of(id))
+    fn remove(&self, set: PartSet) -> io::Result<()> {
+        fs::remove_dir_all(self.of(set))
     }
 }
 
@@ -87,6 +87,7 @@ impl PartFile for PartOnDisk {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Holds, Id};
     use super::*;
 
     #[test]
@@ -95,15 +96,24 @@ mod tests {
         let parts = Directory::open(&dir.path().join("a/b")).unwrap();
         let id = Id { pipeline: 0xbeef, fence: 7, number: 12 };
         assert_eq!(Id::parse(&id.to_string()), Some(id));
-        let mut file = parts.create(id, 3).unwrap();
-        file.write_all(b"state").unwrap();
-        file.persist().unwrap();
+        let sets = [id.set(Holds::State), id.set(Holds::Ids)];
+        assert_eq!(sets.map(|set| PartSet::parse(&set.to_string())), sets.map(Some));
+        assert_eq!(PartSet::parse("0000beef-7-12-id"), None);
+        for (set, bytes) in sets.into_iter().zip([b"state", b"event"]) {
+            let mut file = parts.create(set, 3).unwrap();
+            file.write_all(bytes).unwrap();
+            file.persist().unwrap();
+        }
         fs::create_dir(dir.path().join("a/b/lost+found")).unwrap();
         let mut text = String::new();
-        parts.open(id, 3).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), parts.list().unwrap()), ("state", vec![id]));
-        assert!(parts.open(id, 4).is_err());
-        parts.remove(id).unwrap();
+        parts.open(sets[0], 3).unwrap().read_to_string(&mut text).unwrap();
+        let mut listed = parts.list().unwrap();
+        listed.sort_unstable();
+        assert_eq!((text.as_str(), listed), ("state", sets.to_vec()));
+        assert!(parts.open(sets[0], 4).is_err());
+        parts.remove(sets[0]).unwrap();
+        assert_eq!(parts.list().unwrap(), [sets[1]]);
+        parts.remove(sets[1]).unwrap();
         assert!(parts.list().unwrap().is_empty() && dir.path().join("a/b/lost+found").exists());
     }
 }

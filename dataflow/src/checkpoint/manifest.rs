@@ -1,23 +1,32 @@
 //! What a commit says of a checkpoint, and which one a restart uses.
 
-use super::{Id, Parts};
+use super::{Holds, Id, PartSet, Parts};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use tidemark_model::{Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
-/// A worker's word that its part of a checkpoint is on the disk, or why it is not.
+/// A worker's word that its parts of a checkpoint are on the disk, or why they are not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartNotice {
     /// The checkpoint's number in this run.
     pub number: u64,
     /// The worker.
     pub worker: usize,
-    /// The part.
-    pub outcome: Result<Part, String>,
+    /// The parts.
+    pub outcome: Result<Written, String>,
+}
+
+/// What a worker wrote for a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Its part of the state.
+    pub state: Part,
+    /// Its ids.
+    pub ids: Part,
 }
 
 /// A part that is on the disk.
@@ -38,6 +47,17 @@ pub struct ReadTo {
     pub highest: Option<Nanos>,
 }
 
+/// Ids of events that one checkpoint wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Increment {
+    /// That checkpoint.
+    pub id: Id,
+    /// None of them is of a later window.
+    pub newest: Minute,
+    /// The parts; the index is the worker that wrote it.
+    pub parts: Vec<Part>,
+}
+
 /// A checkpoint as `progress.checkpoints` names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -55,12 +75,25 @@ pub struct Manifest {
     pub partitions: BTreeMap<i32, ReadTo>,
     /// The parts; the index is the worker that wrote it.
     pub parts: Vec<Part>,
+    /// All ids of open windows, oldest first.
+    pub increments: Vec<Increment>,
 }
 
 impl Manifest {
     /// Length of all parts.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        self.sets().flat_map(|(_, parts)| parts).map(|part| part.bytes).sum()
+    }
+
+    /// All that a restart reads.
+    pub fn sets(&self) -> impl Iterator<Item = (PartSet, &[Part])> {
+        let increments = self.increments.iter().map(|increment| (increment.id.set(Holds::Ids), &increment.parts[..]));
+        std::iter::once((self.id.set(Holds::State), &self.parts[..])).chain(increments)
+    }
+
+    /// Whether a restart reads this.
+    pub fn needs(&self, set: PartSet) -> bool {
+        self.sets().any(|(needed, _)| needed == set)
     }
 
     /// Why it cannot be used, if so. `next_offsets` are those of the store: a checkpoint that is ahead of them belongs to another
@@ -77,15 +110,16 @@ impl Manifest {
                 return Err(format!("it is ahead of the tables (partition {partition}: offset {ahead}, tables: {stored})"));
             }
         }
-        for (worker, expected) in self.parts.iter().enumerate() {
-            let found = parts.open(self.id, worker).and_then(measure);
-            match found {
-                Ok(found) if found == *expected => {}
-                Ok(found) => {
-                    let (bytes, checksum) = (found.bytes, found.checksum);
-                    return Err(format!("its part {worker} has {bytes} bytes of CRC {checksum:08x}, not {expected:?}"));
+        for (set, written) in self.sets() {
+            for (worker, expected) in written.iter().enumerate() {
+                match parts.open(set, worker).and_then(measure) {
+                    Ok(found) if found == *expected => {}
+                    Ok(found) => {
+                        let (bytes, checksum) = (found.bytes, found.checksum);
+                        return Err(format!("part {worker} of {set} has {bytes} bytes of CRC {checksum:08x}, not {expected:?}"));
+                    }
+                    Err(error) => return Err(format!("part {worker} of {set}: {error}")),
                 }
-                Err(error) => return Err(format!("its part {worker}: {error}")),
             }
         }
         Ok(())

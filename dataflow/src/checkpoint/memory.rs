@@ -1,11 +1,11 @@
 //! The in-memory twin of a directory of parts.
 
-use super::{Id, PartFile, Parts};
+use super::{PartFile, PartSet, Parts};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-type Files = BTreeMap<(Id, usize), Vec<u8>>;
+type Files = BTreeMap<(PartSet, usize), Vec<u8>>;
 
 /// Parts in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -21,30 +21,30 @@ impl MemoryParts {
 }
 
 impl Parts for MemoryParts {
-    fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
-        Ok(Box::new(PartInMemory { parts: self.clone(), name: (id, worker), bytes: Vec::new() }))
+    fn create(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn PartFile>> {
+        Ok(Box::new(PartInMemory { parts: self.clone(), name: (set, worker), bytes: Vec::new() }))
     }
 
-    fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
-        let bytes = self.files().get(&(id, worker)).cloned().ok_or(io::ErrorKind::NotFound)?;
+    fn open(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn Read>> {
+        let bytes = self.files().get(&(set, worker)).cloned().ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(Cursor::new(bytes)))
     }
 
-    fn list(&self) -> io::Result<Vec<Id>> {
-        let mut ids: Vec<Id> = self.files().keys().map(|&(id, _)| id).collect();
-        ids.dedup();
-        Ok(ids)
+    fn list(&self) -> io::Result<Vec<PartSet>> {
+        let mut sets: Vec<PartSet> = self.files().keys().map(|&(set, _)| set).collect();
+        sets.dedup();
+        Ok(sets)
     }
 
-    fn remove(&self, id: Id) -> io::Result<()> {
-        self.files().retain(|&(other, _), _| other != id);
+    fn remove(&self, set: PartSet) -> io::Result<()> {
+        self.files().retain(|&(other, _), _| other != set);
         Ok(())
     }
 }
 
 struct PartInMemory {
     parts: MemoryParts,
-    name: (Id, usize),
+    name: (PartSet, usize),
     bytes: Vec<u8>,
 }
 

@@ -11,7 +11,11 @@
 //!
 //! A checkpoint is valid once a fenced commit has named it in `progress.checkpoints`; that commit comes after slice S and after all
 //! parts are durable, because slices are committed in their order. What no commit names is never used, and is removed. Two
-//! checkpoints are kept; an older one is removed only after the commit that no longer names it.
+//! checkpoints are kept; what only an older one needs is removed only after the commit that no longer names it.
+//!
+//! Event ids are the most of the state, and the ids of a window only become more until it closes. So they are saved incrementally: a
+//! checkpoint writes those that came since an earlier one, and names the earlier increments that it needs as well. An increment is
+//! needed until the last window of its ids has closed. When there are [`MOST_INCREMENTS`], or one is missing, all ids are written anew.
 //!
 //! - [`manifest`]: what a commit says of a checkpoint, and which one a restart uses
 //! - [`part`]: the form of a part, and its reader
@@ -26,14 +30,18 @@ pub mod part;
 pub mod schedule;
 pub mod writer;
 
-pub use manifest::{Manifest, PartNotice};
+pub use manifest::{Increment, Manifest, PartNotice};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{Read, Write};
 
-/// How many checkpoints are kept: the newest, and one before it in case that the newest cannot be read.
+/// How many checkpoints are kept: the newest, and one before it in case that the newest cannot be read. Ids that both need are there
+/// once only.
 pub const KEPT: usize = 2;
+
+/// Increments of ids that one checkpoint may need. With the default settings about 70 are needed.
+pub const MOST_INCREMENTS: usize = 128;
 
 /// A checkpoint's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,18 +69,63 @@ impl Id {
         // One name for each: no leading zeros or plus signs.
         (words.next().is_none() && id.to_string() == text).then_some(id)
     }
+
+    /// What it wrote of these.
+    pub fn set(self, holds: Holds) -> PartSet {
+        PartSet { id: self, holds }
+    }
+}
+
+/// What the parts of a set hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holds {
+    /// All but ids of events.
+    State,
+    /// Ids of events that came since an earlier checkpoint.
+    Ids,
+}
+
+/// Parts that a checkpoint wrote, one of each worker. They come and go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartSet {
+    /// The checkpoint.
+    pub id: Id,
+    /// What they hold.
+    pub holds: Holds,
+}
+
+impl PartSet {
+    const IDS: &str = "-ids";
+
+    /// The name that [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<PartSet> {
+        match text.strip_suffix(PartSet::IDS) {
+            Some(id) => Some(Id::parse(id)?.set(Holds::Ids)),
+            None => Some(Id::parse(text)?.set(Holds::State)),
+        }
+    }
+}
+
+impl fmt::Display for PartSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.holds {
+            Holds::State => "",
+            Holds::Ids => PartSet::IDS,
+        };
+        write!(f, "{}{suffix}", self.id)
+    }
 }
 
 /// Where parts are. All processes of a cluster see the same.
 pub trait Parts: Send + Sync {
     /// Begins a worker's part.
-    fn create(&self, id: Id, worker: usize) -> std::io::Result<Box<dyn PartFile>>;
+    fn create(&self, set: PartSet, worker: usize) -> std::io::Result<Box<dyn PartFile>>;
     /// Reads a worker's part.
-    fn open(&self, id: Id, worker: usize) -> std::io::Result<Box<dyn Read>>;
-    /// All checkpoints of which there is anything.
-    fn list(&self) -> std::io::Result<Vec<Id>>;
-    /// Removes all parts of a checkpoint.
-    fn remove(&self, id: Id) -> std::io::Result<()>;
+    fn open(&self, set: PartSet, worker: usize) -> std::io::Result<Box<dyn Read>>;
+    /// All sets of which there is anything.
+    fn list(&self) -> std::io::Result<Vec<PartSet>>;
+    /// Removes all parts of a set.
+    fn remove(&self, set: PartSet) -> std::io::Result<()>;
 }
 
 /// A part that is being written.
@@ -82,8 +135,8 @@ pub trait PartFile: Write + Send {
 }
 
 /// The name of what process 0 leaves for the others, by which they see that they share its directory. No checkpoint has number 0.
-fn sign(pipeline: u32, fence: i64) -> Id {
-    Id { pipeline, fence, number: 0 }
+fn sign(pipeline: u32, fence: i64) -> PartSet {
+    Id { pipeline, fence, number: 0 }.set(Holds::State)
 }
 
 /// Leaves the sign. It goes when the first checkpoint is published.
@@ -96,21 +149,23 @@ pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> bool {
     parts.open(sign(pipeline, fence), 0).is_ok()
 }
 
-/// Removes the checkpoints of a pipeline that are older than `before` and not in `kept`. A newer one is perhaps being made, or
-/// belongs to a run that has taken over.
-pub fn clean(parts: &dyn Parts, kept: &[Manifest], before: Id) {
-    let superfluous = |id: &Id| id.pipeline == before.pipeline && *id < before && kept.iter().all(|manifest| manifest.id != *id);
-    match parts.list() {
-        Ok(ids) => {
-            for id in ids.into_iter().filter(superfluous) {
-                match parts.remove(id) {
-                    Ok(()) => tracing::debug!(checkpoint = %id, "removed a checkpoint that is not needed any more"),
-                    Err(error) => {
-                        tracing::warn!(checkpoint = %id, %error, "cannot remove a checkpoint that is not needed any more")
-                    }
-                }
-            }
+/// Removes what checkpoints of a pipeline up to `last` wrote and none in `kept` needs. A newer one is perhaps being made, or belongs to
+/// a run that has taken over. `false` if something is missing that one of them needs.
+pub fn clean(parts: &dyn Parts, kept: &[Manifest], last: Id) -> bool {
+    let needed = |set: &PartSet| kept.iter().any(|manifest| manifest.needs(*set));
+    let superfluous = |set: &PartSet| set.id.pipeline == last.pipeline && set.id <= last && !needed(set);
+    let sets = match parts.list() {
+        Ok(sets) => sets,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list the checkpoints");
+            return true;
         }
-        Err(error) => tracing::warn!(%error, "cannot list the checkpoints"),
+    };
+    for &set in sets.iter().filter(|set| superfluous(set)) {
+        match parts.remove(set) {
+            Ok(()) => tracing::debug!(checkpoint = %set, "removed what no checkpoint needs any more"),
+            Err(error) => tracing::warn!(checkpoint = %set, %error, "cannot remove what no checkpoint needs any more"),
+        }
     }
+    kept.iter().flat_map(Manifest::sets).all(|(set, _)| sets.contains(&set))
 }

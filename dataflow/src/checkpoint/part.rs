@@ -9,8 +9,8 @@
 //!
 //! Whether all bytes are as they were written is told by the checksum in the manifest.
 
-use super::Id;
 use super::manifest::VERSION;
+use super::{Holds, Id};
 use crate::keys::EventKey;
 use bytemuck::{Pod, Zeroable};
 use std::io::{self, Read};
@@ -41,6 +41,11 @@ pub enum Key {
 }
 
 impl Key {
+    /// Which parts have sections of this kind.
+    fn holds(self) -> Holds {
+        if matches!(self, Key::Ids(..)) { Holds::Ids } else { Holds::State }
+    }
+
     fn words(self) -> (u32, u32, u32) {
         let range = |range: usize| u32::try_from(range).expect("a range is a small number");
         match self {
@@ -92,6 +97,8 @@ pub fn head(id: Id, worker: usize) -> Vec<u8> {
 
 /// A section, ready to be written.
 pub struct Section {
+    /// Which parts it is for.
+    pub holds: Holds,
     /// Its head, and rows that were copied.
     pub copied: Vec<u8>,
     /// The rest of its rows, of which there is only one copy.
@@ -100,13 +107,13 @@ pub struct Section {
 
 /// A section of rows, in a buffer that is empty.
 pub fn section<R: Pod>(buffer: Vec<u8>, key: Key, rows: impl Iterator<Item = R>) -> Section {
-    Section { copied: copied(buffer, key, rows, 0), shared: Vec::new() }
+    Section { holds: key.holds(), copied: copied(buffer, key, rows, 0), shared: Vec::new() }
 }
 
 /// A section of ids.
-pub fn ids(buffer: Vec<u8>, key: Key, shared: &[Arc<[EventKey]>], others: &[EventKey]) -> Section {
+pub fn ids(buffer: Vec<u8>, key: Key, others: impl Iterator<Item = EventKey>, shared: &[Arc<[EventKey]>]) -> Section {
     let rows = shared.iter().map(|chunk| chunk.len()).sum();
-    Section { copied: copied(buffer, key, others.iter().copied(), rows), shared: shared.to_vec() }
+    Section { holds: key.holds(), copied: copied(buffer, key, others, rows), shared: shared.to_vec() }
 }
 
 /// The head of a section, and the rows that follow it at once; `more` follow those.

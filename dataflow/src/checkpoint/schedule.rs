@@ -1,6 +1,8 @@
 //! When the next checkpoint is due. Pure: the caller brings the clock.
 
+use super::Manifest;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tidemark_model::Micros;
 
 /// Writing takes at most one part in this many of the time: the interval stretches by itself.
@@ -13,12 +15,43 @@ pub struct Settled {
     number: AtomicU64,
     /// The newest commit.
     epoch: AtomicI64,
+    /// The checkpoint whose ids the next one need not write; 0 is the one that the run went on from.
+    base: Mutex<Option<u64>>,
+    /// No checkpoint needs more increments.
+    most_increments: usize,
 }
 
 impl Settled {
+    /// As of the start of a run that goes on from a checkpoint.
+    pub fn resumed(checkpoint: Option<&Manifest>, most_increments: usize) -> Settled {
+        let base = checkpoint.filter(|checkpoint| checkpoint.increments.len() < most_increments).map(|_| 0);
+        Settled { base: Mutex::new(base), most_increments, ..Settled::default() }
+    }
+
+    /// A checkpoint was published.
+    pub fn publish(&self, checkpoint: &Manifest) {
+        let number = checkpoint.id.number;
+        *self.base() = (checkpoint.increments.len() < self.most_increments).then_some(number);
+        self.settle(number);
+    }
+
+    /// The next checkpoint is not to need anything that is there.
+    pub fn write_all_ids(&self) {
+        *self.base() = None;
+    }
+
     /// A checkpoint was published or given up.
     pub fn settle(&self, number: u64) {
         self.number.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// The checkpoint since which the next one writes ids; `None`: it writes all.
+    pub fn ids_since(&self) -> Option<u64> {
+        *self.base()
+    }
+
+    fn base(&self) -> std::sync::MutexGuard<'_, Option<u64>> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A commit was made.

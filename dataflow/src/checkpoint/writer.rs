@@ -1,8 +1,8 @@
-//! Writes one worker's part of one checkpoint beside the worker, so that it never waits for a disk.
+//! Writes one worker's parts of one checkpoint beside the worker, so that it never waits for a disk.
 
-use super::manifest::Part;
+use super::manifest::{Part, Written};
 use super::part::Section;
-use super::{Id, PartFile, PartNotice, Parts, part};
+use super::{Holds, Id, PartFile, PartNotice, PartSet, Parts, part};
 use crate::background::{Background, Step};
 use crate::fail_points::fail_point;
 use std::io::{self, BufWriter, Write};
@@ -69,7 +69,7 @@ impl PartWriter {
                 Ok(Some(part)) => Ok(part),
                 Err(error) => {
                     has_failed.store(true, Ordering::Release);
-                    Err(format!("part {worker} of checkpoint {id}: {error}"))
+                    Err(format!("the parts of worker {worker} of checkpoint {id}: {error}"))
                 }
             };
             fail_point!("part-persisted");
@@ -115,21 +115,45 @@ impl Drop for PartWriter {
     }
 }
 
-/// A part that is being written.
+/// Parts that are being written.
 struct Writing {
+    state: Growing,
+    ids: Growing,
+}
+
+impl Writing {
+    fn begin(parts: &dyn Parts, id: Id, worker: usize) -> io::Result<Writing> {
+        let state = Growing::begin(parts, id.set(Holds::State), worker)?;
+        fail_point!("part-created");
+        Ok(Writing { state, ids: Growing::begin(parts, id.set(Holds::Ids), worker)? })
+    }
+
+    fn put(&mut self, section: &Section) -> io::Result<()> {
+        match section.holds {
+            Holds::State => self.state.put(section),
+            Holds::Ids => self.ids.put(section),
+        }
+    }
+
+    fn end(self) -> io::Result<Written> {
+        Ok(Written { ids: self.ids.end()?, state: self.state.end()? })
+    }
+}
+
+/// One of them.
+struct Growing {
     file: BufWriter<Box<dyn PartFile>>,
     hasher: crc32fast::Hasher,
     bytes: u64,
     sections: u64,
 }
 
-impl Writing {
-    fn begin(parts: &dyn Parts, id: Id, worker: usize) -> io::Result<Writing> {
-        let file = BufWriter::with_capacity(1 << 18, parts.create(id, worker)?);
-        fail_point!("part-created");
-        let mut writing = Writing { file, hasher: crc32fast::Hasher::new(), bytes: 0, sections: 0 };
-        writing.write(&part::head(id, worker))?;
-        Ok(writing)
+impl Growing {
+    fn begin(parts: &dyn Parts, set: PartSet, worker: usize) -> io::Result<Growing> {
+        let file = BufWriter::with_capacity(1 << 18, parts.create(set, worker)?);
+        let mut part = Growing { file, hasher: crc32fast::Hasher::new(), bytes: 0, sections: 0 };
+        part.write(&part::head(set.id, worker))?;
+        Ok(part)
     }
 
     fn put(&mut self, section: &Section) -> io::Result<()> {

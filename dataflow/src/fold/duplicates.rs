@@ -1,7 +1,7 @@
 //! Which event ids were counted, per window. An id is forgotten when its window closes: no admitted event can meet it again.
 //!
-//! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint shares those with
-//! the thread that writes them, and so it takes no time however many they are.
+//! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
+//! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.
 
 use crate::keys::{EventKey, RANGES};
 use hashbrown::HashTable;
@@ -20,6 +20,24 @@ pub type Chunk = Arc<[EventKey]>;
 #[derive(Debug, Default)]
 pub struct Duplicates {
     counted: BTreeMap<Minute, Vec<Ids>>,
+    /// What the newest snapshot leaves out, because an earlier checkpoint has it.
+    base: Mark,
+    /// What that snapshot has, together with it.
+    newest: Mark,
+}
+
+/// How many ids of each window and range a checkpoint has: the first so many.
+#[derive(Debug, Default)]
+struct Mark {
+    /// Its number; `None` for no checkpoint, which has no ids.
+    checkpoint: Option<u64>,
+    counts: BTreeMap<Minute, Vec<usize>>,
+}
+
+impl Mark {
+    fn count(&self, minute: Minute, range: usize) -> usize {
+        self.counts.get(&minute).map_or(0, |counts| counts[range])
+    }
 }
 
 /// The ids of a window and a range. They are numbered as they came.
@@ -32,6 +50,10 @@ struct Ids {
 }
 
 impl Ids {
+    fn count(&self) -> usize {
+        self.full.len() * CHUNK + self.newest.len()
+    }
+
     /// Adds an id; `false` if it is there.
     fn insert(&mut self, id: EventKey) -> bool {
         let Ids { full, newest, numbers } = self;
@@ -66,18 +88,44 @@ impl Duplicates {
         self.of_window(minute)[range].insert(id)
     }
 
-    /// The windows and ranges of which ids are remembered.
-    pub fn keys(&self) -> impl Iterator<Item = (Minute, usize)> {
-        self.counted.iter().flat_map(|(&minute, ranges)| {
-            let filled = (0..).zip(ranges).filter(|(_, ids)| !ids.numbers.is_empty());
-            filled.map(move |(range, _)| (minute, range))
-        })
+    /// Begins a snapshot for a checkpoint that leaves out what another one has: that of the snapshot before, or the one that was left
+    /// out then. The windows and ranges of which it has [`Duplicates::news`].
+    pub fn begin_snapshot(&mut self, checkpoint: u64, since: Option<u64>) -> Vec<(Minute, usize)> {
+        if since == self.newest.checkpoint {
+            self.base = std::mem::take(&mut self.newest);
+        } else if since.is_none() {
+            self.base = Mark::default();
+        }
+        assert_eq!(self.base.checkpoint, since, "nobody knows any more which ids that checkpoint has");
+        self.newest = self.mark(checkpoint);
+        let Duplicates { base, newest, .. } = self;
+        let counts = newest.counts.iter().flat_map(|(&minute, counts)| (0..).zip(counts).map(move |count| (minute, count)));
+        let more = counts.filter(|&(minute, (range, &count))| count > base.count(minute, range));
+        more.map(|(minute, (range, _))| (minute, range)).collect()
     }
 
-    /// The ids of a window and a range: full chunks, and the rest.
-    pub fn ids(&self, minute: Minute, range: usize) -> (&[Chunk], &[EventKey]) {
+    /// All that is here was taken up from the checkpoint that the run goes on from.
+    pub fn resumed(&mut self) {
+        self.newest = self.mark(0);
+    }
+
+    fn mark(&self, checkpoint: u64) -> Mark {
+        let counts = |(&minute, ranges): (&Minute, &Vec<Ids>)| (minute, ranges.iter().map(Ids::count).collect());
+        Mark { checkpoint: Some(checkpoint), counts: self.counted.iter().map(counts).collect() }
+    }
+
+    /// The ids of a window and a range that the newest snapshot has: such as must be copied, and full chunks. No id may have come since
+    /// it was begun.
+    pub fn news(&self, minute: Minute, range: usize) -> (impl Iterator<Item = EventKey>, &[Chunk]) {
         let Ids { full, newest, .. } = &self.counted[&minute][range];
-        (full, newest)
+        let count = self.base.count(minute, range);
+        let (chunk, place) = (count / CHUNK, count % CHUNK);
+        let (begun, shared, newest) = match full.get(chunk) {
+            Some(begun) if place > 0 => (&begun[place..], &full[chunk + 1..], &newest[..]),
+            Some(_) => (&[][..], &full[chunk..], &newest[..]),
+            None => (&[][..], &[][..], &newest[place..]),
+        };
+        (begun.iter().chain(newest).copied(), shared)
     }
 
     /// Takes up ids that were saved.
@@ -106,6 +154,8 @@ impl Duplicates {
 mod tests {
     use super::*;
 
+    type Counted = (Minute, usize, EventKey);
+
     #[test]
     fn an_id_counts_once_a_window_and_is_forgotten_with_it() {
         let mut duplicates = Duplicates::default();
@@ -118,28 +168,53 @@ mod tests {
     }
 
     #[test]
-    fn many_ids_are_known_in_their_order_and_again_where_they_are_taken_up() {
-        let ids: Vec<EventKey> = (0..3 * CHUNK as u64 + 7).map(|number| EventKey(number, (number / 2) << 50)).collect();
-        let (mut duplicates, mut other) = (Duplicates::default(), Duplicates::default());
-        let mut saved = Vec::new();
-        for (at, &id) in ids.iter().enumerate() {
-            assert!(duplicates.first(Minute(5), 3, id));
-            assert!(!duplicates.first(Minute(5), 3, ids[at / 2]));
-            if at == 2 * CHUNK + 1 {
-                let (full, newest) = duplicates.ids(Minute(5), 3);
-                saved = full.to_vec();
-                saved.push(newest.into());
+    fn ids_are_known_and_a_checkpoint_and_those_before_it_have_them_all() {
+        let mut random = super::super::dice();
+        for _ in 0..20 {
+            let mut duplicates = Duplicates::default();
+            // What is counted, and what the checkpoints have that came to their end.
+            let mut counted: Vec<Counted> = Vec::new();
+            let mut published: Vec<(Option<u64>, Vec<Counted>)> = vec![(None, Vec::new())];
+            for checkpoint in 1..12 {
+                for _ in 0..random(5 * CHUNK as u64) {
+                    let id = (Minute(u32::try_from(random(2)).unwrap()), usize::try_from(random(2)).unwrap(), random(1 << 40));
+                    let id = (id.0, id.1, EventKey(id.2, id.2 << 24));
+                    assert!(duplicates.first(id.0, id.1, id.2));
+                    counted.push(id);
+                    let before = counted[usize::try_from(random(counted.len() as u64)).unwrap()];
+                    assert!(!duplicates.first(before.0, before.1, before.2));
+                }
+                // All of them anew, now and then.
+                let since = if random(6) == 0 { 0 } else { published.len() - 1 };
+                let (since, mut has) = published[since].clone();
+                for (minute, range) in duplicates.begin_snapshot(checkpoint, since) {
+                    let (others, shared) = duplicates.news(minute, range);
+                    let news: Vec<EventKey> = others.chain(shared.iter().flat_map(|chunk| chunk.iter().copied())).collect();
+                    assert!(!news.is_empty());
+                    has.extend(news.into_iter().map(|id| (minute, range, id)));
+                }
+                let sorted = |ids: &[Counted]| {
+                    let mut ids = ids.to_vec();
+                    ids.sort_unstable();
+                    ids
+                };
+                assert_eq!(sorted(&has), sorted(&counted), "each once");
+                // Some are given up.
+                if random(3) > 0 {
+                    published.push((Some(checkpoint), has));
+                } else if since.is_none() {
+                    published.truncate(1);
+                }
+                if random(6) == 0 {
+                    let mut other = Duplicates::default();
+                    for ids in counted.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+                        other.restore(ids[0].0, ids[0].1, ids.iter().map(|id| id.2));
+                    }
+                    other.resumed();
+                    assert!(counted.iter().all(|&(minute, range, id)| !other.first(minute, range, id)));
+                    (duplicates, published) = (other, vec![(None, Vec::new()), (Some(0), counted.clone())]);
+                }
             }
         }
-        assert_eq!(saved.concat(), ids[..2 * CHUNK + 2], "what was saved does not change");
-        let (full, newest) = duplicates.ids(Minute(5), 3);
-        assert_eq!((full.concat(), newest), (ids[..3 * CHUNK].to_vec(), &ids[3 * CHUNK..]));
-        assert_eq!(duplicates.keys().collect::<Vec<_>>(), [(Minute(5), 3)]);
-        // A section at a time.
-        for section in ids.chunks(1_000) {
-            other.restore(Minute(5), 3, section.iter().copied());
-        }
-        assert!(ids.iter().all(|&id| !other.first(Minute(5), 3, id)));
-        assert!(other.first(Minute(5), 3, EventKey(0, 1)) && other.first(Minute(5), 4, ids[0]));
     }
 }

@@ -1,16 +1,16 @@
 //! Saves the state of `fold` as of a slice, and takes it up again.
 //!
-//! What is known of streams, and which ids were counted, is saved before the next slice is begun, so that nothing of it can change
-//! meanwhile. Streams are few, and ids are not copied but for the newest: the thread that writes takes them as they are. Viewers are
-//! saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those had moved who move
-//! again meanwhile.
+//! What is known of streams, and which ids were counted since an earlier checkpoint, is saved before the next slice is begun, so that
+//! nothing of it can change meanwhile. Streams are few, and ids are not copied but for the newest: the thread that writes takes them as
+//! they are. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
+//! had moved who move again meanwhile.
 
 use super::presence::Moved;
 use super::{Fold, RowKey, Stint, Totals};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
 use crate::checkpoint::writer::PartWriter;
-use crate::checkpoint::{Id, Manifest, PartNotice, Parts};
+use crate::checkpoint::{Holds, Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
 use crate::watermark::Request;
@@ -43,7 +43,8 @@ impl Saver {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
-        let ids = state.duplicates.keys().map(|(minute, range)| Key::Ids(minute, range));
+        let ids = state.duplicates.begin_snapshot(request.number, request.ids_since);
+        let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
         Snapshot { writer, left, places: 0 }
@@ -116,8 +117,8 @@ impl Fold {
                 part::section(buffer, key, self.presence.movements(range).map(row))
             }
             Key::Ids(minute, range) => {
-                let (shared, others) = self.duplicates.ids(minute, range);
-                part::ids(buffer, key, shared, others)
+                let (others, shared) = self.duplicates.news(minute, range);
+                part::ids(buffer, key, others, shared)
             }
             Key::Shares => {
                 let row = |(key, Totals { events, viewers, chats, cents })| {
@@ -150,17 +151,19 @@ impl Fold {
         for &minute in &manifest.open {
             self.streams.open(minute);
         }
-        for written_by in 0..manifest.parts.len() {
-            let mine = |key| match key {
-                Key::Viewers(range) | Key::Ids(_, range) => owner(range, workers) == worker,
-                Key::Shares | Key::Steps | Key::Bases => written_by % workers == worker,
-            };
-            if !part_matters(written_by, manifest.parts.len(), worker, workers) {
-                continue;
+        for (set, written) in manifest.sets() {
+            let writers = written.len();
+            for written_by in (0..writers).filter(|&by| part_matters(set.holds, by, writers, worker, workers)) {
+                let mine = |key| match key {
+                    Key::Viewers(range) => owner(range, workers) == worker,
+                    Key::Ids(minute, range) => minute >= first_open && owner(range, workers) == worker,
+                    Key::Shares | Key::Steps | Key::Bases => written_by % workers == worker,
+                };
+                let part = io::BufReader::with_capacity(1 << 18, parts.open(set, written_by)?);
+                part::read(part, set.id, written_by, mine, |key, rows| self.take_up(key, rows))?;
             }
-            let part = io::BufReader::with_capacity(1 << 18, parts.open(manifest.id, written_by)?);
-            part::read(part, manifest.id, written_by, mine, |key, rows| self.take_up(key, rows))?;
         }
+        self.duplicates.resumed();
         Ok(())
     }
 
@@ -200,9 +203,9 @@ impl Fold {
 }
 
 /// Whether a part has anything for a worker: ranges that it owns now, or what adds.
-fn part_matters(written_by: usize, writers: usize, worker: usize, workers: usize) -> bool {
+fn part_matters(holds: Holds, written_by: usize, writers: usize, worker: usize, workers: usize) -> bool {
     let owned_then_and_now = |range| owner(range, writers) == written_by && owner(range, workers) == worker;
-    written_by % workers == worker || (0..RANGES).any(owned_then_and_now)
+    (holds == Holds::State && written_by % workers == worker) || (0..RANGES).any(owned_then_and_now)
 }
 
 #[cfg(test)]
@@ -210,7 +213,7 @@ mod tests {
     use super::super::presence::Movement;
     use super::super::{Admitted, Stints};
     use super::*;
-    use crate::checkpoint::manifest::{ReadTo, VERSION};
+    use crate::checkpoint::manifest::{Increment, ReadTo, VERSION};
     use crate::checkpoint::memory::MemoryParts;
     use crate::telemetry::Metrics;
     use std::collections::BTreeMap;
@@ -225,7 +228,7 @@ mod tests {
         Fold::new(i64::MAX / 4, Metrics::new().0.of_worker(0))
     }
 
-    const REQUEST: Request = Request { number: 1, taken_at: Micros(0), open: Vec::new() };
+    const REQUEST: Request = Request { number: 1, taken_at: Micros(0), open: Vec::new(), ids_since: None };
 
     fn saver() -> (Arc<dyn Parts>, Saver, Receiver<PartNotice>) {
         let (notices, notice) = channel();
@@ -311,15 +314,17 @@ mod tests {
         while let Saved::Some(left) | Saved::Full(left) = snapshot.save(&mut state, &mut Stint::new(stints, Instant::now())) {
             snapshot = left;
         }
-        let part = notice.recv_timeout(Duration::from_secs(30)).unwrap().outcome.unwrap();
+        let written = notice.recv_timeout(Duration::from_secs(30)).unwrap().outcome.unwrap();
+        let id = Id { pipeline: 1, fence: 1, number: 1 };
         let manifest = Manifest {
             version: VERSION,
-            id: Id { pipeline: 1, fence: 1, number: 1 },
+            id,
             taken_at: Micros(0),
             watermark: state.watermark,
             open: vec![Minute(2)],
             partitions: BTreeMap::<i32, ReadTo>::new(),
-            parts: vec![part],
+            parts: vec![written.state],
+            increments: vec![Increment { id, newest: Minute(2), parts: vec![written.ids] }],
         };
         let mut others: Vec<Fold> = std::iter::repeat_with(fold).take(3).collect();
         for (worker, other) in others.iter_mut().enumerate() {

@@ -60,7 +60,7 @@ pub enum CheckpointCommand {
     ///
     /// Exit status: 0 it can be used, 1 it cannot, 2 not done.
     Inspect(CheckpointNameArgs),
-    /// Remove one: the store no longer names it, then its parts go
+    /// Remove one: the store no longer names it, then its parts go; ids of events when no other one needs them
     ///
     /// Without a checkpoint the next run replays the log from its start. A pipeline that runs may name it once more with its next
     /// checkpoint; a restart then passes it over.

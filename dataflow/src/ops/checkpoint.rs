@@ -4,7 +4,7 @@ use super::args::{CheckpointArgs, CheckpointCommand, CheckpointNameArgs};
 use super::books::{self, Books, Checkpoints};
 use super::{OpsError, Outcome, output_failed};
 use crate::checkpoint::directory::Directory;
-use crate::checkpoint::{Id, Manifest, Parts};
+use crate::checkpoint::{Holds, Id, Manifest, Parts};
 use crate::keys::{HashKey, Keys};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -71,10 +71,10 @@ fn list(place: &Place, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     }
     let pipeline = Keys::new(HashKey(place.checkpoints.hash_key)).tag();
     let mut there = place.parts.list().map_err(|error| OpsError::File("CHECKPOINT_DIR".to_owned(), error))?;
-    there.retain(|id| id.pipeline == pipeline && id.number > 0 && !named.contains(id));
-    for id in there {
-        let (id, unknown) = (id.to_string(), "-");
-        writeln!(text, "{id:<28}  {unknown:<27}  {unknown:>12}  {unknown:>5}  being made, or left over: not used")
+    there.retain(|set| set.id.pipeline == pipeline && set.id.number > 0 && set.holds == Holds::State && !named.contains(&set.id));
+    for set in there {
+        let (set, unknown) = (set.to_string(), "-");
+        writeln!(text, "{set:<28}  {unknown:<27}  {unknown:>12}  {unknown:>5}  being made, or left over: not used")
             .expect("a string takes all text");
     }
     out.write_all(text.as_bytes()).map_err(output_failed)?;
@@ -95,7 +95,9 @@ fn inspect(place: &Place, id: Id, out: &mut dyn Write) -> Result<Outcome, OpsErr
 
 fn remove(mut place: Place, args: &CheckpointNameArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let index = place.named().position(|(named, _)| named == Some(args.id));
-    let there = place.parts.list().is_ok_and(|ids| ids.contains(&args.id));
+    // Its ids are not its own: other checkpoints may need them, also one that is being made. They go when none does.
+    let state = args.id.set(Holds::State);
+    let there = place.parts.list().is_ok_and(|sets| sets.contains(&state));
     if index.is_none() && !there {
         return unknown(args.id);
     }
@@ -106,7 +108,7 @@ fn remove(mut place: Place, args: &CheckpointNameArgs, out: &mut dyn Write) -> R
         }
     }
     if there {
-        place.parts.remove(args.id).map_err(|error| OpsError::File(args.id.to_string(), error))?;
+        place.parts.remove(state).map_err(|error| OpsError::File(args.id.to_string(), error))?;
     }
     writeln!(out, "removed {}", args.id).map_err(output_failed)?;
     Ok(Outcome::Fine)

@@ -117,11 +117,20 @@ impl Keeper {
         self.settled.committed(epoch);
         let checkpoints = commit.checkpoints.as_ref()?;
         let newest = checkpoints.first()?;
-        self.settled.settle(newest.id.number);
+        self.settled.publish(newest);
         fail_point!("checkpoint-named");
         self.end_removal();
-        let (parts, kept, before) = (Arc::clone(&self.parts), checkpoints.clone(), newest.id);
-        self.removal = background.beside("remove", move || checkpoint::clean(parts.as_ref(), &kept, before));
+        let (parts, settled) = (Arc::clone(&self.parts), Arc::clone(&self.settled));
+        let (kept, last) = (checkpoints.clone(), newest.id);
+        let remove = move || {
+            if !checkpoint::clean(parts.as_ref(), &kept, last) {
+                tracing::error!(
+                    "files of checkpoints are missing: a restart could not use them; the next checkpoint writes all anew"
+                );
+                settled.write_all_ids();
+            }
+        };
+        self.removal = background.beside("remove", remove);
         Some(newest)
     }
 

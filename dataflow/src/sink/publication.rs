@@ -3,11 +3,11 @@
 use super::Resume;
 use crate::checkpoint::manifest::{ReadTo, VERSION};
 use crate::checkpoint::schedule::Settled;
-use crate::checkpoint::{Id, KEPT, Manifest, PartNotice};
+use crate::checkpoint::{Id, Increment, KEPT, Manifest, PartNotice};
 use crate::watermark::{PartitionMark, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemark_model::Micros;
+use tidemark_model::{Micros, Minute};
 
 /// Collects the parts of the checkpoint that is being made.
 pub(super) struct Publication {
@@ -46,6 +46,13 @@ impl Publication {
     /// The state as of the slice that was just collected is being saved.
     pub(super) fn begin(&mut self, request: Request, watermark: Option<Micros>) {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
+        // What was named last is valid until two newer ones are; what the run went on from is of an earlier run.
+        let base = |number: u64| {
+            let is_base = |of: Id| if number == 0 { of.fence != id.fence } else { of == Id { number, ..id } };
+            self.valid.iter().find(|manifest| is_base(manifest.id)).expect("it is one of the newest two")
+        };
+        let before = request.ids_since.map_or(&[][..], |number| &base(number).increments);
+        let first_open = watermark.map_or(Minute(0), Minute::first_open);
         let manifest = Manifest {
             version: VERSION,
             id,
@@ -54,6 +61,7 @@ impl Publication {
             open: request.open,
             partitions: self.partitions.clone(),
             parts: Vec::new(),
+            increments: before.iter().filter(|increment| increment.newest >= first_open).cloned().collect(),
         };
         self.making = Some((manifest, Vec::new()));
     }
@@ -69,7 +77,12 @@ impl Publication {
         notices.sort_by_key(|notice| notice.worker);
         match notices.into_iter().map(|notice| notice.outcome).collect::<Result<Vec<_>, String>>() {
             Ok(parts) => {
-                manifest.parts = parts;
+                manifest.parts = parts.iter().map(|written| written.state).collect();
+                // Without an open window there are no ids.
+                if let Some(&newest) = manifest.open.last() {
+                    let parts = parts.iter().map(|written| written.ids).collect();
+                    manifest.increments.push(Increment { id: manifest.id, newest, parts });
+                }
                 self.valid.insert(0, manifest);
                 self.valid.truncate(KEPT);
                 Some(self.valid.clone())

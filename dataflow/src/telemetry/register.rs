@@ -94,7 +94,7 @@ impl Metrics {
         register(registry, "last_commit_timestamp_seconds", "When it was, seconds since 1970", &self.last_commit);
         let help = "When the newest valid checkpoint became so, seconds since 1970";
         register(registry, "checkpoint_timestamp_seconds", help, &self.checkpoint_at);
-        register(registry, "checkpoint_bytes", "Its size", &self.checkpoint_bytes);
+        register(registry, "checkpoint_bytes", "Bytes that a restart from it reads", &self.checkpoint_bytes);
         register(
             registry,
             "checkpoint_seconds",

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
-use tidemark_dataflow::checkpoint::{Id, PartFile, Parts};
+use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
@@ -145,24 +145,25 @@ pub struct FaultyParts {
 }
 
 impl Parts for FaultyParts {
-    fn create(&self, id: Id, worker: usize) -> io::Result<Box<dyn PartFile>> {
+    fn create(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn PartFile>> {
         // Number 0 is the sign that a run leaves at its start: without it there is no run.
-        if id.number > 0 && self.chance.fault(30) {
+        let checkpoint = set.id.number > 0;
+        if checkpoint && self.chance.fault(30) {
             return Err(io::Error::other("simulated: no room"));
         }
-        Ok(Box::new(FaultyPart { part: self.parts.create(id, worker)?, fails: id.number > 0 && self.chance.fault(30) }))
+        Ok(Box::new(FaultyPart { part: self.parts.create(set, worker)?, fails: checkpoint && self.chance.fault(30) }))
     }
 
-    fn open(&self, id: Id, worker: usize) -> io::Result<Box<dyn Read>> {
-        self.parts.open(id, worker)
+    fn open(&self, set: PartSet, worker: usize) -> io::Result<Box<dyn Read>> {
+        self.parts.open(set, worker)
     }
 
-    fn list(&self) -> io::Result<Vec<Id>> {
+    fn list(&self) -> io::Result<Vec<PartSet>> {
         self.parts.list()
     }
 
-    fn remove(&self, id: Id) -> io::Result<()> {
-        self.parts.remove(id)
+    fn remove(&self, set: PartSet) -> io::Result<()> {
+        self.parts.remove(set)
     }
 }
 
@@ -189,7 +190,10 @@ impl PartFile for FaultyPart {
 /// Damages a part, or loses it.
 pub fn damage(parts: &MemoryParts, chance: &Chance) {
     let mut files = parts.files();
-    let Some(name) = files.iter().rfind(|(_, bytes)| !bytes.is_empty()).map(|(&name, _)| name) else { return };
+    // One of the newest, mostly: state or ids.
+    let filled = files.iter().rev().filter(|(_, bytes)| !bytes.is_empty()).map(|(&name, _)| name);
+    let filled: Vec<_> = filled.collect();
+    let Some(&name) = filled.iter().find(|_| chance.one_in(3)).or(filled.first()) else { return };
     if chance.one_in(2) {
         files.remove(&name);
     } else if let Some(bytes) = files.get_mut(&name) {

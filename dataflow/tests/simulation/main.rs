@@ -25,6 +25,7 @@ use std::time::Duration;
 use support::random::{NOW, Random, pick};
 use support::{Setup, Watchdog};
 use tidemark_dataflow::background::Background;
+use tidemark_dataflow::checkpoint::MOST_INCREMENTS;
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options, RunError};
@@ -92,7 +93,7 @@ impl World {
             most_per_read: *pick(&mut random.random, &[0, 1, 3, 17]),
             now: NOW,
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600])),
-            checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1_000_000, 60_000_000])),
+            checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1, 1_000_000, 60_000_000])),
         };
         let unwritten = Arc::clone(&self.unwritten);
         let write_to = self.log.clone();
@@ -117,6 +118,7 @@ impl World {
         options.clock = Clock::Scripted(simulation.clone());
         options.background = Background::Scripted(simulation.clone());
         options.most_unfolded = *pick(&mut random.random, &[1, 5, MOST_UNFOLDED]);
+        options.most_increments = *pick(&mut random.random, &[1, 3, MOST_INCREMENTS]);
         options.stints = Stints::Steps(*pick(&mut random.random, &[3, 30, 1_000_000]));
         let mut log = self.log.clone();
         log.most_per_read = setup.most_per_read;
@@ -149,10 +151,13 @@ impl World {
 fn differences(seed: u64) -> Vec<String> {
     let mut random = Random::new(seed);
     let mut world = World::new(&mut random);
-    for run in 0..1 + random.below(5) {
+    // Who is stopped saves once more, what came since the checkpoint before: only so there are many of them.
+    let mostly_stopped = random.one_in(3);
+    for run in 0..1 + random.below(if mostly_stopped { 12 } else { 5 }) {
         let most_turns = *pick(&mut random.random, &[30, 300, 1_500]);
         let turns = u64::try_from(1 + random.below(most_turns)).unwrap();
         let end = match random.below(6) {
+            2.. if mostly_stopped => End::Stop(turns),
             0 => End::Stop(turns),
             1 => {
                 let (mut successor, mut random) = (world.clone(), Random::new(seed ^ 0x5eed_0000 ^ run as u64));

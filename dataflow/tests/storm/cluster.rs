@@ -2,9 +2,11 @@
 
 use crate::support::process::Process;
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tidemark_dataflow::checkpoint::Manifest;
 
 /// Processes, and workers in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +122,15 @@ fn free_addresses(count: usize) -> Vec<String> {
     held.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect()
 }
 
-/// The checkpoints of which anything is on the disk.
-pub fn checkpoints(dir: &Path) -> usize {
-    std::fs::read_dir(dir).map_or(0, Iterator::count)
+/// What is on the disk of checkpoints.
+pub fn checkpoints(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
+}
+
+/// What the checkpoints need that the last commit names.
+pub fn needed_by_checkpoints(client: &mut postgres::Client) -> BTreeSet<String> {
+    let json: String = client.query_one("select checkpoints::text from progress", &[]).expect("progress").get(0);
+    let manifests: Vec<Manifest> = serde_json::from_str(&json).expect("manifests");
+    manifests.iter().flat_map(Manifest::sets).map(|(set, _)| set.to_string()).collect()
 }

@@ -51,7 +51,7 @@ impl Report {
             .push(format!("records produced {records}; sent twice by the producer's client when the broker crashed {again}"));
     }
 
-    pub fn compared(&mut self, found: &Found, differences: &[String], looks: u64, checkpoints: usize) {
+    pub fn compared(&mut self, found: &Found, differences: &[String], looks: u64, sets: usize) {
         let Found { rows, states, dead_letters, .. } = found;
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         dead_letters.values().for_each(|letter| *reasons.entry(letter.reason.as_str()).or_default() += 1);
@@ -63,7 +63,7 @@ impl Report {
             dead_letters.len()
         ));
         self.lines.push(format!("dead letters by reason: {reasons:?}"));
-        self.lines.push(format!("checkpoints left {checkpoints}"));
+        self.lines.push(format!("sets of parts left {sets}"));
         self.lines.push(format!("differences {}", differences.len()));
     }
 

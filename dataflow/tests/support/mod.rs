@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tidemark_dataflow::background::Background;
+use tidemark_dataflow::checkpoint::MOST_INCREMENTS;
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
@@ -60,6 +61,7 @@ impl Setup {
             background: Background::Threads,
             stints: Stints::default(),
             most_unfolded: MOST_UNFOLDED,
+            most_increments: MOST_INCREMENTS,
         }
     }
 

@@ -37,7 +37,7 @@ impl Random {
     }
 
     pub fn rules(&mut self) -> Rules {
-        let lateness = *pick(&mut self.random, &[0, 30, 60, 90, 600]);
+        let lateness = *pick(&mut self.random, &[0, 30, 60, 90, 600, 7_200, 7_200]);
         let skew = *pick(&mut self.random, &[0, 5, 300]);
         let timeout = *pick(&mut self.random, &[1, 30, 60, 90, 300, 3_600]);
         let seconds = Duration::from_secs;
@@ -48,12 +48,13 @@ impl Random {
     pub fn log(&mut self, partitions: i32, most_records: usize) -> BTreeMap<i32, Vec<Stored>> {
         let mut log: BTreeMap<i32, Vec<Stored>> = (0..partitions).map(|partition| (partition, Vec::new())).collect();
         let mut sent: Vec<Vec<u8>> = Vec::new();
+        // Every so many records a copy, in this or another partition, of one that was sent lately: most come before its window closes.
+        let (copies, lately) = (*pick(&mut self.random, &[2, 6, 6]), *pick(&mut self.random, &[10, 50, 1_000]));
         for _ in 0..self.below(most_records + 1) {
             let partition = i32::try_from(self.below(usize::try_from(partitions).unwrap())).unwrap();
-            let payload = match sent.is_empty() || !self.one_in(6) {
+            let payload = match sent.is_empty() || !self.one_in(copies) {
                 true => self.payload(partition),
-                // A copy, in this or another partition.
-                false => Some(sent[self.below(sent.len())].clone()),
+                false => Some(sent[sent.len() - 1 - self.below(sent.len().min(lately))].clone()),
             };
             sent.extend(payload.clone().filter(|payload| !payload.windows(4).any(|part| part == b"\"own")));
             let time = self.record_time();
