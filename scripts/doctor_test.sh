@@ -117,7 +117,13 @@ else
   cat "$work/said" >&2
   failed=$((failed + 1))
 fi
-up || die "the stack does not come back after its database was stopped"
+compose start postgres >/dev/null 2>&1
+# `up --wait` gives up on what is still unhealthy, although it is about to come back by itself.
+await 90 is metrics-api 'running healthy' || die "the api does not come back after its database was stopped"
+up || {
+  cat "$work/up" >&2
+  die "the stack does not come back after its database was stopped (above)"
+}
 
 compose stop stream-processor >/dev/null 2>&1
 sleep 2 # events that it will never read
