@@ -7,6 +7,7 @@
 //! its reading as a mark.
 
 use crate::Slice;
+use crate::checkpoint::Id;
 use crate::rules::Rules;
 use crate::telemetry::Metrics;
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ pub enum Mark {
     /// Worker 0's word that it is time for a checkpoint.
     Checkpoint {
         /// [`Request::ids_since`].
-        ids_since: Option<u64>,
+        ids_since: Option<Id>,
     },
     /// A worker's word that it reads nothing any more.
     Ended,
@@ -116,9 +117,9 @@ pub struct Request {
     pub taken_at: Micros,
     /// The windows that are open after the slice.
     pub open: Vec<Minute>,
-    /// It need not write ids that this checkpoint of the run has, 0 being the one that the run went on from. `None`: it writes all. It is
-    /// that of the request before, or the checkpoint that was asked for then.
-    pub ids_since: Option<u64>,
+    /// It need not write ids that this checkpoint has. `None`: it writes all. It is that of the request before, or the checkpoint that was
+    /// asked for then; of the first request, the one that the run went on from.
+    pub ids_since: Option<Id>,
 }
 
 /// A partition with a backlog that others must not run away from.
@@ -155,7 +156,7 @@ pub struct Tracker {
     open: BTreeSet<Minute>,
     checkpoints: u64,
     /// As worker 0 said it last. The last checkpoint of a run is nobody's wish.
-    ids_since: Option<u64>,
+    ids_since: Option<Id>,
     reading_workers: usize,
     /// Which partition holds the watermark, and by the clock since when.
     holder: Option<(i32, Option<Micros>)>,
@@ -172,7 +173,7 @@ pub struct Start {
     /// The stored watermark, which comes into force once everything is replayed.
     pub resume_at: Option<Micros>,
     /// Since which checkpoint the first one writes ids.
-    pub ids_since: Option<u64>,
+    pub ids_since: Option<Id>,
     /// All workers.
     pub workers: usize,
 }

@@ -8,12 +8,12 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use support::logs::{Event, PARTITIONS, events, oracle_log, required, width, write_file_log};
+use support::parts::{needed, on_the_disk};
 use support::process::Process;
 use support::tables::Found;
-use tidemark_dataflow::checkpoint::Manifest;
 use tidemark_dataflow::fail_points;
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
@@ -99,14 +99,8 @@ impl Ground<'_> {
                 connection.query_row("select checkpoints from progress", [], |row| row.get(0)).expect("progress")
             }
         };
-        let manifests: Vec<Manifest> = serde_json::from_str(&json).expect("manifests");
-        manifests.iter().flat_map(Manifest::sets).map(|(set, _)| set.to_string()).collect()
+        needed(&json)
     }
-}
-
-fn on_the_disk(checkpoints: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(checkpoints).expect("it is there");
-    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
 }
 
 /// Crashes at each point, the first time that it is reached and later, in runs over more and more of the log. `server` is a Postgres

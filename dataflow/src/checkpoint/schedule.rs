@@ -1,6 +1,6 @@
 //! When the next checkpoint is due. Pure: the caller brings the clock.
 
-use super::Manifest;
+use super::{Id, Manifest};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tidemark_model::Micros;
@@ -15,8 +15,8 @@ pub struct Settled {
     number: AtomicU64,
     /// The newest commit.
     epoch: AtomicI64,
-    /// The checkpoint whose ids the next one need not write; 0 is the one that the run went on from.
-    base: Mutex<Option<u64>>,
+    /// The checkpoint whose ids the next one need not write.
+    base: Mutex<Option<Id>>,
     /// No checkpoint needs more increments.
     most_increments: usize,
 }
@@ -24,15 +24,16 @@ pub struct Settled {
 impl Settled {
     /// As of the start of a run that goes on from a checkpoint.
     pub fn resumed(checkpoint: Option<&Manifest>, most_increments: usize) -> Settled {
-        let base = checkpoint.filter(|checkpoint| checkpoint.increments.len() < most_increments).map(|_| 0);
-        Settled { base: Mutex::new(base), most_increments, ..Settled::default() }
+        let settled = Settled { most_increments, ..Settled::default() };
+        let base = checkpoint.and_then(|checkpoint| settled.as_base(checkpoint));
+        *settled.base() = base;
+        settled
     }
 
     /// A checkpoint was published.
     pub fn publish(&self, checkpoint: &Manifest) {
-        let number = checkpoint.id.number;
-        *self.base() = (checkpoint.increments.len() < self.most_increments).then_some(number);
-        self.settle(number);
+        *self.base() = self.as_base(checkpoint);
+        self.settle(checkpoint.id.number);
     }
 
     /// The next checkpoint is not to need anything that is there.
@@ -46,11 +47,15 @@ impl Settled {
     }
 
     /// The checkpoint since which the next one writes ids; `None`: it writes all.
-    pub fn ids_since(&self) -> Option<u64> {
+    pub fn ids_since(&self) -> Option<Id> {
         *self.base()
     }
 
-    fn base(&self) -> std::sync::MutexGuard<'_, Option<u64>> {
+    fn as_base(&self, checkpoint: &Manifest) -> Option<Id> {
+        (checkpoint.increments.len() < self.most_increments).then_some(checkpoint.id)
+    }
+
+    fn base(&self) -> std::sync::MutexGuard<'_, Option<Id>> {
         self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -3,6 +3,7 @@
 //! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
 //! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.
 
+use crate::checkpoint::Id;
 use crate::keys::{EventKey, RANGES};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -29,8 +30,8 @@ pub struct Duplicates {
 /// How many ids of each window and range a checkpoint has: the first so many.
 #[derive(Debug, Default)]
 struct Mark {
-    /// Its number; `None` for no checkpoint, which has no ids.
-    checkpoint: Option<u64>,
+    /// Its name; `None` for no checkpoint, which has no ids.
+    checkpoint: Option<Id>,
     counts: BTreeMap<Minute, Vec<usize>>,
 }
 
@@ -90,7 +91,7 @@ impl Duplicates {
 
     /// Begins a snapshot for a checkpoint that leaves out what another one has: that of the snapshot before, or the one that was left
     /// out then. The windows and ranges of which it has [`Duplicates::news`].
-    pub fn begin_snapshot(&mut self, checkpoint: u64, since: Option<u64>) -> Vec<(Minute, usize)> {
+    pub fn begin_snapshot(&mut self, checkpoint: Id, since: Option<Id>) -> Vec<(Minute, usize)> {
         if since == self.newest.checkpoint {
             self.base = std::mem::take(&mut self.newest);
         } else if since.is_none() {
@@ -104,12 +105,12 @@ impl Duplicates {
         more.map(|(minute, (range, _))| (minute, range)).collect()
     }
 
-    /// All that is here was taken up from the checkpoint that the run goes on from.
-    pub fn resumed(&mut self) {
-        self.newest = self.mark(0);
+    /// All that is here was taken up from this checkpoint.
+    pub fn resumed(&mut self, checkpoint: Id) {
+        self.newest = self.mark(checkpoint);
     }
 
-    fn mark(&self, checkpoint: u64) -> Mark {
+    fn mark(&self, checkpoint: Id) -> Mark {
         let counts = |(&minute, ranges): (&Minute, &Vec<Ids>)| (minute, ranges.iter().map(Ids::count).collect());
         Mark { checkpoint: Some(checkpoint), counts: self.counted.iter().map(counts).collect() }
     }
@@ -154,6 +155,10 @@ impl Duplicates {
 mod tests {
     use super::*;
 
+    fn id(number: u64) -> Id {
+        Id { pipeline: 1, fence: 1, number }
+    }
+
     type Counted = (Minute, usize, EventKey);
 
     #[test]
@@ -174,8 +179,8 @@ mod tests {
             let mut duplicates = Duplicates::default();
             // What is counted, and what the checkpoints have that came to their end.
             let mut counted: Vec<Counted> = Vec::new();
-            let mut published: Vec<(Option<u64>, Vec<Counted>)> = vec![(None, Vec::new())];
-            for checkpoint in 1..12 {
+            let mut published: Vec<(Option<Id>, Vec<Counted>)> = vec![(None, Vec::new())];
+            for checkpoint in (1..12).map(id) {
                 for _ in 0..random(5 * CHUNK as u64) {
                     let id = (Minute(u32::try_from(random(2)).unwrap()), usize::try_from(random(2)).unwrap(), random(1 << 40));
                     let id = (id.0, id.1, EventKey(id.2, id.2 << 24));
@@ -210,9 +215,9 @@ mod tests {
                     for ids in counted.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
                         other.restore(ids[0].0, ids[0].1, ids.iter().map(|id| id.2));
                     }
-                    other.resumed();
+                    other.resumed(id(0));
                     assert!(counted.iter().all(|&(minute, range, id)| !other.first(minute, range, id)));
-                    (duplicates, published) = (other, vec![(None, Vec::new()), (Some(0), counted.clone())]);
+                    (duplicates, published) = (other, vec![(None, Vec::new()), (Some(id(0)), counted.clone())]);
                 }
             }
         }

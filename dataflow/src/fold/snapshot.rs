@@ -43,7 +43,7 @@ impl Saver {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
-        let ids = state.duplicates.begin_snapshot(request.number, request.ids_since);
+        let ids = state.duplicates.begin_snapshot(id, request.ids_since);
         let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
@@ -163,7 +163,7 @@ impl Fold {
                 part::read(part, set.id, written_by, mine, |key, rows| self.take_up(key, rows))?;
             }
         }
-        self.duplicates.resumed();
+        self.duplicates.resumed(manifest.id);
         Ok(())
     }
 

@@ -46,12 +46,8 @@ impl Publication {
     /// The state as of the slice that was just collected is being saved.
     pub(super) fn begin(&mut self, request: Request, watermark: Option<Micros>) {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
-        // What was named last is valid until two newer ones are; what the run went on from is of an earlier run.
-        let base = |number: u64| {
-            let is_base = |of: Id| if number == 0 { of.fence != id.fence } else { of == Id { number, ..id } };
-            self.valid.iter().find(|manifest| is_base(manifest.id)).expect("it is one of the newest two")
-        };
-        let before = request.ids_since.map_or(&[][..], |number| &base(number).increments);
+        let valid = |id: Id| self.valid.iter().find(|manifest| manifest.id == id).expect("it is one of the newest two");
+        let before = request.ids_since.map_or(&[][..], |id| &valid(id).increments);
         let first_open = watermark.map_or(Minute(0), Minute::first_open);
         let manifest = Manifest {
             version: VERSION,

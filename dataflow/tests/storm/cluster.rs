@@ -1,12 +1,12 @@
 //! One run of the built program, as one process or several.
 
+use crate::support::parts::needed;
 use crate::support::process::Process;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use tidemark_dataflow::checkpoint::Manifest;
 
 /// Processes, and workers in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,15 +122,8 @@ fn free_addresses(count: usize) -> Vec<String> {
     held.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect()
 }
 
-/// What is on the disk of checkpoints.
-pub fn checkpoints(dir: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
-}
-
 /// What the checkpoints need that the last commit names.
 pub fn needed_by_checkpoints(client: &mut postgres::Client) -> BTreeSet<String> {
     let json: String = client.query_one("select checkpoints::text from progress", &[]).expect("progress").get(0);
-    let manifests: Vec<Manifest> = serde_json::from_str(&json).expect("manifests");
-    manifests.iter().flat_map(Manifest::sets).map(|(set, _)| set.to_string()).collect()
+    needed(&json)
 }

@@ -67,7 +67,7 @@ fn nothing_that_dies_changes_a_number() {
     let rules = Rules::new(minutes(2), minutes(5), minutes(20)).expect("small");
     let differences = found.differences(&log, &ends, &rules);
     let differences = [differences, verify(&ground)].concat();
-    let kept = cluster::checkpoints(&ground.dir.join("checkpoints"));
+    let kept = support::parts::on_the_disk(&ground.dir.join("checkpoints"));
     let needed = cluster::needed_by_checkpoints(&mut client);
     let (mut report, wrong) = director.report();
     let (seen, looks) = watcher.stop();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub mod logs;
+pub mod parts;
 pub mod process;
 pub mod proxy;
 pub mod random;
