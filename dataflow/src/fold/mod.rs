@@ -364,8 +364,7 @@ impl Fold {
             Kind::ViewerLeave => self.presence.insert(event.viewer, event.ts, Movement::Leave),
             _ => Steps::default(),
         };
-        let counted = Totals { events: 1, viewers: 0, chats: i64::from(event.kind == Kind::ChatMessage), cents: event.amount.0 };
-        self.streams.count((event.stream, minute), counted, &steps);
+        self.streams.count((event.stream, minute), u32::from(event.kind == Kind::ChatMessage), event.amount.0, &steps);
         true
     }
 }

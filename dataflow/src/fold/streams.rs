@@ -19,36 +19,32 @@ const FREE: usize = 1_024;
 /// Entries of the sums' table that are not given back between slices.
 const SUMS: usize = 1 << 16;
 
-/// Of which stream and window a sum is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Of(StreamKey, Minute);
+/// Of which stream's place and window a sum is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Of(u32, Minute);
 
 impl Hash for Of {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // A stream's key is a hash already; windows are spread by the golden ratio, which is odd.
-        state.write_u64(self.0.1.wrapping_add(u64::from(self.1.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        // Both halves of the product with the golden ratio, which is odd: each bit of place and window is in some of what is left.
+        let both = u64::from(self.0) << 32 | u64::from(self.1.0);
+        let product = u128::from(both) * 0x9e37_79b9_7f4a_7c15;
+        state.write_u64(product as u64 ^ (product >> 64) as u64);
     }
 }
 
-/// What a slice's events change.
+/// What a slice's events change: half a cache line with what it is of. A slice has fewer events than 32 bits count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
-    counted: Totals,
+    events: u32,
+    chats: u32,
+    cents: i64,
     /// Of the present count at the window's end, against the window before it.
     step: i64,
 }
 
-/// A worker's share of an open row.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    minute: Minute,
-    /// What was emitted.
-    emitted: Totals,
-    /// What has changed since.
-    changed: Totals,
-}
+const _: () = assert!(size_of::<(Of, Sum)>() == 32);
 
-/// One stream. Its lists are in the order of their windows, and have no zeros between slices.
+/// One stream. Its lists are in the order of their windows, and have no zeros.
 #[derive(Debug)]
 struct Known {
     key: StreamKey,
@@ -56,9 +52,8 @@ struct Known {
     base: i64,
     /// Changes of the present count at the end of a window, against the window before it.
     steps: Vec<(Minute, i64)>,
-    shares: Vec<Share>,
-    /// Whether a share has changed since changes were taken.
-    changed: bool,
+    /// This worker's shares of its open rows, as they were handed out.
+    shares: Vec<(Minute, Totals)>,
     /// Whether its place is free.
     free: bool,
 }
@@ -71,8 +66,8 @@ pub struct Streams {
     free: Vec<u32>,
     /// What the present slice's events change.
     sums: KeyMap<Of, Sum>,
-    /// Streams of which a share has changed since changes were taken.
-    changed: Vec<u32>,
+    /// Changes that are to be handed out before those of the sums.
+    changes: Vec<(RowKey, Totals)>,
     /// The open windows, in order.
     open: Vec<Minute>,
     first_open: Minute,
@@ -85,7 +80,7 @@ impl Default for Streams {
             streams: Vec::new(),
             free: Vec::new(),
             sums: KeyMap::default(),
-            changed: Vec::new(),
+            changes: Vec::new(),
             open: Vec::new(),
             first_open: Minute(0),
         }
@@ -94,24 +89,24 @@ impl Default for Streams {
 
 impl Known {
     fn new(key: StreamKey) -> Known {
-        Known { key, base: 0, steps: Vec::new(), shares: Vec::new(), changed: false, free: false }
+        Known { key, base: 0, steps: Vec::new(), shares: Vec::new(), free: false }
     }
 
     fn is_nothing(&self) -> bool {
         self.base == 0 && self.steps.is_empty() && self.shares.is_empty()
     }
 
-    fn share(&mut self, minute: Minute) -> &mut Share {
-        // Most events are of the newest window.
-        let newest = self.shares.len().wrapping_sub(1);
-        let at = match self.shares.get(newest) {
-            Some(share) if share.minute == minute => newest,
-            _ => self.shares.binary_search_by_key(&minute, |share| share.minute).unwrap_or_else(|at| {
-                self.shares.insert(at, Share { minute, emitted: Totals::default(), changed: Totals::default() });
-                at
-            }),
-        };
-        &mut self.shares[at]
+    /// Its share of an open row changes.
+    fn change(&mut self, minute: Minute, by: &Totals) {
+        match self.shares.binary_search_by_key(&minute, |&(minute, _)| minute) {
+            Ok(at) => {
+                self.shares[at].1.plus_equals(by);
+                if self.shares[at].1.is_zero() {
+                    self.shares.remove(at);
+                }
+            }
+            Err(at) => self.shares.insert(at, (minute, *by)),
+        }
     }
 
     fn step(&mut self, minute: Minute, change: i64) {
@@ -141,10 +136,12 @@ impl Streams {
         }
         self.open.insert(at, minute);
         debug_assert!(self.sums.is_empty());
-        for (place, stream) in (0..).zip(&mut self.streams) {
+        for stream in &mut self.streams {
             let viewers = stream.present_at_end_of(minute);
             if viewers != 0 {
-                change(place, stream, minute, Totals { viewers, ..Totals::default() }, &mut self.changed);
+                let share = Totals { viewers, ..Totals::default() };
+                stream.change(minute, &share);
+                self.changes.push(((stream.key, minute), share));
             }
         }
     }
@@ -161,71 +158,50 @@ impl Streams {
 
     /// An event was counted: its window's share changes, and with the steps the viewers of all open windows from them on. It is
     /// seen in the changes that are taken next.
-    pub fn count(&mut self, (stream, minute): RowKey, counted: Totals, steps: &Steps) {
+    pub fn count(&mut self, (stream, minute): RowKey, chats: u32, cents: i64, steps: &Steps) {
+        let place = self.place(stream);
         let mut step = 0;
         for &(at, change) in steps.each() {
             if at == minute {
                 step += change;
             } else {
-                self.sums.entry(Of(stream, at)).or_default().step += change;
+                self.sums.entry(Of(place, at)).or_default().step += change;
             }
         }
-        let sum = self.sums.entry(Of(stream, minute)).or_default();
-        sum.counted.plus_equals(&counted);
+        let sum = self.sums.entry(Of(place, minute)).or_default();
+        sum.events += 1;
+        sum.chats += chats;
+        sum.cents = sum.cents.checked_add(cents).expect("the donations of a slice fit 64 bits of cents");
         sum.step += step;
     }
 
-    /// Applies the sums to what is known.
-    fn settle(&mut self) {
-        let mut sums = std::mem::take(&mut self.sums);
-        let mut steps = Vec::with_capacity(sums.len());
-        for (Of(stream, minute), Sum { counted, step }) in sums.drain() {
-            if counted.is_zero() && step == 0 {
-                continue;
-            }
-            let place = self.place(stream);
-            if !counted.is_zero() {
-                change(place, &mut self.streams[place as usize], minute, counted, &mut self.changed);
-            }
-            if step != 0 {
-                steps.push((place, minute, step));
-            }
-        }
-        sums.shrink_to(SUMS);
-        self.sums = sums;
-        steps.sort_unstable();
-        for steps in steps.chunk_by(|one, other| one.0 == other.0) {
-            let (place, first, _) = steps[0];
-            let stream = &mut self.streams[place as usize];
-            steps.iter().for_each(|&(_, minute, step)| stream.step(minute, step));
-            let (mut viewers, mut steps) = (0, steps.iter().peekable());
-            for &minute in &self.open[self.open.partition_point(|&open| open < first)..] {
-                while let Some((_, _, step)) = steps.next_if(|(_, at, _)| *at <= minute) {
-                    viewers += step;
-                }
-                if viewers != 0 {
-                    change(place, stream, minute, Totals { viewers, ..Totals::default() }, &mut self.changed);
-                }
-            }
-        }
-    }
-
-    /// Hands out what changed since the last call, a difference per key, none of them zero.
+    /// Applies the sums to what is known, and hands out what changed since the last call: differences that are not zero, and at most
+    /// one of a key unless its window was opened meanwhile.
     pub fn take_changes(&mut self) -> Vec<(RowKey, Totals)> {
-        self.settle();
-        let mut changes = Vec::with_capacity(self.changed.len());
-        for place in self.changed.drain(..) {
+        let mut changes = std::mem::take(&mut self.changes);
+        let mut sums: Vec<(Of, Sum)> = self.sums.drain().collect();
+        self.sums.shrink_to(SUMS);
+        sums.sort_unstable_by_key(|&(of, _)| of);
+        for sums in sums.chunk_by(|one, other| one.0.0 == other.0.0) {
+            let Of(place, first) = sums[0].0;
             let stream = &mut self.streams[place as usize];
-            stream.changed = false;
-            let key = stream.key;
-            stream.shares.retain_mut(|share| {
-                let change = std::mem::take(&mut share.changed);
-                if !change.is_zero() {
-                    share.emitted.plus_equals(&change);
-                    changes.push(((key, share.minute), change));
+            for (Of(_, minute), sum) in sums.iter().filter(|(_, sum)| sum.step != 0) {
+                stream.step(*minute, sum.step);
+            }
+            let (mut viewers, mut sums) = (0, sums.iter().peekable());
+            for &minute in &self.open[self.open.partition_point(|&open| open < first)..] {
+                let mut change = Totals::default();
+                while let Some((_, sum)) = sums.next_if(|(of, _)| of.1 <= minute) {
+                    viewers += sum.step;
+                    let (events, chats) = (i64::from(sum.events), i64::from(sum.chats));
+                    change.plus_equals(&Totals { events, viewers: 0, chats, cents: sum.cents });
                 }
-                !share.emitted.is_zero()
-            });
+                change.viewers = viewers;
+                if !change.is_zero() {
+                    stream.change(minute, &change);
+                    changes.push(((stream.key, minute), change));
+                }
+            }
         }
         changes
     }
@@ -233,7 +209,7 @@ impl Streams {
     /// Closes all windows before `first_open`: sums up their steps, and hands out the negation of all that was emitted for them.
     /// Call it when no change is pending.
     pub fn close(&mut self, first_open: Minute) -> Vec<(RowKey, Totals)> {
-        debug_assert!(self.sums.is_empty() && self.changed.is_empty());
+        debug_assert!(self.sums.is_empty() && self.changes.is_empty());
         let mut closed = Vec::new();
         if first_open <= self.first_open && self.open.first().is_none_or(|&minute| minute >= first_open) {
             return closed;
@@ -243,10 +219,10 @@ impl Streams {
         for (place, stream) in (0..).zip(&mut self.streams).filter(|(_, stream)| !stream.free) {
             let steps = stream.steps.partition_point(|&(minute, _)| minute < first_open);
             stream.base += stream.steps.drain(..steps).map(|(_, change)| change).sum::<i64>();
-            let shares = stream.shares.partition_point(|share| share.minute < first_open);
-            closed.extend(stream.shares.drain(..shares).map(|Share { minute, mut emitted, .. }| {
-                emitted.negate();
-                ((stream.key, minute), emitted)
+            let shares = stream.shares.partition_point(|&(minute, _)| minute < first_open);
+            closed.extend(stream.shares.drain(..shares).map(|(minute, mut share)| {
+                share.negate();
+                ((stream.key, minute), share)
             }));
             if stream.is_nothing() {
                 self.places.remove(&stream.key);
@@ -288,9 +264,9 @@ impl Streams {
 
     /// The shares of the streams in some places.
     pub fn shares(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Totals)> {
-        debug_assert!(self.sums.is_empty() && self.changed.is_empty());
+        debug_assert!(self.sums.is_empty() && self.changes.is_empty());
         let streams = self.streams[places].iter();
-        streams.flat_map(|stream| stream.shares.iter().map(|share| ((stream.key, share.minute), share.emitted)))
+        streams.flat_map(|stream| stream.shares.iter().map(|&(minute, share)| ((stream.key, minute), share)))
     }
 
     /// Their steps.
@@ -307,7 +283,8 @@ impl Streams {
     /// Takes up a share as it was saved, as a change that is to be emitted: it adds to what is there. Its window is open.
     pub fn restore_share(&mut self, (stream, minute): RowKey, share: Totals) {
         let place = self.place(stream);
-        change(place, &mut self.streams[place as usize], minute, share, &mut self.changed);
+        self.streams[place as usize].change(minute, &share);
+        self.changes.push(((stream, minute), share));
     }
 
     /// Takes up a step as it was saved, likewise.
@@ -325,14 +302,6 @@ impl Streams {
     /// The state is as of this first open window.
     pub fn restore_first_open(&mut self, first_open: Minute) {
         self.first_open = first_open;
-    }
-}
-
-fn change(place: u32, stream: &mut Known, minute: Minute, by: Totals, changed: &mut Vec<u32>) {
-    stream.share(minute).changed.plus_equals(&by);
-    if !stream.changed {
-        stream.changed = true;
-        changed.push(place);
     }
 }
 
@@ -396,7 +365,7 @@ mod tests {
                     steps.interval(minute, until, 1);
                     model.steps.extend([(key, 1), ((key.0, until), -1)]);
                 }
-                streams.count(key, Totals { events: 1, ..Totals::default() }, &steps);
+                streams.count(key, 0, 0, &steps);
                 *model.counted.entry(key).or_default() += 1;
                 if random(3) == 0 {
                     absorb(&mut rows, streams.take_changes());
@@ -423,15 +392,15 @@ mod tests {
         let mut streams = Streams::default();
         streams.open(Minute(1));
         for number in 0..3 * FREE as u64 {
-            streams.count((StreamKey(number, number), Minute(1)), Totals { events: 1, ..Totals::default() }, &Steps::default());
+            streams.count((StreamKey(number, number), Minute(1)), 0, 0, &Steps::default());
         }
         streams.take_changes();
         streams.open(Minute(2));
-        streams.count((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() }, &Steps::default());
+        streams.count((StreamKey(7, 7), Minute(2)), 0, 0, &Steps::default());
         streams.take_changes();
         assert_eq!(streams.close(Minute(2)).len(), 3 * FREE);
         assert_eq!((streams.places(), streams.free.len()), (1, 0));
-        streams.count((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() }, &Steps::default());
+        streams.count((StreamKey(7, 7), Minute(2)), 0, 0, &Steps::default());
         assert_eq!(streams.take_changes(), [((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() })]);
     }
 }
