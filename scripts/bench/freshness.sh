@@ -2,6 +2,8 @@
 # How fresh the numbers are under a steady load: Kafka, dataflow, Postgres and api together, and a prober beside them. Sourced by bench.sh.
 # shellcheck disable=SC2154 # variables of common.sh
 
+warm_up_s=30
+
 freshness() {
   local rate=${1:-} time_s=${2:-60} workers=${worker_counts[0]} turn api at="${1:+$1 events/s}"
   build_programs
@@ -11,10 +13,10 @@ freshness() {
   heading tidemark-dataflow
   if [[ -z $rate ]]; then half_of_catchup "$workers"; fi
   say "data      tidemark-generator --rate $rate --streams 1000 --users 100000, 4 partitions; workers $workers"
-  say "command   examples/freshness.rs --time ${time_s}s: from produce() to readable at /metrics?stream_id=…"
+  say "command   examples/freshness.rs --time ${time_s}s, after ${warm_up_s} s: from produce() to readable at /metrics?stream_id=…"
   start_live "$topic.live" "$rate" 1000 100000 "$workers"
   start_api
-  sleep 5 # connections, caches, the first checkpoint
+  sleep "$warm_up_s" # until it is as it stays: caches are full, checkpoints are made, and the broker's code is compiled
   for ((turn = 0; turn < repeat; turn++)); do probe "$rate" "$time_s" "$workers"; done
 }
 
