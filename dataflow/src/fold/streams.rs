@@ -1,8 +1,8 @@
 //! What this worker knows of each stream: the steps of its present count, and its shares of the open rows.
 //!
-//! What a slice's events change is summed first, by stream and window, in a table that is small enough for the caches however much
-//! is known. Only the sums, when the slice is over, touch what is known of a stream, all of which stands together. Each stream has a
-//! place in a list; one of which nothing is left gives it back.
+//! Each stream has a place in a list; one of which nothing is left gives it back. What a slice's events change is summed first, by
+//! place and window, in a table that is small enough for the caches however much is known. Only the sums, in order of the places
+//! when the slice is over, touch what is known of a stream, all of which stands together.
 
 use super::RowKey;
 use super::presence::Steps;
@@ -11,7 +11,7 @@ use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use tidemark_model::Minute;
+use tidemark_model::{Cents, Minute};
 
 /// Places that may be free before the list is made anew.
 const FREE: usize = 1_024;
@@ -158,7 +158,7 @@ impl Streams {
 
     /// An event was counted: its window's share changes, and with the steps the viewers of all open windows from them on. It is
     /// seen in the changes that are taken next.
-    pub fn count(&mut self, (stream, minute): RowKey, chats: u32, cents: i64, steps: &Steps) {
+    pub fn count(&mut self, (stream, minute): RowKey, chats: u32, amount: Cents, steps: &Steps) {
         let place = self.place(stream);
         let mut step = 0;
         for &(at, change) in steps.each() {
@@ -171,12 +171,12 @@ impl Streams {
         let sum = self.sums.entry(Of(place, minute)).or_default();
         sum.events += 1;
         sum.chats += chats;
-        sum.cents = sum.cents.checked_add(cents).expect("the donations of a slice fit 64 bits of cents");
+        sum.cents = sum.cents.checked_add(amount.0).expect("the donations of a slice fit 64 bits of cents");
         sum.step += step;
     }
 
-    /// Applies the sums to what is known, and hands out what changed since the last call: differences that are not zero, and at most
-    /// one of a key unless its window was opened meanwhile.
+    /// Applies the sums to what is known, and hands out what changed since the last call: differences that are not zero, one of a
+    /// key, besides that of its window's opening.
     pub fn take_changes(&mut self) -> Vec<(RowKey, Totals)> {
         let mut changes = std::mem::take(&mut self.changes);
         let mut sums: Vec<(Of, Sum)> = self.sums.drain().collect();
@@ -190,6 +190,9 @@ impl Streams {
             }
             let (mut viewers, mut sums) = (0, sums.iter().peekable());
             for &minute in &self.open[self.open.partition_point(|&open| open < first)..] {
+                if viewers == 0 && sums.peek().is_none() {
+                    break;
+                }
                 let mut change = Totals::default();
                 while let Some((_, sum)) = sums.next_if(|(of, _)| of.1 <= minute) {
                     viewers += sum.step;
@@ -315,7 +318,7 @@ mod tests {
     /// The definition: totals per window that was opened, and all steps.
     #[derive(Default)]
     struct Model {
-        counted: BTreeMap<RowKey, i64>,
+        counted: BTreeMap<RowKey, Totals>,
         steps: Vec<(RowKey, i64)>,
         open: std::collections::BTreeSet<Minute>,
     }
@@ -326,7 +329,7 @@ mod tests {
             let totals = |key: RowKey| {
                 let up_to = self.steps.iter().filter(|((stream, from), _)| *stream == key.0 && *from <= key.1);
                 let viewers = up_to.map(|(_, change)| change).sum();
-                Totals { events: self.counted.get(&key).copied().unwrap_or(0), viewers, ..Totals::default() }
+                Totals { viewers, ..self.counted.get(&key).copied().unwrap_or_default() }
             };
             keys.map(|key| (key, totals(key))).filter(|(_, totals)| !totals.is_zero()).collect()
         }
@@ -365,8 +368,9 @@ mod tests {
                     steps.interval(minute, until, 1);
                     model.steps.extend([(key, 1), ((key.0, until), -1)]);
                 }
-                streams.count(key, 0, 0, &steps);
-                *model.counted.entry(key).or_default() += 1;
+                let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
+                streams.count(key, chats, Cents(cents), &steps);
+                model.counted.entry(key).or_default().plus_equals(&Totals { events: 1, viewers: 0, chats: chats.into(), cents });
                 if random(3) == 0 {
                     absorb(&mut rows, streams.take_changes());
                     assert_eq!(rows, model.rows());
@@ -392,15 +396,15 @@ mod tests {
         let mut streams = Streams::default();
         streams.open(Minute(1));
         for number in 0..3 * FREE as u64 {
-            streams.count((StreamKey(number, number), Minute(1)), 0, 0, &Steps::default());
+            streams.count((StreamKey(number, number), Minute(1)), 0, Cents(0), &Steps::default());
         }
         streams.take_changes();
         streams.open(Minute(2));
-        streams.count((StreamKey(7, 7), Minute(2)), 0, 0, &Steps::default());
+        streams.count((StreamKey(7, 7), Minute(2)), 0, Cents(0), &Steps::default());
         streams.take_changes();
         assert_eq!(streams.close(Minute(2)).len(), 3 * FREE);
         assert_eq!((streams.places(), streams.free.len()), (1, 0));
-        streams.count((StreamKey(7, 7), Minute(2)), 0, 0, &Steps::default());
+        streams.count((StreamKey(7, 7), Minute(2)), 0, Cents(0), &Steps::default());
         assert_eq!(streams.take_changes(), [((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() })]);
     }
 }
