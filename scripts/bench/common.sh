@@ -107,7 +107,7 @@ start_service() {
 # broker for them, whenever one of them does not get a core: pauses of up to 0.4 s at 160,000 events/s on two cores.
 find_kafka() {
   if [[ -z $kafka ]]; then
-    kafka=$(JAVA_TOOL_OPTIONS=${JAVA_TOOL_OPTIONS:-$broker_java} start_service kafka TIDEMARK_TEST_KAFKA)
+    kafka=$(JAVA_TOOL_OPTIONS="$broker_java ${JAVA_TOOL_OPTIONS:-}" start_service kafka TIDEMARK_TEST_KAFKA)
   fi
   [[ -n $kafka ]]
 }
@@ -249,7 +249,7 @@ heading() {
   memory_mib=$(awk '/^MemTotal:/ { printf "%d", $2 / 1024 }' /proc/meminfo)
   say "machine   $cores cores, $machine_cpu, $memory_mib MiB, load $(load)"
   say "versions  $version, git $git_rev, $rustc_version"
-  if [[ -n $kafka && -z $given_kafka ]]; then say "broker    a node of its own here, java ${JAVA_TOOL_OPTIONS:-$broker_java}"; fi
+  if [[ -n $kafka && -z $given_kafka ]]; then say "broker    one node, here, java $broker_java"; fi
   if [[ -n $settings ]]; then say "settings  $settings"; fi
 }
 

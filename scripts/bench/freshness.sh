@@ -16,7 +16,7 @@ freshness() {
   say "command   examples/freshness.rs --time ${time_s}s, after ${warm_up_s} s: from produce() to readable at /metrics?stream_id=…"
   start_live "$topic.live" "$rate" 1000 100000 "$workers"
   start_api
-  sleep "$warm_up_s" # until it is as it stays: caches are full, checkpoints are made, and the broker's code is compiled
+  sleep "$warm_up_s" # until caches are full, checkpoints are made, and the broker's code is compiled
   for ((turn = 0; turn < repeat; turn++)); do probe "$rate" "$time_s" "$workers"; done
 }
 
@@ -45,7 +45,8 @@ api_answers() {
 }
 
 probe() {
-  local rate=$1 time_s=$2 workers=$3 before after reached left figures
+  local rate=$1 time_s=$2 workers=$3 before after reached left figures broker=own
+  if [[ -n $given_kafka ]]; then broker=given; fi
   before=$(committed)
   measure env KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$topic.live" "$bin/examples/freshness" --api "$api" --time "${time_s}s"
   after=$(committed)
@@ -56,6 +57,6 @@ probe() {
   read -r -a figures < <(tail -n 1 "$work/out")
   say "          asked for $rate events/s, committed $reached events/s; $left records not yet committed at the end"
   say "          milliseconds from produce to readable: ${figures[*]}"
-  record freshness at="${at:-half of catch-up}" workers="$workers" asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" \
+  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" \
     rss_kib="$(resident "$dataflow_pid" VmRSS)"
 }

@@ -122,7 +122,7 @@ enum Stage {
     Tidying(Option<Request>),
 }
 
-/// The differences of all workers' shares, at most two per key and slice and worker: of the window's opening, and of events. What the state holds from a checkpoint is emitted
+/// The differences of all workers' shares, one per key and slice and worker. What the state holds from a checkpoint is emitted
 /// in the first slice.
 pub fn shares<'scope>(
     events: Stream<'scope, Slice, Events>,

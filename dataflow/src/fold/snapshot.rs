@@ -147,10 +147,7 @@ impl Fold {
         self.watermark = manifest.watermark;
         let first_open = manifest.watermark.map_or(Minute(0), Minute::first_open);
         self.presence.restore_first_open(first_open);
-        self.streams.restore_first_open(first_open);
-        for &minute in &manifest.open {
-            self.streams.open(minute);
-        }
+        self.streams.restore_open(first_open, manifest.open.clone());
         for (set, written) in manifest.sets() {
             let writers = written.len();
             for written_by in (0..writers).filter(|&by| part_matters(set.holds, by, writers, worker, workers)) {
@@ -164,6 +161,7 @@ impl Fold {
             }
         }
         self.duplicates.resumed(manifest.id);
+        self.streams.restored();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What this worker knows of each stream: the steps of its present count, and its shares of the open rows.
 //!
 //! Each stream has a place in a list; one of which nothing is left gives it back. What a slice's events change is summed first, by
-//! place and window, in a table that is small enough for the caches however much is known. Only the sums, in order of the places
+//! place and window, in a table whose size is the slice's and not that of all that is known. Only the sums, in order of the places
 //! when the slice is over, touch what is known of a stream, all of which stands together.
 
 use super::RowKey;
@@ -19,20 +19,24 @@ const FREE: usize = 1_024;
 /// Entries of the sums' table that are not given back between slices.
 const SUMS: usize = 1 << 16;
 
-/// Of which stream's place and window a sum is.
+/// Of which stream, by its place, and of which window a sum is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Of(u32, Minute);
+struct Of {
+    place: u32,
+    minute: Minute,
+}
 
 impl Hash for Of {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Both halves of the product with the golden ratio, which is odd: each bit of place and window is in some of what is left.
-        let both = u64::from(self.0) << 32 | u64::from(self.1.0);
+        let both = u64::from(self.place) << 32 | u64::from(self.minute.0);
         let product = u128::from(both) * 0x9e37_79b9_7f4a_7c15;
         state.write_u64(product as u64 ^ (product >> 64) as u64);
     }
 }
 
-/// What a slice's events change: half a cache line with what it is of. A slice has fewer events than 32 bits count.
+/// What a slice's events change: half a cache line with what it is of. Of events a slice has at most
+/// [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED) and a batch of each worker, so 32 bits count them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     events: u32,
@@ -52,7 +56,7 @@ struct Known {
     base: i64,
     /// Changes of the present count at the end of a window, against the window before it.
     steps: Vec<(Minute, i64)>,
-    /// This worker's shares of its open rows, as they were handed out.
+    /// This worker's shares of its open rows, as they are handed out.
     shares: Vec<(Minute, Totals)>,
     /// Whether its place is free.
     free: bool,
@@ -66,10 +70,12 @@ pub struct Streams {
     free: Vec<u32>,
     /// What the present slice's events change.
     sums: KeyMap<Of, Sum>,
-    /// Changes that are to be handed out before those of the sums.
-    changes: Vec<(RowKey, Totals)>,
+    /// Shares that were taken up from a checkpoint and are to be handed out.
+    restored: Vec<(RowKey, Totals)>,
     /// The open windows, in order.
     open: Vec<Minute>,
+    /// Those that were opened since changes were taken.
+    opened: Vec<Minute>,
     first_open: Minute,
 }
 
@@ -80,8 +86,9 @@ impl Default for Streams {
             streams: Vec::new(),
             free: Vec::new(),
             sums: KeyMap::default(),
-            changes: Vec::new(),
+            restored: Vec::new(),
             open: Vec::new(),
+            opened: Vec::new(),
             first_open: Minute(0),
         }
     }
@@ -96,17 +103,42 @@ impl Known {
         self.base == 0 && self.steps.is_empty() && self.shares.is_empty()
     }
 
-    /// Its share of an open row changes.
-    fn change(&mut self, minute: Minute, by: &Totals) {
-        match self.shares.binary_search_by_key(&minute, |&(minute, _)| minute) {
-            Ok(at) => {
-                self.shares[at].1.plus_equals(by);
-                if self.shares[at].1.is_zero() {
-                    self.shares.remove(at);
-                }
-            }
-            Err(at) => self.shares.insert(at, (minute, *by)),
+    /// Applies a slice's sums, in order of their windows, and hands out what that changes of its shares.
+    fn apply(&mut self, sums: &[(Of, Sum)], open: &[Minute], opened: &[Minute], changes: &mut Vec<(RowKey, Totals)>) {
+        for (of, sum) in sums.iter().filter(|(_, sum)| sum.step != 0) {
+            self.step(of.minute, sum.step);
         }
+        let Some(first) = sums.first().map(|(of, _)| of.minute).into_iter().chain(opened.first().copied()).min() else { return };
+        let (mut viewers, mut sums, mut any_zero) = (0, sums.iter().peekable(), false);
+        for &minute in &open[open.partition_point(|&open| open < first)..] {
+            if viewers == 0 && sums.peek().is_none() && opened.last() < Some(&minute) {
+                break;
+            }
+            let mut change = Totals::default();
+            while let Some((_, sum)) = sums.next_if(|(of, _)| of.minute <= minute) {
+                viewers += sum.step;
+                let (events, chats) = (i64::from(sum.events), i64::from(sum.chats));
+                change.plus_equals(&Totals { events, viewers: 0, chats, cents: sum.cents });
+            }
+            change.viewers = if opened.contains(&minute) { self.present_at_end_of(minute) } else { viewers };
+            if !change.is_zero() {
+                any_zero |= self.share(minute, &change).is_zero();
+                changes.push(((self.key, minute), change));
+            }
+        }
+        if any_zero {
+            self.shares.retain(|(_, share)| !share.is_zero());
+        }
+    }
+
+    /// Changes its share of an open row, which it answers.
+    fn share(&mut self, minute: Minute, change: &Totals) -> Totals {
+        let at = self.shares.binary_search_by_key(&minute, |&(minute, _)| minute).unwrap_or_else(|at| {
+            self.shares.insert(at, (minute, Totals::default()));
+            at
+        });
+        self.shares[at].1.plus_equals(change);
+        self.shares[at].1
     }
 
     fn step(&mut self, minute: Minute, change: i64) {
@@ -127,22 +159,12 @@ impl Known {
 }
 
 impl Streams {
-    /// Opens a window: each stream's present viewers become this worker's share of it. Does nothing if it is open. Call it before
-    /// anything is counted in a slice.
+    /// Opens a window: each stream's present viewers become this worker's share of it. Does nothing if it is open.
     pub fn open(&mut self, minute: Minute) {
         let at = self.open.partition_point(|&open| open < minute);
-        if self.open.get(at) == Some(&minute) {
-            return;
-        }
-        self.open.insert(at, minute);
-        debug_assert!(self.sums.is_empty());
-        for stream in &mut self.streams {
-            let viewers = stream.present_at_end_of(minute);
-            if viewers != 0 {
-                let share = Totals { viewers, ..Totals::default() };
-                stream.change(minute, &share);
-                self.changes.push(((stream.key, minute), share));
-            }
+        if self.open.get(at) != Some(&minute) {
+            self.open.insert(at, minute);
+            self.opened.push(minute);
         }
     }
 
@@ -165,45 +187,34 @@ impl Streams {
             if at == minute {
                 step += change;
             } else {
-                self.sums.entry(Of(place, at)).or_default().step += change;
+                self.sums.entry(Of { place, minute: at }).or_default().step += change;
             }
         }
-        let sum = self.sums.entry(Of(place, minute)).or_default();
+        let sum = self.sums.entry(Of { place, minute }).or_default();
         sum.events += 1;
         sum.chats += chats;
         sum.cents = sum.cents.checked_add(amount.0).expect("the donations of a slice fit 64 bits of cents");
         sum.step += step;
     }
 
-    /// Applies the sums to what is known, and hands out what changed since the last call: differences that are not zero, one of a
-    /// key, besides that of its window's opening.
+    /// Applies the sums to what is known, and hands out what changed since the last call: a difference per key, none of them zero.
     pub fn take_changes(&mut self) -> Vec<(RowKey, Totals)> {
-        let mut changes = std::mem::take(&mut self.changes);
+        let mut changes = std::mem::take(&mut self.restored);
+        let mut opened = std::mem::take(&mut self.opened);
+        opened.sort_unstable();
         let mut sums: Vec<(Of, Sum)> = self.sums.drain().collect();
         self.sums.shrink_to(SUMS);
         sums.sort_unstable_by_key(|&(of, _)| of);
-        for sums in sums.chunk_by(|one, other| one.0.0 == other.0.0) {
-            let Of(place, first) = sums[0].0;
-            let stream = &mut self.streams[place as usize];
-            for (Of(_, minute), sum) in sums.iter().filter(|(_, sum)| sum.step != 0) {
-                stream.step(*minute, sum.step);
+        let mut by_stream = sums.chunk_by(|(one, _), (other, _)| one.place == other.place).peekable();
+        if opened.is_empty() {
+            for sums in by_stream {
+                self.streams[sums[0].0.place as usize].apply(sums, &self.open, &opened, &mut changes);
             }
-            let (mut viewers, mut sums) = (0, sums.iter().peekable());
-            for &minute in &self.open[self.open.partition_point(|&open| open < first)..] {
-                if viewers == 0 && sums.peek().is_none() {
-                    break;
-                }
-                let mut change = Totals::default();
-                while let Some((_, sum)) = sums.next_if(|(of, _)| of.1 <= minute) {
-                    viewers += sum.step;
-                    let (events, chats) = (i64::from(sum.events), i64::from(sum.chats));
-                    change.plus_equals(&Totals { events, viewers: 0, chats, cents: sum.cents });
-                }
-                change.viewers = viewers;
-                if !change.is_zero() {
-                    stream.change(minute, &change);
-                    changes.push(((stream.key, minute), change));
-                }
+        } else {
+            // A window's opening concerns all streams.
+            for (place, stream) in (0..).zip(&mut self.streams) {
+                let sums = by_stream.next_if(|sums| sums[0].0.place == place).unwrap_or_default();
+                stream.apply(sums, &self.open, &opened, &mut changes);
             }
         }
         changes
@@ -212,7 +223,7 @@ impl Streams {
     /// Closes all windows before `first_open`: sums up their steps, and hands out the negation of all that was emitted for them.
     /// Call it when no change is pending.
     pub fn close(&mut self, first_open: Minute) -> Vec<(RowKey, Totals)> {
-        debug_assert!(self.sums.is_empty() && self.changes.is_empty());
+        assert!(self.sums.is_empty() && self.opened.is_empty(), "the sums are by places, which may be given back now");
         let mut closed = Vec::new();
         if first_open <= self.first_open && self.open.first().is_none_or(|&minute| minute >= first_open) {
             return closed;
@@ -267,7 +278,7 @@ impl Streams {
 
     /// The shares of the streams in some places.
     pub fn shares(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Totals)> {
-        debug_assert!(self.sums.is_empty() && self.changes.is_empty());
+        debug_assert!(self.sums.is_empty() && self.opened.is_empty());
         let streams = self.streams[places].iter();
         streams.flat_map(|stream| stream.shares.iter().map(|&(minute, share)| ((stream.key, minute), share)))
     }
@@ -283,11 +294,16 @@ impl Streams {
         self.streams[places].iter().filter(|stream| stream.base != 0).map(|stream| (stream.key, stream.base))
     }
 
-    /// Takes up a share as it was saved, as a change that is to be emitted: it adds to what is there. Its window is open.
+    /// The state is as of this first open window, with these windows open. Call it first.
+    pub fn restore_open(&mut self, first_open: Minute, mut open: Vec<Minute>) {
+        open.sort_unstable();
+        (self.first_open, self.open) = (first_open, open);
+    }
+
+    /// Takes up a share as it was saved: it adds to what is there. Its window is open.
     pub fn restore_share(&mut self, (stream, minute): RowKey, share: Totals) {
         let place = self.place(stream);
-        self.streams[place as usize].change(minute, &share);
-        self.changes.push(((stream, minute), share));
+        self.streams[place as usize].share(minute, &share);
     }
 
     /// Takes up a step as it was saved, likewise.
@@ -302,9 +318,12 @@ impl Streams {
         self.streams[place as usize].base += count;
     }
 
-    /// The state is as of this first open window.
-    pub fn restore_first_open(&mut self, first_open: Minute) {
-        self.first_open = first_open;
+    /// All is taken up: the shares, each the sum of what was saved of it, are to be handed out.
+    pub fn restored(&mut self) {
+        for stream in &mut self.streams {
+            stream.shares.retain(|(_, share)| !share.is_zero());
+            self.restored.extend(stream.shares.iter().map(|&(minute, share)| ((stream.key, minute), share)));
+        }
     }
 }
 
@@ -336,8 +355,9 @@ mod tests {
     }
 
     fn absorb(rows: &mut BTreeMap<RowKey, Totals>, changes: Vec<(RowKey, Totals)>) {
+        let mut seen = std::collections::BTreeSet::new();
         for (key, change) in changes {
-            assert!(!change.is_zero());
+            assert!(!change.is_zero() && seen.insert(key), "one of a key, and none is zero");
             let row = rows.entry(key).or_default();
             row.plus_equals(&change);
             if row.is_zero() {
@@ -351,22 +371,34 @@ mod tests {
         let mut random = super::super::dice();
         for _ in 0..500 {
             let (mut streams, mut model, mut rows) = (Streams::default(), Model::default(), BTreeMap::new());
-            let mut first_open = 0u32;
+            let (mut first_open, mut added) = (0u32, Vec::new());
             for _ in 0..random(40) {
                 let minute = Minute(first_open + u32::try_from(random(5)).unwrap());
-                if !streams.is_open(minute) {
-                    absorb(&mut rows, streams.take_changes());
-                }
                 streams.open(minute);
                 model.open.insert(minute);
                 assert!(streams.is_open(minute));
                 let stream = random(STREAMS);
                 let key = (StreamKey(stream, stream), minute);
                 let mut steps = Steps::default();
-                if random(2) == 0 {
-                    let until = Minute(minute.0 + 1 + u32::try_from(random(6)).unwrap());
-                    steps.interval(minute, until, 1);
-                    model.steps.extend([(key, 1), ((key.0, until), -1)]);
+                let mut interval = |until, sign| {
+                    steps.interval(minute, until, sign);
+                    model.steps.extend([(key, sign), ((key.0, until), -sign)]);
+                };
+                match random(4) {
+                    0 | 1 => {
+                        let until = Minute(minute.0 + 1 + u32::try_from(random(6)).unwrap());
+                        interval(until, 1);
+                        added.push((key, until));
+                    }
+                    // What an earlier event added is taken back from this one's window on.
+                    2 => {
+                        if let Some(at) =
+                            added.iter().position(|((of, from), until)| *of == key.0 && *from <= minute && minute < *until)
+                        {
+                            interval(added.swap_remove(at).1, -1);
+                        }
+                    }
+                    _ => {}
                 }
                 let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
                 streams.count(key, chats, Cents(cents), &steps);
@@ -374,6 +406,9 @@ mod tests {
                 if random(3) == 0 {
                     absorb(&mut rows, streams.take_changes());
                     assert_eq!(rows, model.rows());
+                    let saved: Vec<_> = streams.shares(0..streams.places()).collect();
+                    assert_eq!(saved.iter().copied().collect::<BTreeMap<_, _>>(), rows);
+                    assert!(saved.len() == rows.len() && streams.steps(0..streams.places()).all(|(_, change)| change != 0));
                 }
                 if random(4) == 0 {
                     absorb(&mut rows, streams.take_changes());
@@ -389,6 +424,23 @@ mod tests {
             assert!(rows.is_empty() && streams.places.is_empty());
             assert_eq!(streams.free.len(), streams.places());
         }
+    }
+
+    #[test]
+    fn what_several_saved_is_taken_up_by_one_as_its_sum() {
+        let (one, two) = (StreamKey(1, 1), StreamKey(2, 2));
+        let share = |viewers| Totals { viewers, ..Totals::default() };
+        let mut streams = Streams::default();
+        streams.restore_open(Minute(2), vec![Minute(3), Minute(2)]);
+        for (stream, viewers) in [(one, 2), (two, 1), (one, 3), (two, -1)] {
+            streams.restore_share((stream, Minute(2)), share(viewers));
+            streams.restore_step((stream, Minute(2)), viewers);
+        }
+        streams.restored();
+        assert_eq!(streams.take_changes(), [((one, Minute(2)), share(5))]);
+        streams.open(Minute(4));
+        assert_eq!(streams.take_changes(), [((one, Minute(4)), share(5))]);
+        assert_eq!(streams.close(Minute(9)), [((one, Minute(2)), share(-5)), ((one, Minute(4)), share(-5))]);
     }
 
     #[test]
