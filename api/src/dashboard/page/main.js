@@ -63,9 +63,12 @@ const live = new Live({
 
 const now = () => Date.now() + clockOffset;
 
+/** When what is shown was right: now, unless newer numbers cannot be had. Nothing of it changes while time goes on without them. */
+const shownAt = () => (connection.fresh ? now() : (connection.asOf ?? now()));
+
 /** The minutes that the place means: [from, to). */
 function range() {
-  const to = place.to ?? Math.floor(now() / MINUTE) * MINUTE + MINUTE;
+  const to = place.to ?? Math.floor(shownAt() / MINUTE) * MINUTE + MINUTE;
   return { from: to - place.minutes * MINUTE, to };
 }
 
@@ -224,7 +227,8 @@ function showPicture() {
   const shown = picture && samePicture(picture.place, place);
   const { from, to } = range();
   const end = place.to ?? to + 10 * MINUTE; // rows of clocks that are ahead are part of now
-  const isRunning = (minute) => !place.stream && minute.start + MINUTE > now();
+  const at = shownAt();
+  const isRunning = (minute) => !place.stream && minute.start + MINUTE > at;
   // A running minute has rows of those streams only that were heard of in it: their sum would look like a drop.
   const minutes = series.between(from, end).map((minute) => (isRunning(minute) ? { ...minute, viewers: null } : minute));
   const isFinal = (start) => series.isFinal(start);
@@ -236,22 +240,22 @@ function showPicture() {
   showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "" : `Last ${span(place.minutes)}`);
   if (!shown) return;
   const newest = place.stream && minutes.at(-1);
-  showFigures(minutes, isFinal, place.to ? null : presentNow(newest), now());
-  plot.show({ buckets: buckets(series, minutes, from, upTo, size), size, from, to: upTo, watermark: series.watermark, now: now() });
-  showMinutes(minutes, isFinal, now());
+  showFigures(minutes, isFinal, place.to ? null : presentNow(newest, at), at);
+  plot.show({ buckets: buckets(series, minutes, from, upTo, size), size, from, to: upTo, watermark: series.watermark, now: at });
+  showMinutes(minutes, isFinal, at);
   byId("no-rows").hidden = minutes.length > 0;
   setText(byId("no-rows-text"), place.stream ? "No event of this stream in this range." : "No event in this range.");
 }
 
 /** The newest row is newer than the state that was asked for, if it was pushed since. */
-function presentNow(newest) {
+function presentNow(newest, now) {
   const { present } = picture;
   if (!place.stream || !present) return place.stream ? null : present;
   const latest = newest && newest.start >= present.since ? { viewers: newest.viewers, since: newest.start } : present;
   const end = latest.since + MINUTE;
-  const silent = now() - end > 2 * MINUTE;
-  const at = `at ${moment(end, now())}${silent ? ", when it was last heard of" : ""}`;
-  return { viewers: latest.viewers, note: end > now() ? "in the running minute" : at };
+  const silent = now - end > 2 * MINUTE;
+  const at = `at ${moment(end, now)}${silent ? ", when it was last heard of" : ""}`;
+  return { viewers: latest.viewers, note: end > now ? "in the running minute" : at };
 }
 
 function samePicture(a, b) {
