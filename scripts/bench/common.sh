@@ -11,6 +11,7 @@ longest_s=3600 # the longest that one program may take
 # --- a place of its own -----------------------------------------------------------------------------------------
 
 given_kafka=${KAFKA_BOOTSTRAP:-${TIDEMARK_TEST_KAFKA:-}}
+if [[ -n $given_kafka ]]; then broker=given; else broker=own; fi
 given_postgres=${TIDEMARK_TEST_POSTGRES:-}
 kafka=$given_kafka
 postgres=$given_postgres
@@ -249,7 +250,7 @@ heading() {
   memory_mib=$(awk '/^MemTotal:/ { printf "%d", $2 / 1024 }' /proc/meminfo)
   say "machine   $cores cores, $machine_cpu, $memory_mib MiB, load $(load)"
   say "versions  $version, git $git_rev, $rustc_version"
-  if [[ -n $kafka && -z $given_kafka ]]; then say "broker    one node, here, java $broker_java"; fi
+  if [[ -n $kafka && $broker == own ]]; then say "broker    one node, here, java $broker_java"; fi
   if [[ -n $settings ]]; then say "settings  $settings"; fi
 }
 

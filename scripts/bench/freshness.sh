@@ -45,8 +45,7 @@ api_answers() {
 }
 
 probe() {
-  local rate=$1 time_s=$2 workers=$3 before after reached left figures broker=own
-  if [[ -n $given_kafka ]]; then broker=given; fi
+  local rate=$1 time_s=$2 workers=$3 before after reached left figures
   before=$(committed)
   measure env KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$topic.live" "$bin/examples/freshness" --api "$api" --time "${time_s}s"
   after=$(committed)
@@ -57,6 +56,6 @@ probe() {
   read -r -a figures < <(tail -n 1 "$work/out")
   say "          asked for $rate events/s, committed $reached events/s; $left records not yet committed at the end"
   say "          milliseconds from produce to readable: ${figures[*]}"
-  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" \
-    rss_kib="$(resident "$dataflow_pid" VmRSS)"
+  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" \
+    asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" rss_kib="$(resident "$dataflow_pid" VmRSS)"
 }

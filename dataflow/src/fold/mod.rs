@@ -148,8 +148,7 @@ pub fn shares<'scope>(
             let started = Instant::now();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
-                let restored = state.changes();
-                output.session(&capability).give_iterator(restored.into_iter().map(|(key, change)| (key, slice, change)));
+                output.session(&capability).give_iterator(state.shares().map(|(key, share)| (key, slice, share)));
             }
             // In the order of arrival, which is each partition's own: of two copies in it the first is the one that counts.
             // (`for_each_stamp` sorts unstably.)
@@ -327,6 +326,11 @@ impl Fold {
     pub fn fold(&mut self, events: &[Admitted]) {
         let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
         self.metrics.events(events.len() as u64, duplicates);
+    }
+
+    /// All shares as they are: at first, what was taken up from a checkpoint.
+    pub fn shares(&self) -> impl Iterator<Item = (RowKey, Totals)> {
+        self.streams.shares(0..self.streams.places())
     }
 
     /// What changed in the slice. Call [`Fold::close`] next.

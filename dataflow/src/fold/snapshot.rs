@@ -161,7 +161,6 @@ impl Fold {
             }
         }
         self.duplicates.resumed(manifest.id);
-        self.streams.restored();
         Ok(())
     }
 

@@ -70,8 +70,6 @@ pub struct Streams {
     free: Vec<u32>,
     /// What the present slice's events change.
     sums: KeyMap<Of, Sum>,
-    /// Shares that were taken up from a checkpoint and are to be handed out.
-    restored: Vec<(RowKey, Totals)>,
     /// The open windows, in order.
     open: Vec<Minute>,
     /// Those that were opened since changes were taken.
@@ -86,7 +84,6 @@ impl Default for Streams {
             streams: Vec::new(),
             free: Vec::new(),
             sums: KeyMap::default(),
-            restored: Vec::new(),
             open: Vec::new(),
             opened: Vec::new(),
             first_open: Minute(0),
@@ -199,7 +196,7 @@ impl Streams {
 
     /// Applies the sums to what is known, and hands out what changed since the last call: a difference per key, none of them zero.
     pub fn take_changes(&mut self) -> Vec<(RowKey, Totals)> {
-        let mut changes = std::mem::take(&mut self.restored);
+        let mut changes = Vec::new();
         let mut opened = std::mem::take(&mut self.opened);
         opened.sort_unstable();
         let mut sums: Vec<(Of, Sum)> = self.sums.drain().collect();
@@ -300,10 +297,13 @@ impl Streams {
         (self.first_open, self.open) = (first_open, open);
     }
 
-    /// Takes up a share as it was saved: it adds to what is there. Its window is open.
+    /// Takes up a share as it was saved: it adds to what is there. Its window is open. Nothing hands it out as a change.
     pub fn restore_share(&mut self, (stream, minute): RowKey, share: Totals) {
         let place = self.place(stream);
-        self.streams[place as usize].share(minute, &share);
+        let stream = &mut self.streams[place as usize];
+        if stream.share(minute, &share).is_zero() {
+            stream.shares.retain(|(_, share)| !share.is_zero());
+        }
     }
 
     /// Takes up a step as it was saved, likewise.
@@ -316,14 +316,6 @@ impl Streams {
     pub fn restore_base(&mut self, stream: StreamKey, count: i64) {
         let place = self.place(stream);
         self.streams[place as usize].base += count;
-    }
-
-    /// All is taken up: the shares, each the sum of what was saved of it, are to be handed out.
-    pub fn restored(&mut self) {
-        for stream in &mut self.streams {
-            stream.shares.retain(|(_, share)| !share.is_zero());
-            self.restored.extend(stream.shares.iter().map(|&(minute, share)| ((stream.key, minute), share)));
-        }
     }
 }
 
@@ -436,8 +428,7 @@ mod tests {
             streams.restore_share((stream, Minute(2)), share(viewers));
             streams.restore_step((stream, Minute(2)), viewers);
         }
-        streams.restored();
-        assert_eq!(streams.take_changes(), [((one, Minute(2)), share(5))]);
+        assert_eq!(streams.shares(0..streams.places()).collect::<Vec<_>>(), [((one, Minute(2)), share(5))]);
         streams.open(Minute(4));
         assert_eq!(streams.take_changes(), [((one, Minute(4)), share(5))]);
         assert_eq!(streams.close(Minute(9)), [((one, Minute(2)), share(-5)), ((one, Minute(4)), share(-5))]);

@@ -248,14 +248,14 @@ function showPicture() {
 }
 
 /** The newest row is newer than the state that was asked for, if it was pushed since. */
-function presentNow(newest, now) {
+function presentNow(newest, at) {
   const { present } = picture;
   if (!place.stream || !present) return place.stream ? null : present;
   const latest = newest && newest.start >= present.since ? { viewers: newest.viewers, since: newest.start } : present;
   const end = latest.since + MINUTE;
-  const silent = now - end > 2 * MINUTE;
-  const at = `at ${moment(end, now)}${silent ? ", when it was last heard of" : ""}`;
-  return { viewers: latest.viewers, note: end > now ? "in the running minute" : at };
+  const silent = at - end > 2 * MINUTE;
+  const note = `at ${moment(end, at)}${silent ? ", when it was last heard of" : ""}`;
+  return { viewers: latest.viewers, note: end > at ? "in the running minute" : note };
 }
 
 function samePicture(a, b) {
