@@ -94,6 +94,8 @@ pub struct Turn<'a> {
     pub slice: Slice,
     /// What is known of the pipeline's watermark.
     pub known: &'a Known,
+    /// How far a partition may be ahead of it, in microseconds.
+    pub max_ahead: i64,
 }
 
 /// Reads one partition.
@@ -149,7 +151,12 @@ impl Reader {
         self.gate == Gate::Done
     }
 
-    /// Reads at most `max` records, if it may read at all.
+    /// Whether it has read what the store has, and has not said so yet: all readers wait for that.
+    pub fn is_awaited(&self) -> bool {
+        self.gate == Gate::AwaitingLife && !self.said.as_ref().is_some_and(|mark| mark.replayed)
+    }
+
+    /// Reads at most `max` records, if it may read at all and is not too far ahead of the others.
     pub fn read(
         &mut self,
         source: &mut dyn Source,
@@ -158,12 +165,15 @@ impl Reader {
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), SourceError> {
-        let Turn { now, slice, known } = turn;
+        let Turn { now, slice, known, max_ahead } = turn;
         let before = match self.pass_gate(source, slice, known)? {
             Gate::Replaying => Some(self.plan.emit_from),
             Gate::Reading => self.plan.stop_at,
             _ => return Ok(()),
         };
+        if known.too_far_ahead(self.partition, self.watermark(&desk.rules), max_ahead) {
+            return Ok(());
+        }
         let records = desk.tally.records;
         source.read(self.partition, before, max, &mut |record| self.record(record, now, desk, outlet))?;
         if desk.tally.records > records {

@@ -1,5 +1,5 @@
-//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full → step, and never more in flight
-//! than is bounded.
+//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full or waited for → step, and never
+//! more in flight than is bounded.
 
 use crate::Slice;
 use crate::checkpoint::PartNotice;
@@ -26,7 +26,7 @@ use timely::worker::Worker;
 
 /// Records that one reading of a partition takes.
 const BATCH: usize = 4_096;
-/// In so many parts of its time a slice that is full may end: all workers' slices end at few instants, so that what they change is
+/// In so many parts of its time a slice that ends early may end: all workers' slices end at few instants, so that what they change is
 /// committed together.
 const TICKS: u64 = 8;
 /// Slices that may be uncommitted; no new one is opened beyond.
@@ -72,7 +72,7 @@ pub struct Pace {
     pub clock: Clock,
     /// When the first tick began; the same for all workers.
     pub base: Micros,
-    /// Microseconds in a slice that is not full.
+    /// Microseconds in a slice that does not end early.
     pub slice: i64,
     /// When the run was started, by another clock: how long recovering took is told from there.
     pub started: Instant,
@@ -163,11 +163,7 @@ impl Loop {
                 self.metrics.recovered(self.pace.started.elapsed());
                 recovering = false;
             }
-            // When nobody reads any more, nobody need wait for the slice's time to be over.
-            let due = match self.known.borrow().ended() {
-                true => self.pace.tick(now).max(slice + 1),
-                false => self.pace.next_slice(slice, now, self.is_full()),
-            };
+            let due = self.pace.next_slice(slice, now, self.ends_early());
             if due > slice && self.uncommitted.slices.len() < MOST_SLICES {
                 let over = self.has_ended();
                 self.close_slice(slice, now, first_worker)?;
@@ -186,16 +182,22 @@ impl Loop {
             if read > 0 {
                 worker.step();
             } else {
-                let nap = self.pace.nap(now, self.is_full());
+                let nap = self.pace.nap(now, self.ends_early());
                 worker.step_or_park(Some(self.pace.clock.sleep(nap)));
             }
         }
         Ok(())
     }
 
-    /// Whether the open slice is to take no more.
-    fn is_full(&self) -> bool {
-        self.desk.tally.records >= self.pace.most_unfolded
+    /// Whether the open slice is to end before its time: it is full, or somebody waits for its end.
+    fn ends_early(&self) -> bool {
+        let full = self.desk.tally.records >= self.pace.most_unfolded;
+        full || self.reads_no_more() || self.readers.iter().any(Reader::is_awaited)
+    }
+
+    /// Whether this worker has read all that it is going to read.
+    fn reads_no_more(&self) -> bool {
+        self.control.stopping() || (self.pace.until_end && self.readers.iter().all(Reader::done))
     }
 
     /// Tells the sink which parts of checkpoints are on the disk.
@@ -249,16 +251,14 @@ impl Loop {
             {
                 break;
             }
-            if known.too_far_ahead(reader.partition(), reader.watermark(&desk.rules), pace.max_ahead) {
-                continue;
-            }
-            reader.read(source.as_mut(), BATCH, Turn { now, slice, known: &known }, desk, senders)?;
+            reader.read(source.as_mut(), BATCH, Turn { now, slice, known: &known, max_ahead: pace.max_ahead }, desk, senders)?;
         }
         Ok(desk.tally.records - before)
     }
 
     /// Says where each partition stands, and what was counted.
     fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
+        let reads_no_more = self.reads_no_more();
         let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers.iter_mut() {
             metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
@@ -277,7 +277,7 @@ impl Loop {
         {
             senders.marks.send(Mark::Checkpoint { ids_since: settled.ids_since() });
         }
-        if !self.ending.said && (self.control.stopping() || (self.pace.until_end && readers.iter().all(Reader::done))) {
+        if !self.ending.said && reads_no_more {
             self.ending.said = true;
             senders.marks.send(Mark::Ended);
         }
@@ -322,14 +322,14 @@ impl Pace {
     }
 
     /// The slice that is open now, if it is not this one any more. A slice is called by the tick in which it was opened.
-    fn next_slice(&self, slice: Slice, now: Micros, full: bool) -> Slice {
+    fn next_slice(&self, slice: Slice, now: Micros, early: bool) -> Slice {
         let tick = self.tick(now);
-        if full || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
+        if early || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
     }
 
-    /// Until the slice's time is over, or the next tick if it is full; but never long.
-    fn nap(&self, now: Micros, full: bool) -> Duration {
-        let length = self.tick_length() * if full { 1 } else { TICKS.cast_signed() };
+    /// Until the slice's time is over, or the next tick if it ends early; but never long.
+    fn nap(&self, now: Micros, early: bool) -> Duration {
+        let length = self.tick_length() * if early { 1 } else { TICKS.cast_signed() };
         let left = length - self.since_base(now) % length;
         NAP.min(Duration::from_micros(left.unsigned_abs()))
     }
