@@ -26,6 +26,7 @@ bench.sh N is bench.sh catchup N. Kafka and Postgres are started by services.sh 
   BENCH_WORKERS                          numbers of workers                       (1 and the number of cores)
   BENCH_LOGS, BENCH_STORES               catchup: which of file kafka, and of sqlite postgres   (kafka, postgres)
   BENCH_STORES                           growth: one of sqlite postgres           (postgres)
+  BENCH_PRODUCER                         freshness: properties of the load's producer   (linger.ms=20 compression.type=lz4)
   BENCH_ROWS                             growth: which of streams users partitions workers slice   (all)
   SLICE, MAX_AHEAD, CHECKPOINT_EVERY, …  go to the dataflow and are told with the results
   BENCH_SPAN                             event time of all events                 (catchup: 1 hour, growth: 10 minutes)

@@ -1,8 +1,11 @@
 # shellcheck shell=bash
 # How fresh the numbers are under a steady load: Kafka, dataflow, Postgres and api together, and a prober beside them. Sourced by bench.sh.
-# shellcheck disable=SC2154 # variables of common.sh
+# shellcheck disable=SC2034,SC2154 # variables of the other files
 
 warm_up_s=30
+# Of the load's producer, as who writes so much sets it. With batches of 5 ms, not compressed, broker and kernel take twice as much of the
+# cores on which all of this runs, and for what the kernel writes of the broker's log Postgres's flush waits. The prober waits for no batch.
+producer_properties=${BENCH_PRODUCER:-linger.ms=20 compression.type=lz4}
 
 freshness() {
   local rate=${1:-} time_s=${2:-60} workers=${worker_counts[0]} turn api at="${1:+$1 events/s}"
@@ -11,7 +14,10 @@ freshness() {
   find_kafka || die "freshness is measured with a real Kafka: set TIDEMARK_KAFKA_SH or KAFKA_BOOTSTRAP"
   find_postgres || die "freshness is measured with a real Postgres: apt-get install postgresql"
   heading tidemark-dataflow
+  tr ' ' '\n' <<<"$producer_properties" >"$work/producer.properties"
+  producer=(KAFKA_PROPERTIES="$work/producer.properties")
   if [[ -z $rate ]]; then half_of_catchup "$workers"; fi
+  say "producer  $producer_properties"
   say "data      tidemark-generator --rate $rate --streams 1000 --users 100000, 4 partitions; workers $workers"
   say "command   examples/freshness.rs --time ${time_s}s, after ${warm_up_s} s: from produce() to readable at /metrics?stream_id=…"
   start_live "$topic.live" "$rate" 1000 100000 "$workers"
@@ -56,6 +62,6 @@ probe() {
   read -r -a figures < <(tail -n 1 "$work/out")
   say "          asked for $rate events/s, committed $reached events/s; $left records not yet committed at the end"
   say "          milliseconds from produce to readable: ${figures[*]}"
-  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" \
+  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" producer="$producer_properties" \
     asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" rss_kib="$(resident "$dataflow_pid" VmRSS)"
 }

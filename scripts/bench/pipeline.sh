@@ -5,6 +5,9 @@
 # Where the generated traffic begins: in the past, so that nothing of it is ahead of the clock.
 traffic_start=2026-01-01T00:00:00Z
 
+# NAME=VALUE... for the generator where it writes to Kafka.
+producer=()
+
 # traffic EVENTS SPAN STREAMS USERS PARTITIONS: sets `traffic`, the generator's arguments for a backlog.
 traffic() {
   traffic=(--rate max --count "$1" --seed 1 --start "$traffic_start" --span "$2" --streams "$3" --users "$4" --partitions "$5")
@@ -16,7 +19,7 @@ generate() {
     file) measure env DATA_DIR="$work/data" KAFKA_TOPIC="$2" "$bin/tidemark-generator" "${traffic[@]}" ;;
     kafka)
       topics+=("$2")
-      measure env KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$2" "$bin/tidemark-generator" --create-topic "${traffic[@]}"
+      measure env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$2" "$bin/tidemark-generator" --create-topic "${traffic[@]}"
       ;;
   esac
 }
@@ -49,8 +52,8 @@ start_live() {
   local pid
   new_database
   topics+=("$1")
-  in_background generator env KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" "$bin/tidemark-generator" --create-topic --partitions 4 \
-    --rate "$2" --streams "$3" --users "$4" --seed 1
+  in_background generator env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" "$bin/tidemark-generator" --create-topic \
+    --partitions 4 --rate "$2" --streams "$3" --users "$4" --seed 1
   generator_pid=$pid
   rm -rf -- "$work/data/checkpoints"
   in_background dataflow env KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" DATABASE_URL="$database_url" DATA_DIR="$work/data" \
