@@ -151,9 +151,9 @@ impl Reader {
         self.gate == Gate::Done
     }
 
-    /// Whether it has read what the store has, and has not said so yet: all readers wait for that.
-    pub fn is_awaited(&self) -> bool {
-        self.gate == Gate::AwaitingLife && !self.said.as_ref().is_some_and(|mark| mark.replayed)
+    /// Whether it has not yet read what the store has.
+    pub fn replaying(&self) -> bool {
+        self.gate == Gate::Replaying
     }
 
     /// Reads at most `max` records, if it may read at all and is not too far ahead of the others.

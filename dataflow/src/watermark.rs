@@ -203,8 +203,11 @@ impl Tracker {
         let mut opened = BTreeSet::new();
         let mut delivered = false;
         let mut wanted = false;
+        let ended_before = self.reading_workers == 0;
         for mark in marks {
             match mark {
+                // Whoever has heard that all have ended waits for the last one only.
+                Mark::Checkpoint { .. } if ended_before => {}
                 Mark::Checkpoint { ids_since } => {
                     wanted = true;
                     self.ids_since = ids_since;

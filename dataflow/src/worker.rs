@@ -1,5 +1,5 @@
-//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full or waited for → step, and never
-//! more in flight than is bounded.
+//! The loop of one worker: read → close the slice when its time is over, or earlier when it is full or has nothing to wait for → step,
+//! and never more in flight than is bounded.
 
 use crate::Slice;
 use crate::checkpoint::PartNotice;
@@ -29,8 +29,8 @@ const BATCH: usize = 4_096;
 /// In so many parts of its time a slice that ends early may end: all workers' slices end at few instants, so that what they change is
 /// committed together.
 const TICKS: u64 = 8;
-/// Slices that may be uncommitted; no new one is opened beyond.
-const MOST_SLICES: usize = 64;
+/// So many slices' time the oldest uncommitted slice may lie back; no new one is opened beyond.
+const MOST_SLICES: u64 = 64;
 /// Records that a worker may have sent which are not folded; nothing is read beyond, and a slice that has so many is full. Most memory of
 /// catching up is theirs.
 pub const MOST_UNFOLDED: u64 = 200_000;
@@ -164,7 +164,8 @@ impl Loop {
                 recovering = false;
             }
             let due = self.pace.next_slice(slice, now, self.ends_early());
-            if due > slice && self.uncommitted.slices.len() < MOST_SLICES {
+            let bounded = self.uncommitted.oldest().is_none_or(|oldest| due - oldest < MOST_SLICES * TICKS);
+            if due > slice && bounded {
                 let over = self.has_ended();
                 self.close_slice(slice, now, first_worker)?;
                 if over {
@@ -189,10 +190,12 @@ impl Loop {
         Ok(())
     }
 
-    /// Whether the open slice is to end before its time: it is full, or somebody waits for its end.
+    /// Whether the open slice is to end before its time: it is full, or this worker has nothing to add to it, and others may wait for its
+    /// end. Until all have read what the store has nobody reads anything else.
     fn ends_early(&self) -> bool {
         let full = self.desk.tally.records >= self.pace.most_unfolded;
-        full || self.reads_no_more() || self.readers.iter().any(Reader::is_awaited)
+        let replayed = || !self.known.borrow().live() && !self.readers.iter().any(Reader::replaying);
+        full || self.reads_no_more() || replayed()
     }
 
     /// Whether this worker has read all that it is going to read.
@@ -272,7 +275,6 @@ impl Loop {
         }
         if let Some((schedule, settled)) = &mut self.schedule
             && self.known.borrow().live()
-            && !self.ending.said
             && schedule.due(now, settled)
         {
             senders.marks.send(Mark::Checkpoint { ids_since: settled.ids_since() });
@@ -345,6 +347,10 @@ impl InFlight {
         self.slices.push_back((slice, tally.records, tally.rejected_bytes));
         self.records += tally.records;
         self.rejected_bytes += tally.rejected_bytes;
+    }
+
+    fn oldest(&self) -> Option<Slice> {
+        self.slices.front().map(|&(slice, ..)| slice)
     }
 
     fn forget_done(&mut self) {

@@ -22,34 +22,63 @@ const NOON: i64 = 1_767_268_800_000_000;
 const SECOND: i64 = 1_000_000;
 const LATER: i64 = NOON + 7_200 * SECOND;
 
+fn chat(log: &MemoryLog, partition: i32, at: i64) {
+    let payload = format!(r#"{{"event_type":"chat_message","stream_id":"a","ts":"{}"}}"#, Micros(at));
+    log.append(partition, None, Some(payload.as_bytes()));
+}
+
+fn setup(workers: usize) -> Setup {
+    Setup {
+        rules: Rules::default(),
+        workers,
+        slice: Duration::from_secs(3_000),
+        most_per_read: 0,
+        now: Micros(LATER),
+        max_ahead: Duration::from_secs(60),
+        checkpoint_every: Duration::from_secs(3_600),
+    }
+}
+
 /// Beginning, replaying, reading, ending, and a partition that is far ahead of the other: each used to take a slice's time.
 #[test]
-fn a_run_to_the_end_of_a_short_log_takes_less_than_one_slice() {
+fn a_run_with_little_to_do_takes_less_than_one_slice() {
     let log = MemoryLog::default();
-    for (partition, at) in [(0, NOON), (0, NOON + 60 * SECOND), (1, LATER)] {
-        let payload = format!(r#"{{"event_type":"chat_message","stream_id":"a","ts":"{}"}}"#, Micros(at));
-        log.append(partition, None, Some(payload.as_bytes()));
-    }
-    for workers in [1, 2] {
-        let setup = Setup {
-            rules: Rules::default(),
-            workers,
-            slice: Duration::from_secs(600),
-            most_per_read: 0,
-            now: Micros(LATER),
-            max_ahead: Duration::from_secs(60),
-            checkpoint_every: Duration::from_secs(3_600),
-        };
-        let store = MemoryStore::default();
-        for run in ["first", "second, with all to be replayed"] {
+    chat(&log, 0, NOON);
+    chat(&log, 0, NOON + 60 * SECOND);
+    chat(&log, 1, LATER);
+    for workers in [1, 2, 3] {
+        let (setup, store) = (setup(workers), MemoryStore::default());
+        for (run, stopped) in [("first", false), ("all to be replayed", false), ("all to be replayed, and stopped at once", true)]
+        {
             // Each reading takes a tenth of a second of it, so that little of it passes while another thread works.
             let now = Arc::new(AtomicI64::new(LATER));
-            let options = Options { clock: Clock::Manual { now: Arc::clone(&now), step: SECOND / 10 }, ..setup.options() };
+            let mut options = Options { clock: Clock::Manual { now: Arc::clone(&now), step: SECOND / 10 }, ..setup.options() };
             let (log, control, parts) = (Arc::new(log.clone()), Arc::new(Control::default()), Arc::new(MemoryParts::default()));
+            if stopped {
+                options.wish.until_end = false;
+                control.stop();
+            }
             cluster::run(&options, log, Box::new(store.clone()), parts, &control, &Metrics::new().0).unwrap();
             let took = Duration::from_micros((now.load(Ordering::Relaxed) - LATER).unsigned_abs());
             assert!(took < setup.slice, "{workers} workers, {run}: {took:?}");
             assert_eq!(store.tables().rows.len(), 3);
         }
     }
+}
+
+/// The first worker asks for them, and its only partition is short.
+#[test]
+fn checkpoints_are_made_while_only_others_read() {
+    let log = MemoryLog::default();
+    chat(&log, 0, LATER);
+    // Read one by one they take a second or more, in which others commit and save.
+    for number in 0..40_000 {
+        chat(&log, 1, NOON + number * SECOND / 10);
+    }
+    let slice = Duration::from_millis(5);
+    let setup = Setup { slice, most_per_read: 1, checkpoint_every: Duration::from_millis(1), ..setup(2) };
+    let store = MemoryStore::default();
+    setup.run_to_end(&log, &store, &MemoryParts::default());
+    let newest = store.tables().checkpoints.iter().map(|checkpoint| checkpoint.id.number).max();
+    assert!(newest > Some(1), "the only one is that of the end: {newest:?}");
 }
