@@ -47,23 +47,33 @@ fn a_run_with_little_to_do_takes_less_than_one_slice() {
     chat(&log, 0, NOON + 60 * SECOND);
     chat(&log, 1, LATER);
     for workers in [1, 2, 3] {
-        let (setup, store) = (setup(workers), MemoryStore::default());
-        for (run, stopped) in [("first", false), ("all to be replayed", false), ("all to be replayed, and stopped at once", true)]
-        {
-            // Each reading takes a tenth of a second of it, so that little of it passes while another thread works.
-            let now = Arc::new(AtomicI64::new(LATER));
-            let mut options = Options { clock: Clock::Manual { now: Arc::clone(&now), step: SECOND / 10 }, ..setup.options() };
-            let (log, control, parts) = (Arc::new(log.clone()), Arc::new(Control::default()), Arc::new(MemoryParts::default()));
-            if stopped {
-                options.wish.until_end = false;
-                control.stop();
-            }
-            cluster::run(&options, log, Box::new(store.clone()), parts, &control, &Metrics::new().0).unwrap();
-            let took = Duration::from_micros((now.load(Ordering::Relaxed) - LATER).unsigned_abs());
-            assert!(took < setup.slice, "{workers} workers, {run}: {took:?}");
+        let setup = setup(workers);
+        // A thread that gets no core lets the clock run on; it does not do so each time.
+        let mut slow = Vec::new();
+        for _ in 0..3 {
+            let store = MemoryStore::default();
+            let took = ["first", "all to be replayed", "stopped at once"].map(|run| (run, run_for(&setup, &log, &store, run)));
             assert_eq!(store.tables().rows.len(), 3);
+            slow = took.into_iter().filter(|(_, took)| *took >= setup.slice).collect();
+            if slow.is_empty() {
+                break;
+            }
         }
+        assert!(slow.is_empty(), "{workers} workers: {slow:?}");
     }
+}
+
+/// How long a run takes by its clock, of which each reading takes a tenth of a second: little of it passes while another thread works.
+fn run_for(setup: &Setup, log: &MemoryLog, store: &MemoryStore, run: &str) -> Duration {
+    let now = Arc::new(AtomicI64::new(LATER));
+    let mut options = Options { clock: Clock::Manual { now: Arc::clone(&now), step: SECOND / 10 }, ..setup.options() };
+    let (log, control, parts) = (Arc::new(log.clone()), Arc::new(Control::default()), Arc::new(MemoryParts::default()));
+    if run == "stopped at once" {
+        options.wish.until_end = false;
+        control.stop();
+    }
+    cluster::run(&options, log, Box::new(store.clone()), parts, &control, &Metrics::new().0).unwrap();
+    Duration::from_micros((now.load(Ordering::Relaxed) - LATER).unsigned_abs())
 }
 
 /// The first worker asks for them, and its only partition is short.
