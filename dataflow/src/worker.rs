@@ -70,7 +70,7 @@ impl Outlet for Senders {
 pub struct Pace {
     /// Tells slices apart, and judges events.
     pub clock: Clock,
-    /// When the first tick began; the same for all workers.
+    /// When the first tick began; the same for all workers of a process.
     pub base: Micros,
     /// Microseconds in a slice that does not end early.
     pub slice: i64,

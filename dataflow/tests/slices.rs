@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use support::Setup;
+use support::{Setup, chat};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
@@ -21,11 +21,6 @@ use tidemark_model::Micros;
 const NOON: i64 = 1_767_268_800_000_000;
 const SECOND: i64 = 1_000_000;
 const LATER: i64 = NOON + 7_200 * SECOND;
-
-fn chat(log: &MemoryLog, partition: i32, at: i64) {
-    let payload = format!(r#"{{"event_type":"chat_message","stream_id":"a","ts":"{}"}}"#, Micros(at));
-    log.append(partition, None, Some(payload.as_bytes()));
-}
 
 fn setup(workers: usize) -> Setup {
     Setup {

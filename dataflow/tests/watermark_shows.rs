@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::Setup;
+use support::{Setup, chat};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
@@ -36,12 +36,6 @@ fn setup(workers: usize) -> Setup {
         now: Micros(NOON + 2 * HOUR),
         max_ahead: Duration::from_secs(3_600),
     }
-}
-
-fn chat(log: &MemoryLog, partition: i32, at: i64) {
-    let ts = Micros(at);
-    let payload = format!(r#"{{"event_type":"chat_message","stream_id":"s{partition}","ts":"{ts}"}}"#);
-    log.append(partition, None, Some(payload.as_bytes()));
 }
 
 /// Runs to the log's end; the metrics' text.

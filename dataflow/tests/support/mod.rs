@@ -78,6 +78,13 @@ impl Setup {
     }
 }
 
+/// Appends a chat message of the partition's own stream.
+pub fn chat(log: &MemoryLog, partition: i32, at: i64) {
+    let ts = Micros(at);
+    let payload = format!(r#"{{"event_type":"chat_message","stream_id":"s{partition}","ts":"{ts}"}}"#);
+    log.append(partition, None, Some(payload.as_bytes()));
+}
+
 /// The oracle's form of a log.
 pub fn oracle_log(records: &BTreeMap<i32, Vec<Stored>>) -> oracle::Log {
     let record = |record: &Stored| oracle::LogRecord {
