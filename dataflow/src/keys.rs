@@ -22,10 +22,43 @@ pub struct ViewerKey(pub u64, pub u64);
 /// It is also the largest number of workers that have something to own.
 pub const RANGES: usize = 256;
 
+/// Cells of equal width, of which ranges are made.
+const CELLS: usize = 4_096;
+
+/// The range of each cell. The widest range is almost twice as wide as the narrowest: were they alike, all their tables would be full
+/// at the same moment, and be copied to tables twice as large in the same slice. Neighbours differ the most, so that workers own alike.
+static RANGE_OF: [u8; CELLS] = {
+    const fn width(range: u8) -> usize {
+        RANGES + range.reverse_bits() as usize
+    }
+    let (mut ranges, mut total, mut range) = ([0; CELLS], 0, 0);
+    while range < RANGES {
+        total += width(range as u8);
+        range += 1;
+    }
+    let (mut cell, mut until, mut range) = (0, 0, 0);
+    while range < RANGES {
+        until += width(range as u8);
+        while cell * total < until * CELLS {
+            ranges[cell] = range as u8;
+            cell += 1;
+        }
+        range += 1;
+    }
+    ranges
+};
+
 impl ViewerKey {
     /// The range that the viewer is in.
     pub fn range(self) -> usize {
-        (self.0 >> 56) as usize
+        RANGE_OF[(self.0 >> (u64::BITS - CELLS.ilog2())) as usize].into()
+    }
+
+    /// A viewer of a range, for tests.
+    #[cfg(test)]
+    pub fn in_range(range: usize, number: u64) -> ViewerKey {
+        let cell = RANGE_OF.iter().position(|&of| usize::from(of) == range).expect("every range has cells");
+        ViewerKey((cell as u64) << (u64::BITS - CELLS.ilog2()), number)
     }
 }
 
@@ -154,6 +187,25 @@ mod tests {
             assert!(*least > 0 && most - least <= 1, "{workers}: {owned:?}");
         }
         assert_eq!([ViewerKey(0, 9).range(), ViewerKey(u64::MAX, 0).range()], [0, 255]);
+        assert!((0..RANGES).all(|range| ViewerKey::in_range(range, 1).range() == range));
+    }
+
+    #[test]
+    fn workers_own_as_many_viewers_and_tables_do_not_grow_together() {
+        let mut cells = vec![0_usize; RANGES];
+        RANGE_OF.iter().for_each(|&range| cells[usize::from(range)] += 1);
+        for workers in [2, 3, 4, 8, 16] {
+            let mut owned = vec![0; workers];
+            (0..RANGES).for_each(|range| owned[owner(range, workers)] += cells[range]);
+            let (least, most) = (owned.iter().min().unwrap(), owned.iter().max().unwrap());
+            assert!(most * 100 < least * 106, "{workers}: {owned:?}");
+        }
+        // While the viewers become twice as many each table is copied once, to one that is twice as large: when it has come to a size.
+        let copied = |from: usize, to: usize| cells.iter().filter(|&cells| (cells * from).ilog2() < (cells * to).ilog2()).count();
+        assert_eq!(copied(1_000, 2_000), RANGES);
+        for percent in 100..200 {
+            assert!(copied(percent * 10, percent * 10 + 30) < RANGES / 6, "{percent}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use tidemark_model::{Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A worker's word that its parts of a checkpoint are on the disk, or why they are not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

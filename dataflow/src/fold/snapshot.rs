@@ -238,7 +238,7 @@ mod tests {
     fn slices_wait_while_streams_are_saved_and_when_too_much_has_happened() {
         let mut state = fold();
         let join = |state: &mut Fold, number| {
-            state.presence.insert(ViewerKey(number << 56, number), Nanos(0), Movement::Join);
+            state.presence.insert(ViewerKey::in_range(number, 1), Nanos(0), Movement::Join);
         };
         (0..3).for_each(|number| join(&mut state, number));
         let (_parts, saver, _notice) = saver();
