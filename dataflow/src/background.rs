@@ -22,6 +22,29 @@ pub type Task = Box<dyn FnMut(Duration) -> Step + Send>;
 /// The longest that a step waits.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// How soon a task is to be done where cores are scarce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Like the workers: results wait for it.
+    Urgent,
+    /// After all else; it still gets a tenth of what a worker gets that never rests.
+    Leisurely,
+}
+
+impl Haste {
+    /// What `nice` adds to a thread whose work has time.
+    const NICE: i32 = 10;
+
+    /// The calling thread's from now on. What the system refuses costs a little time and nothing else.
+    fn apply(self) {
+        if self == Haste::Leisurely
+            && let Err(error) = rustix::process::nice(Haste::NICE)
+        {
+            tracing::debug!(%error, "cannot lower a thread's priority");
+        }
+    }
+}
+
 /// Decides by itself when time passes and when tasks make their steps.
 pub trait Script: Send + Sync + std::fmt::Debug {
     /// The present instant, in microseconds since 1970. The caller goes on when the script lets it.
@@ -60,12 +83,16 @@ impl Background {
         }
     }
 
-    /// Has something done that ends by itself, beside the caller; a script wants it done at once. It is left out if the system has no
-    /// thread for it.
+    /// Has something done that ends by itself and has time, beside the caller; a script wants it done at once. It is left out if the
+    /// system has no thread for it.
     pub fn beside(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
         match self {
             Background::Threads => {
-                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+                let run = move || {
+                    Haste::Leisurely.apply();
+                    work();
+                };
+                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
                 thread.inspect_err(|error| tracing::warn!(%error, "no thread to {name} anything")).ok()
             }
             Background::Scripted(_) => {
@@ -76,10 +103,13 @@ impl Background {
     }
 
     /// Starts a task.
-    pub fn start(&self, name: &str, mut task: Task) -> Started {
+    pub fn start(&self, name: &str, haste: Haste, mut task: Task) -> Started {
         match self {
             Background::Threads => {
-                let run = move || while task(WAIT) == Step::Again {};
+                let run = move || {
+                    haste.apply();
+                    while task(WAIT) == Step::Again {}
+                };
                 let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
                 Started::Thread(thread.expect("the system can start a thread"))
             }

@@ -3,6 +3,7 @@
 use crate::Slice;
 use crate::background::{Background, Started};
 use crate::checkpoint::schedule::{Schedule, Settled};
+use crate::checkpoint::writer::Spare;
 use crate::checkpoint::{self, Parts};
 use crate::clock::Clock;
 use crate::decode::Decoder;
@@ -354,6 +355,7 @@ fn work(
             fence: plan.fence,
             worker: worker.index(),
             notices: notify,
+            spare: Spare::default(),
             background: options.background.clone(),
         },
         stints: options.stints,

@@ -3,22 +3,48 @@
 use super::manifest::{Part, Written};
 use super::part::Section;
 use super::{Holds, Id, PartFile, PartNotice, PartSet, Parts, part};
-use crate::background::{Background, Step};
+use crate::background::{Background, Haste, Step};
 use crate::fail_points::fail_point;
 use std::io::{self, BufWriter, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of copied rows that may wait for the disk; `fold` saves no more until there is room. Rows that are shared were in memory when
 /// the snapshot was begun, and stay there for no longer than it is written.
-const MOST_WAITING: usize = 32 << 20;
+const MOST_WAITING: usize = 8 << 20;
+
+/// Memory of sections that are written, for the next ones and for the next checkpoint: taken from the system anew it would cost more
+/// than what is done with it. It keeps as much as may wait.
+#[derive(Clone, Debug, Default)]
+pub struct Spare(Arc<Mutex<(Vec<Vec<u8>>, usize)>>);
+
+impl Spare {
+    /// An empty buffer.
+    pub fn take(&self) -> Vec<u8> {
+        let (buffers, bytes) = &mut *self.lock();
+        let buffer = buffers.pop().unwrap_or_default();
+        *bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        let (buffers, bytes) = &mut *self.lock();
+        if *bytes + buffer.capacity() <= MOST_WAITING {
+            buffer.clear();
+            *bytes += buffer.capacity();
+            buffers.push(buffer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<Vec<u8>>, usize)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The worker's end of it.
 pub struct PartWriter {
     sections: Sender<Option<Section>>,
-    /// Memory of sections that are written, for the next: taken from the system anew it would cost more than what is done with it.
-    written: Receiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     failed: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
@@ -32,10 +58,10 @@ impl PartWriter {
         id: Id,
         worker: usize,
         notices: Sender<PartNotice>,
+        spare: Spare,
         background: &Background,
     ) -> PartWriter {
         let (sections, queue) = channel();
-        let (give_back, written) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let failed = Arc::new(AtomicBool::new(false));
         let given_up = Arc::new(AtomicBool::new(false));
@@ -58,11 +84,9 @@ impl PartWriter {
                 (Ok(_), None) => writing.take().expect("it was just looked at").end().map(Some),
                 (Err(error), _) => Err(error),
             };
-            if let Some(Section { mut copied, .. }) = section {
+            if let Some(Section { copied, .. }) = section {
                 taken.fetch_sub(copied.len(), Ordering::AcqRel);
-                copied.clear();
-                // Nobody takes it when all was sent.
-                let _ = give_back.send(copied);
+                spare.give_back(copied);
             }
             let outcome = match outcome {
                 Ok(None) => return Step::Again,
@@ -77,18 +101,13 @@ impl PartWriter {
             let _ = notices.send(PartNotice { number: id.number, worker, outcome });
             Step::Done
         };
-        background.start("checkpoint", Box::new(step));
-        PartWriter { sections, written, waiting, failed, given_up, finished: false }
+        background.start("checkpoint", Haste::Leisurely, Box::new(step));
+        PartWriter { sections, waiting, failed, given_up, finished: false }
     }
 
     /// Whether more may be sent. Who has failed waits for nothing.
     pub fn has_room(&self) -> bool {
         self.waiting.load(Ordering::Acquire) < MOST_WAITING || self.failed.load(Ordering::Acquire)
-    }
-
-    /// An empty buffer for the next section: that of the last one that was written. The others are not kept.
-    pub fn buffer(&self) -> Vec<u8> {
-        self.written.try_iter().last().unwrap_or_default()
     }
 
     /// Hands over a section.

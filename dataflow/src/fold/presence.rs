@@ -244,6 +244,12 @@ impl Presence {
         })
     }
 
+    /// How many movements a range has, if no viewer has more than two.
+    pub fn about_as_many_movements(&self, range: usize) -> usize {
+        let Range { viewers, several, .. } = &self.ranges[range];
+        viewers.len() + several.len()
+    }
+
     /// A range is saved.
     pub fn saved(&mut self, range: usize) {
         if self.ranges[range].before.take().is_some() {

@@ -9,7 +9,7 @@ use super::presence::Moved;
 use super::{Fold, RowKey, Stint, Totals};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
-use crate::checkpoint::writer::PartWriter;
+use crate::checkpoint::writer::{PartWriter, Spare};
 use crate::checkpoint::{Holds, Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
@@ -32,6 +32,8 @@ pub struct Saver {
     pub worker: usize,
     /// Where notice is given of parts that are on the disk.
     pub notices: Sender<PartNotice>,
+    /// Memory for what is to be written.
+    pub spare: Spare,
     /// Where they are written.
     pub background: Background,
 }
@@ -41,19 +43,20 @@ impl Saver {
     /// of an earlier snapshot is given up.
     pub fn begin(&self, state: &mut Fold, request: &Request) -> Snapshot {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
-        let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.background);
+        let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), self.spare.clone(), &self.background);
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
         let ids = state.duplicates.begin_snapshot(id, request.ids_since);
         let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
-        Snapshot { writer, left, places: 0 }
+        Snapshot { writer, spare: self.spare.clone(), left, places: 0 }
     }
 }
 
 /// A snapshot that is being saved.
 pub struct Snapshot {
     writer: PartWriter,
+    spare: Spare,
     /// What is still to be saved, the last of it first.
     left: Vec<Key>,
     /// Places of streams that are done of the last of them.
@@ -94,7 +97,7 @@ impl Snapshot {
                 self.left.pop();
                 self.places = 0;
             }
-            self.writer.send(state.section(key, places, self.writer.buffer()));
+            self.writer.send(state.section(key, places, self.spare.take()));
             if let Key::Viewers(range) = key {
                 state.presence.saved(range);
             }
@@ -109,11 +112,12 @@ impl Snapshot {
 
 impl Fold {
     /// A section's rows; of what is kept by stream, those of the streams in some places.
-    fn section(&self, key: Key, places: Range<usize>, buffer: Vec<u8>) -> Section {
+    fn section(&self, key: Key, places: Range<usize>, mut buffer: Vec<u8>) -> Section {
         let words = |(StreamKey(a, b), minute): RowKey| [a, b, u64::from(minute.0)];
         match key {
             Key::Viewers(range) => {
                 let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
+                buffer.reserve(self.presence.about_as_many_movements(range) * size_of::<[u64; 3]>());
                 part::section(buffer, key, self.presence.movements(range).map(row))
             }
             Key::Ids(minute, range) => {
@@ -231,7 +235,11 @@ mod tests {
         let (notices, notice) = channel();
         let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
         let background = Background::Threads;
-        (Arc::clone(&parts), Saver { parts, pipeline: 1, fence: 1, worker: 0, notices, background }, notice)
+        (
+            Arc::clone(&parts),
+            Saver { parts, pipeline: 1, fence: 1, worker: 0, notices, spare: Spare::default(), background },
+            notice,
+        )
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Commit, LastWord, Store, StoreError};
 use crate::Slice;
-use crate::background::{Background, Started, Step};
+use crate::background::{Background, Haste, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
@@ -75,7 +75,7 @@ impl Committer {
             background,
             last_check,
         };
-        let started = to_start.start("commit", Box::new(move |wait| thread.step(wait)));
+        let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
     }
 
