@@ -7,6 +7,7 @@ use crate::checkpoint::writer::Spare;
 use crate::checkpoint::{self, Parts};
 use crate::clock::Clock;
 use crate::decode::Decoder;
+use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
 use crate::fold::{Fold, Stints};
 use crate::names::Names;
@@ -346,6 +347,7 @@ fn work(
         ids_since: settled.ids_since(),
         workers: worker.peers(),
     };
+    let idle = Idle::default();
     let state = State {
         tracker: Tracker::new(&rules, idle_after, start),
         fold,
@@ -359,6 +361,7 @@ fn work(
             background: options.background.clone(),
         },
         stints: options.stints,
+        idle: idle.clone(),
         resume: Resume {
             watermark: plan.watermark,
             names: plan.names.clone(),
@@ -418,8 +421,22 @@ fn work(
     let (unfolded, uncommitted) = (InFlight::until(done.folded), InFlight::until(done.committed));
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-    let own =
-        Loop { source, readers, desk, senders, known, pace, control, metrics, unfolded, uncommitted, schedule, notices, ending };
+    let own = Loop {
+        source,
+        readers,
+        desk,
+        senders,
+        idle,
+        known,
+        pace,
+        control,
+        metrics,
+        unfolded,
+        uncommitted,
+        schedule,
+        notices,
+        ending,
+    };
     own.run(worker);
 }
 

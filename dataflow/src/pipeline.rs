@@ -2,6 +2,7 @@
 
 use crate::Slice;
 use crate::exchange::Events;
+use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
 use crate::fold::{self, Fold, Stints};
 use crate::sink::commit::Committer;
@@ -39,6 +40,8 @@ pub struct State {
     pub saver: Saver,
     /// How long it folds at once.
     pub stints: Stints,
+    /// Tells when there is time to fold an open slice's events.
+    pub idle: Idle,
     /// What the sink goes on from.
     pub resume: Resume,
     /// Worker 0's commit thread.
@@ -60,7 +63,8 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Don
     let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
-    let (folded, shares) = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints).probe();
+    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints, state.idle);
+    let (folded, shares) = shares.probe();
     let rows = views::minute_metrics(shares.as_collection());
 
     let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));

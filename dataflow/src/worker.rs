@@ -7,6 +7,7 @@ use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::clock::Clock;
 use crate::exchange::Events;
 use crate::fold::Admitted;
+use crate::fold::idle::Idle;
 use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
 use crate::run::Control;
 use crate::sink::Change;
@@ -94,6 +95,8 @@ pub struct Loop {
     pub desk: Desk,
     /// Where they send.
     pub senders: Senders,
+    /// Tells the fold that there is nothing to read.
+    pub idle: Idle,
     /// The pipeline's watermark as far as it has arrived here.
     pub known: Rc<RefCell<Known>>,
     /// Its pace.
@@ -183,6 +186,7 @@ impl Loop {
             if read > 0 {
                 worker.step();
             } else {
+                self.idle.grant();
                 let nap = self.pace.nap(now, self.ends_early());
                 worker.step_or_park(Some(self.pace.clock.sleep(nap)));
             }

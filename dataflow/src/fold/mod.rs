@@ -6,7 +6,7 @@
 //! range's is in use at a time, and stays in the caches meanwhile. In a slice it
 //!
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
-//! 2. folds the events;
+//! 2. folds the events; those of windows that are open already earlier, if the worker is [`idle`];
 //! 3. emits the differences at the slice's time t;
 //! 4. closes windows by the watermark: takes back its shares of them, at t + 1, and forgets viewers who no longer matter;
 //! 5. saves its state, if a checkpoint was asked for at t ([`snapshot`]); its viewers while the next slices go on.
@@ -17,6 +17,7 @@
 //! What is left of a slice's events, of tidying or of a snapshot is done in the next one.
 
 pub mod duplicates;
+pub mod idle;
 pub mod presence;
 pub mod snapshot;
 pub mod streams;
@@ -28,6 +29,7 @@ use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
 use crate::telemetry::FoldMetrics;
 use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
+use idle::Idle;
 use presence::{Movement, Presence, Steps};
 use serde::{Deserialize, Serialize};
 use snapshot::{Saved, Saver, Snapshot};
@@ -71,6 +73,16 @@ pub enum Stints {
     Time(Duration),
     /// So many batches of events or pieces of a snapshot.
     Steps(u32),
+}
+
+impl Stints {
+    /// Events that must wait before it is worth an activation.
+    fn enough(self) -> usize {
+        match self {
+            Stints::Time(_) => STEP,
+            Stints::Steps(_) => 1,
+        }
+    }
 }
 
 impl Default for Stints {
@@ -130,6 +142,7 @@ pub fn shares<'scope>(
     mut state: Fold,
     saver: Saver,
     stints: Stints,
+    idle: Idle,
 ) -> StreamVec<'scope, Slice, Share> {
     type Builder = CapacityContainerBuilder<Vec<Share>>;
     let scope = events.scope();
@@ -146,6 +159,7 @@ pub fn shares<'scope>(
         let mut look_again: Option<Instant> = None;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
+            let granted = idle.granted();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
                 output.session(&capability).give_iterator(state.shares().map(|(key, share)| (key, slice, share)));
@@ -169,9 +183,23 @@ pub fn shares<'scope>(
                         if snapshot.as_ref().is_some_and(|snapshot| snapshot.holds_up(&state)) {
                             break;
                         }
-                        let passed = |slice: &Slice| !event_frontier.less_equal(slice) && !watermark_frontier.less_equal(slice);
-                        let Some(entry) = stash.first_entry().filter(|entry| passed(entry.key())) else { break };
-                        let (capability, Input { events, watermarks }) = entry.remove();
+                        let Some(mut entry) = stash.first_entry() else { break };
+                        let slice = entry.key();
+                        if event_frontier.less_than(slice) || watermark_frontier.less_than(slice) {
+                            break;
+                        }
+                        if event_frontier.less_equal(slice) || watermark_frontier.less_equal(slice) {
+                            // It is open, and all before it are done.
+                            let (_, input) = entry.get_mut();
+                            if granted {
+                                input.fold_early(&mut state, &mut stint);
+                            }
+                            if input.waiting >= stints.enough() {
+                                idle.wait(&activator);
+                            }
+                            break;
+                        }
+                        let (capability, Input { events, watermarks, .. }) = entry.remove();
                         let request = state.open(watermarks);
                         Stage::Folding(capability, (Vec::new(), 0), events.into_iter(), request)
                     }
@@ -255,6 +283,8 @@ pub struct Input {
     /// Events by the range of their viewer; none, or of all ranges. Within a range they are in the order in which they came, and so
     /// those of one partition are in the order of its log.
     pub events: Vec<Vec<Admitted>>,
+    /// Events that came since all were folded that could be.
+    waiting: usize,
     /// At most one in a slice.
     pub watermarks: Vec<Watermark>,
 }
@@ -263,6 +293,7 @@ impl Input {
     /// Takes a batch of events as it came.
     pub fn take(&mut self, batch: &mut Events, buffers: &mut Buffers) {
         self.events.resize_with(RANGES, Vec::new);
+        self.waiting += batch.0.len();
         for event in batch.0.drain(..) {
             let range = &mut self.events[event.viewer.range()];
             if range.capacity() == 0 {
@@ -270,6 +301,17 @@ impl Input {
             }
             range.push(event);
         }
+    }
+
+    /// Folds events of windows that are open already, until the stint is over. The others stay.
+    fn fold_early(&mut self, state: &mut Fold, stint: &mut Stint) {
+        for range in self.events.iter_mut().filter(|range| !range.is_empty()) {
+            state.fold_early(range);
+            if stint.is_over() {
+                return;
+            }
+        }
+        self.waiting = 0;
     }
 }
 
@@ -326,6 +368,17 @@ impl Fold {
     pub fn fold(&mut self, events: &[Admitted]) {
         let duplicates = events.iter().map(|event| u64::from(!self.event(event))).sum();
         self.metrics.events(events.len() as u64, duplicates);
+    }
+
+    /// Takes those of the slice's events whose windows are open already, and folds them.
+    fn fold_early(&mut self, events: &mut Vec<Admitted>) {
+        let (waiting, mut duplicates) = (events.len(), 0);
+        events.retain(|event| {
+            let open = self.streams.is_open(Minute::of(event.ts));
+            duplicates += u64::from(open && !self.event(event));
+            !open
+        });
+        self.metrics.events((waiting - events.len()) as u64, duplicates);
     }
 
     /// All shares as they are: at first, what was taken up from a checkpoint.
