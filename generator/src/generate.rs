@@ -77,16 +77,13 @@ fn step(
     }
     let now = wall_clock();
     for _ in 0..due.min(GROUP) {
-        let (next, time) = match plan.event_time {
-            EventTime::Live => (Some(traffic.next_at(now)), None),
-            EventTime::Historic { .. } => {
-                let next = traffic.next();
-                let time = next.as_ref().map(|next| next.sent_at);
-                (next, time)
-            }
+        let next = match plan.event_time {
+            EventTime::Live => Some(traffic.next_at(now)),
+            EventTime::Historic { .. } => traffic.next(),
         };
         let Some(next) = next else { break };
-        publisher.publish(Record { key: Some(next.stream.as_bytes()), payload: &next.payload, time, partition: None })?;
+        let (key, time) = (Some(next.stream.as_bytes()), Some(next.sent_at));
+        publisher.publish(Record { key, payload: &next.payload, time, partition: None })?;
         summary.sent += 1;
         if let Some(fault) = next.fault {
             summary.faults[fault as usize] += 1;

@@ -2,7 +2,7 @@
 # How fresh the numbers are under a steady load: Kafka, dataflow, Postgres and api together, and a prober beside them. Sourced by bench.sh.
 # shellcheck disable=SC2034,SC2154 # variables of the other files
 
-warm_up_s=30
+warm_up_s=60
 # Of the load's producer, as who writes so much sets it. With batches of 5 ms, not compressed, broker and kernel take twice as much of the
 # cores on which all of this runs, and for what the kernel writes of the broker's log Postgres's flush waits. The prober waits for no batch.
 producer_properties=${BENCH_PRODUCER:-linger.ms=20 compression.type=lz4}

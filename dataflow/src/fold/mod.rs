@@ -372,13 +372,10 @@ impl Fold {
 
     /// Takes those of the slice's events whose windows are open already, and folds them.
     fn fold_early(&mut self, events: &mut Vec<Admitted>) {
-        let (waiting, mut duplicates) = (events.len(), 0);
-        events.retain(|event| {
-            let open = self.streams.is_open(Minute::of(event.ts));
-            duplicates += u64::from(open && !self.event(event));
-            !open
-        });
-        self.metrics.events((waiting - events.len()) as u64, duplicates);
+        let others: Vec<Admitted> = events.extract_if(.., |event| !self.streams.is_open(Minute::of(event.ts))).collect();
+        self.fold(events);
+        events.clear();
+        events.extend(others);
     }
 
     /// All shares as they are: at first, what was taken up from a checkpoint.

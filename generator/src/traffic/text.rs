@@ -68,10 +68,12 @@ impl Text {
     }
 }
 
-/// The text of an instant, as [`Micros`] displays it; the date is worked out once a day only, for this runs for every event.
+/// The text of an instant, as [`Micros`] displays it. This runs for every event, so the date is worked out once a day only, and nothing
+/// for an instant that comes again.
 #[derive(Clone, Debug, Default)]
 struct Timestamp {
     day: Option<i64>,
+    instant: Option<Micros>,
     text: String,
 }
 
@@ -79,6 +81,9 @@ impl Timestamp {
     fn of(&mut self, instant: Micros) -> &str {
         const DAY: i64 = 86_400_000_000;
         const DATE_AND_T: usize = "2024-01-01T".len();
+        if self.instant.replace(instant) == Some(instant) {
+            return &self.text;
+        }
         let day = instant.0.div_euclid(DAY);
         if self.day != Some(day) {
             self.day = Some(day);
@@ -121,7 +126,7 @@ mod tests {
             let instant = Micros(1_704_067_200_000_000 + step * 33_333_333);
             assert_eq!(timestamp.of(instant), instant.to_string());
         }
-        for instant in [Micros(0), Micros(86_399_999_999), Micros(86_400_000_000), Micros(1)] {
+        for instant in [Micros(0), Micros(0), Micros(86_399_999_999), Micros(86_400_000_000), Micros(1)] {
             assert_eq!(timestamp.of(instant), instant.to_string());
         }
     }
