@@ -146,8 +146,8 @@ pub struct Presence {
     next_sweep: usize,
     /// Ranges that wait to be saved.
     unsaved: usize,
-    /// Movements since the snapshot was begun.
-    meanwhile: usize,
+    /// Viewers whose movements until the snapshot was begun are remembered.
+    remembered: usize,
 }
 
 impl Presence {
@@ -162,15 +162,16 @@ impl Presence {
             to_sweep: 0,
             next_sweep: 0,
             unsaved: 0,
-            meanwhile: 0,
+            remembered: 0,
         }
     }
 
     /// A movement in an open window: how the present counts of the viewer's stream change.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
         let moved = Moved::new(ts, movement);
-        self.meanwhile += 1;
-        self.ranges[viewer.range()].insert(viewer, moved, self.timeout)
+        let range = &mut self.ranges[viewer.range()];
+        self.remembered += usize::from(range.remember(viewer));
+        range.insert(viewer, moved, self.timeout)
     }
 
     /// Windows before `first_open` are closed. Who no longer matters is dropped by [`Presence::tidy`].
@@ -221,13 +222,13 @@ impl Presence {
         self.ranges.iter_mut().for_each(|range| range.before = (!range.viewers.is_empty()).then(KeyMap::default));
         let unsaved: Vec<usize> = (0..RANGES).filter(|&range| self.ranges[range].before.is_some()).collect();
         self.unsaved = unsaved.len();
-        self.meanwhile = 0;
+        self.remembered = 0;
         unsaved
     }
 
-    /// Movements since the last snapshot was begun.
-    pub fn meanwhile(&self) -> usize {
-        self.meanwhile
+    /// Viewers of ranges that are not saved who have moved since the snapshot was begun.
+    pub fn remembered(&self) -> usize {
+        self.remembered
     }
 
     /// The movements of a range's viewers, as of the beginning of a snapshot if the range is not saved: those of one viewer follow each
@@ -252,8 +253,9 @@ impl Presence {
 
     /// A range is saved.
     pub fn saved(&mut self, range: usize) {
-        if self.ranges[range].before.take().is_some() {
+        if let Some(before) = self.ranges[range].before.take() {
             self.unsaved -= 1;
+            self.remembered -= before.len();
         }
     }
 
@@ -286,12 +288,16 @@ impl Presence {
 }
 
 impl Range {
+    /// While the range waits to be saved: remembers how a viewer has moved who is about to move. `false` if that was known.
+    fn remember(&mut self, viewer: ViewerKey) -> bool {
+        let Range { viewers, several, before: Some(before), .. } = self else { return false };
+        let Entry::Vacant(slot) = before.entry(viewer) else { return false };
+        slot.insert(viewers.get(&viewer).map_or(Vec::new(), |moved| history(viewer, moved, several).to_vec()));
+        true
+    }
+
     fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
         let mut steps = Steps::default();
-        if let Some(before) = &mut self.before {
-            let history = || self.viewers.get(&viewer).map_or(&[][..], |moved| history(viewer, moved, &self.several));
-            before.entry(viewer).or_insert_with(|| history().to_vec());
-        }
         if moved.is_leave() {
             self.left.entry(moved.minute()).or_default().push(viewer);
         }
@@ -501,7 +507,7 @@ mod tests {
             // Who is forgotten at last is whom no window needs.
             close(&mut presence, first_open + 100, true);
             let forgotten = |range: &Range| range.left.is_empty() && range.before.is_none();
-            assert!(presence.ranges.iter().all(forgotten) && presence.unsaved == 0);
+            assert!(presence.ranges.iter().all(forgotten) && (presence.unsaved, presence.remembered) == (0, 0));
         }
         assert!(saved_after_changes > 500);
     }

@@ -66,8 +66,8 @@ pub struct Snapshot {
 /// Streams that one section takes: about a millisecond's work, if not hundreds of windows are open.
 const MOST_STREAMS: usize = 2_048;
 
-/// Joins and leaves that are taken up while viewers are saved: of each up to a hundred bytes more are remembered.
-const MOST_MEANWHILE: usize = 1 << 20;
+/// Viewers who may move before they are saved: of each it is remembered how they had moved, in some hundred bytes.
+const MOST_REMEMBERED: usize = 1 << 20;
 
 /// How far a snapshot is.
 pub enum Saved {
@@ -82,7 +82,7 @@ pub enum Saved {
 impl Snapshot {
     /// Whether the next slice has to wait: for streams and ids, and if the disk is so slow that too much has happened meanwhile.
     pub fn holds_up(&self, state: &Fold) -> bool {
-        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)) || state.presence.meanwhile() > MOST_MEANWHILE)
+        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)) || state.presence.remembered() > MOST_REMEMBERED)
     }
 
     /// Saves on, a section at least, until the stint is over.
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn slices_wait_while_streams_are_saved_and_when_too_much_has_happened() {
         let mut state = fold();
-        let join = |state: &mut Fold, number| {
-            state.presence.insert(ViewerKey::in_range(number, 1), Nanos(0), Movement::Join);
+        let join = |state: &mut Fold, range, number| {
+            state.presence.insert(ViewerKey::in_range(range, number), Nanos(0), Movement::Join);
         };
-        (0..3).for_each(|number| join(&mut state, number));
+        (0..3).for_each(|range| join(&mut state, range, 0));
         let (_parts, saver, _notice) = saver();
         let mut snapshot = saver.begin(&mut state, &REQUEST);
         let one_more = |snapshot: Snapshot, state: &mut Fold| match snapshot.save(state, &mut Stint::Steps(1)) {
@@ -259,12 +259,12 @@ mod tests {
             assert!(snapshot.holds_up(&state));
             snapshot = one_more(snapshot, &mut state);
         }
-        (0..MOST_MEANWHILE).for_each(|_| join(&mut state, 1));
+        (0..MOST_REMEMBERED as u64).for_each(|number| (0..2).for_each(|_| join(&mut state, 1, number)));
         assert!(!snapshot.holds_up(&state));
-        join(&mut state, 1);
+        join(&mut state, 0, 0);
         assert!(snapshot.holds_up(&state));
         // The next one begins to count anew.
-        assert!(saver.begin(&mut state, &REQUEST).left.len() == 6 && state.presence.meanwhile() == 0);
+        assert!(saver.begin(&mut state, &REQUEST).left.len() == 6 && state.presence.remembered() == 0);
     }
 
     /// All that is kept, of all of them together.
