@@ -18,7 +18,7 @@ freshness() {
   producer=(KAFKA_PROPERTIES="$work/producer.properties")
   if [[ -z $rate ]]; then half_of_catchup "$workers"; fi
   say "producer  $producer_properties"
-  say "data      tidemark-generator --rate $rate --streams 1000 --users 100000, 4 partitions; workers $workers"
+  say "data      nice -n $load_nice tidemark-generator --rate $rate --streams 1000 --users 100000, 4 partitions; workers $workers"
   say "command   examples/freshness.rs --time ${time_s}s, after ${warm_up_s} s: from produce() to readable at /metrics?stream_id=…"
   start_live "$topic.live" "$rate" 1000 100000 "$workers"
   start_api
@@ -62,6 +62,6 @@ probe() {
   read -r -a figures < <(tail -n 1 "$work/out")
   say "          asked for $rate events/s, committed $reached events/s; $left records not yet committed at the end"
   say "          milliseconds from produce to readable: ${figures[*]}"
-  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" producer="$producer_properties" \
+  record freshness at="${at:-half of catch-up}" workers="$workers" warm_up="${warm_up_s}s" broker="$broker" producer="$producer_properties" load_nice="$load_nice" \
     asked_per_s="$rate" "${figures[@]}" committed_per_s="$reached" lag_records="$left" rss_kib="$(resident "$dataflow_pid" VmRSS)"
 }
