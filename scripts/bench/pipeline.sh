@@ -7,6 +7,8 @@ traffic_start=2026-01-01T00:00:00Z
 
 # NAME=VALUE... for the generator where it writes to Kafka.
 producer=()
+# What the generator is started by.
+load=()
 
 # traffic EVENTS SPAN STREAMS USERS PARTITIONS: sets `traffic`, the generator's arguments for a backlog.
 traffic() {
@@ -46,17 +48,13 @@ tell() {
     elsewhere_cores="$elsewhere"
 }
 
-# The generator gives way to what is measured, because nobody's users are on their pipeline's machine: without that it has a third of two
-# cores at 400,000 events/s. Whether it comes up to its rate is told.
-load_nice=10
-
 # start_live TOPIC RATE STREAMS USERS WORKERS: generator and dataflow together, from Kafka into a fresh database, until
 # stop_background. Sets dataflow_pid and generator_pid.
 start_live() {
   local pid
   new_database
   topics+=("$1")
-  in_background generator nice -n "$load_nice" env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" \
+  in_background generator "${load[@]}" env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" \
     "$bin/tidemark-generator" --create-topic --partitions 4 --rate "$2" --streams "$3" --users "$4" --seed 1
   generator_pid=$pid
   rm -rf -- "$work/data/checkpoints"

@@ -105,8 +105,9 @@ pub struct Section {
     pub shared: Vec<Arc<[EventKey]>>,
 }
 
-/// A section of rows, in a buffer that is empty.
-pub fn section<R: Pod>(buffer: Vec<u8>, key: Key, rows: impl Iterator<Item = R>) -> Section {
+/// A section of rows, about so many, in a buffer that is empty.
+pub fn section<R: Pod>(mut buffer: Vec<u8>, key: Key, about: usize, rows: impl Iterator<Item = R>) -> Section {
+    buffer.reserve(size_of::<SectionHead>() + about * size_of::<R>());
     Section { holds: key.holds(), copied: copied(buffer, key, rows, 0), shared: Vec::new() }
 }
 
@@ -202,7 +203,7 @@ mod tests {
         let keys = [Key::Viewers(255), Key::Ids(Minute(7), 4), Key::Shares, Key::Steps, Key::Bases];
         let mut bytes = head(id, 1);
         for (key, rows) in keys.into_iter().zip(0u64..) {
-            bytes.extend(section(Vec::new(), key, (0..rows).map(|row| [row, rows])).copied);
+            bytes.extend(section(Vec::new(), key, 0, (0..rows).map(|row| [row, rows])).copied);
         }
         bytes.extend(end(keys.len() as u64));
         let all = |bytes: &[u8], worker| {

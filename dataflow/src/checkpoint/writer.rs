@@ -8,37 +8,34 @@ use crate::fail_points::fail_point;
 use std::io::{self, BufWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of copied rows that may wait for the disk; `fold` saves no more until there is room. Rows that are shared were in memory when
-/// the snapshot was begun, and stay there for no longer than it is written.
-const MOST_WAITING: usize = 8 << 20;
+/// Bytes of memory that are kept.
+const MOST_SPARE: usize = 8 << 20;
+/// Smaller pieces are not worth it.
+const LEAST_SPARE: usize = 64 << 10;
 
-/// Memory of sections that are written, for the next ones and for the next checkpoint: taken from the system anew it would cost more
-/// than what is done with it. It keeps as much as may wait.
+/// Memory of large sections that are written, for the next ones and for the next checkpoint: taken from the system anew it would cost more
+/// than what is done with it.
 #[derive(Clone, Debug, Default)]
 pub struct Spare(Arc<Mutex<(Vec<Vec<u8>>, usize)>>);
 
 impl Spare {
-    /// An empty buffer.
+    /// An empty buffer. It does not wait for the thread that writes, which may have no core.
     pub fn take(&self) -> Vec<u8> {
-        let (buffers, bytes) = &mut *self.lock();
-        let buffer = buffers.pop().unwrap_or_default();
-        *bytes -= buffer.capacity();
+        let Ok(mut spare) = self.0.try_lock() else { return Vec::new() };
+        let buffer = spare.0.pop().unwrap_or_default();
+        spare.1 -= buffer.capacity();
         buffer
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
-        let (buffers, bytes) = &mut *self.lock();
-        if *bytes + buffer.capacity() <= MOST_WAITING {
+        let (buffers, bytes) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.capacity() >= LEAST_SPARE && *bytes + buffer.capacity() <= MOST_SPARE {
             buffer.clear();
             *bytes += buffer.capacity();
             buffers.push(buffer);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (Vec<Vec<u8>>, usize)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,9 +102,10 @@ impl PartWriter {
         PartWriter { sections, waiting, failed, given_up, finished: false }
     }
 
-    /// Whether more may be sent. Who has failed waits for nothing.
-    pub fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) < MOST_WAITING || self.failed.load(Ordering::Acquire)
+    /// Whether less than so many bytes of copied rows wait for the disk. Who has failed waits for nothing. Rows that are shared were in
+    /// memory when the snapshot was begun, and stay there for no longer than it is written.
+    pub fn has_room(&self, most: usize) -> bool {
+        self.waiting.load(Ordering::Acquire) < most || self.failed.load(Ordering::Acquire)
     }
 
     /// Hands over a section.

@@ -1,6 +1,6 @@
 //! Time that a worker does not need for its source, spent on events of the slice that is still open: what is folded then need not be
-//! folded when the slice ends, and all its changes are committed sooner. A worker that always has something to read folds whole slices,
-//! which costs less for each event.
+//! folded when the slice ends, and all its changes are committed sooner. While there is something to read, whole slices are folded, which
+//! costs less for each event.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

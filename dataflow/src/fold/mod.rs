@@ -1,8 +1,8 @@
 //! From admitted events to small differences per (stream, minute): the state of the viewers that this worker owns.
 //!
 //! One timely operator over three plain structs: [`duplicates`] (which ids were counted), [`presence`] (who is there) and
-//! [`streams`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, once both of its
-//! frontiers have passed them. Events wait by the range of their viewer, so that of the large tables, viewers and ids, only one
+//! [`streams`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, and ends them once both of
+//! its frontiers have passed them. Events wait by the range of their viewer, so that of the large tables, viewers and ids, only one
 //! range's is in use at a time, and stays in the caches meanwhile. In a slice it
 //!
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
@@ -76,10 +76,10 @@ pub enum Stints {
 }
 
 impl Stints {
-    /// Events that must wait before it is worth an activation.
-    fn enough(self) -> usize {
+    /// [`EARLY`]; where activations are counted, any.
+    fn early(self) -> usize {
         match self {
-            Stints::Time(_) => STEP,
+            Stints::Time(_) => EARLY,
             Stints::Steps(_) => 1,
         }
     }
@@ -121,6 +121,8 @@ impl Stint {
 
 /// Events that one step folds.
 const STEP: usize = 1_024;
+/// Events of the open slice that must wait before folding them is worth an activation.
+const EARLY: usize = 4 * STEP;
 /// When to look again whether the thread that writes a checkpoint has room.
 const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 
@@ -159,7 +161,7 @@ pub fn shares<'scope>(
         let mut look_again: Option<Instant> = None;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
-            let granted = idle.granted();
+            let mut granted = idle.granted();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
                 output.session(&capability).give_iterator(state.shares().map(|(key, share)| (key, slice, share)));
@@ -194,18 +196,18 @@ pub fn shares<'scope>(
                             if granted {
                                 input.fold_early(&mut state, &mut stint);
                             }
-                            if input.waiting >= stints.enough() {
+                            if input.waiting >= stints.early() {
                                 idle.wait(&activator);
                             }
                             break;
                         }
-                        let (capability, Input { events, watermarks, .. }) = entry.remove();
-                        let request = state.open(watermarks);
-                        Stage::Folding(capability, (Vec::new(), 0), events.into_iter(), request)
+                        let (capability, mut input) = entry.remove();
+                        let request = state.open(std::mem::take(&mut input.watermarks));
+                        Stage::Folding(capability, (Vec::new(), 0), input.rest().into_iter(), request)
                     }
                     Stage::Folding(capability, (mut range, mut done), mut ranges, request) => {
-                        if done == range.len()
-                            && let Some(next) = ranges.find(|range| !range.is_empty())
+                        while done == range.len()
+                            && let Some(next) = ranges.next()
                         {
                             buffers.keep(std::mem::replace(&mut range, next));
                             done = 0;
@@ -222,6 +224,8 @@ pub fn shares<'scope>(
                             break;
                         }
                         buffers.keep(range);
+                        // What this slice has changed goes on its way before anything of the next is begun.
+                        granted = false;
                         let slice = *capability.time();
                         let changed = state.changes();
                         output.session(&capability).give_iterator(changed.into_iter().map(|(key, change)| (key, slice, change)));
@@ -283,7 +287,11 @@ pub struct Input {
     /// Events by the range of their viewer; none, or of all ranges. Within a range they are in the order in which they came, and so
     /// those of one partition are in the order of its log.
     pub events: Vec<Vec<Admitted>>,
-    /// Events that came since all were folded that could be.
+    /// Those of them that came before and whose windows were not open when it was tried to fold them early.
+    later: Vec<Vec<Admitted>>,
+    /// The range in hand of folding early, and how many of its events are done.
+    early: (usize, usize),
+    /// Events for which it was not tried yet.
     waiting: usize,
     /// At most one in a slice.
     pub watermarks: Vec<Watermark>,
@@ -303,15 +311,36 @@ impl Input {
         }
     }
 
-    /// Folds events of windows that are open already, until the stint is over. The others stay.
+    /// Folds events of windows that are open already, until the stint is over.
     fn fold_early(&mut self, state: &mut Fold, stint: &mut Stint) {
-        for range in self.events.iter_mut().filter(|range| !range.is_empty()) {
-            state.fold_early(range);
+        let Input { events, later, early: (at, done), waiting, .. } = self;
+        later.resize_with(RANGES, Vec::new);
+        while let Some(range) = events.get_mut(*at) {
+            if *done == range.len() {
+                range.clear();
+                (*at, *done) = (*at + 1, 0);
+                continue;
+            }
+            let step = *done..range.len().min(*done + STEP);
+            (*done, *waiting) = (step.end, *waiting - step.len());
+            state.fold_early(&range[step], &mut later[*at]);
             if stint.is_over() {
                 return;
             }
         }
-        self.waiting = 0;
+        *at = 0;
+    }
+
+    /// What is not folded, range by range.
+    fn rest(self) -> Vec<Vec<Admitted>> {
+        let Input { mut events, later, early: (at, done), .. } = self;
+        if let Some(range) = events.get_mut(at) {
+            range.drain(..done);
+        }
+        if later.is_empty() {
+            return events;
+        }
+        later.into_iter().zip(events).flat_map(|(later, events)| [later, events]).collect()
     }
 }
 
@@ -370,12 +399,18 @@ impl Fold {
         self.metrics.events(events.len() as u64, duplicates);
     }
 
-    /// Takes those of the slice's events whose windows are open already, and folds them.
-    fn fold_early(&mut self, events: &mut Vec<Admitted>) {
-        let others: Vec<Admitted> = events.extract_if(.., |event| !self.streams.is_open(Minute::of(event.ts))).collect();
-        self.fold(events);
-        events.clear();
-        events.extend(others);
+    /// Folds those of the slice's events whose windows are open already, and keeps the others for later.
+    fn fold_early(&mut self, events: &[Admitted], later: &mut Vec<Admitted>) {
+        let (mut folded, mut duplicates) = (0, 0);
+        for event in events {
+            if self.streams.is_open(Minute::of(event.ts)) {
+                folded += 1;
+                duplicates += u64::from(!self.event(event));
+            } else {
+                later.push(*event);
+            }
+        }
+        self.metrics.events(folded, duplicates);
     }
 
     /// All shares as they are: at first, what was taken up from a checkpoint.
@@ -430,5 +465,59 @@ fn dice() -> impl FnMut(u64) -> u64 {
     move |below| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    fn event(random: &mut impl FnMut(u64) -> u64) -> Admitted {
+        let kind = [Kind::ViewerJoin, Kind::ViewerLeave, Kind::ChatMessage][random(3) as usize];
+        let (number, viewer) = (random(40), random(5));
+        Admitted {
+            viewer: ViewerKey::in_range(random(3) as usize, viewer),
+            stream: StreamKey(viewer % 2, 0),
+            id: (random(4) > 0).then_some(EventKey(number, number)),
+            ts: Nanos(random(3 * 60) as i64 * 1_000_000_000),
+            amount: Cents(0),
+            kind,
+        }
+    }
+
+    /// The first two of three windows are open before the slice ends.
+    #[test]
+    fn folding_early_changes_nothing() {
+        let mut random = dice();
+        let (mut early, mut late) = (0, 0);
+        for _ in 0..300 {
+            let mut folds = [(); 2].map(|()| Fold::new(90_000_000_000, Metrics::new().0.of_worker(0)));
+            folds.iter_mut().for_each(|fold| (0..2).for_each(|minute| fold.streams.open(Minute(minute))));
+            folds.iter_mut().for_each(|fold| drop(fold.changes()));
+            let mut inputs = [(); 2].map(|()| Input::default());
+            for _ in 0..random(12) {
+                let batch = Events((0..random(20)).map(|_| event(&mut random)).collect());
+                inputs.iter_mut().for_each(|input| input.take(&mut batch.clone(), &mut Buffers::default()));
+                if random(2) == 0 {
+                    let before = inputs[0].waiting;
+                    inputs[0].fold_early(&mut folds[0], &mut Stint::Steps(1 + random(3) as u32));
+                    early += before - inputs[0].waiting;
+                }
+            }
+            late += inputs[0].later.iter().map(Vec::len).sum::<usize>();
+            let results = folds.iter_mut().zip(inputs).map(|(fold, input)| {
+                fold.streams.open(Minute(2));
+                input.rest().iter().for_each(|range| fold.fold(range));
+                let mut changes = fold.changes();
+                changes.sort_unstable_by_key(|&(key, _)| key);
+                let mut movements: Vec<_> = (0..3).flat_map(|range| fold.presence.movements(range)).collect();
+                movements.sort_unstable();
+                (changes, movements)
+            });
+            let results: Vec<_> = results.collect();
+            assert!(results[0] == results[1]);
+        }
+        assert!(early > 3_000 && late > 1_000, "{early} were tried early, and {late} of them were kept for later");
     }
 }

@@ -148,6 +148,8 @@ pub struct Presence {
     unsaved: usize,
     /// Viewers whose movements until the snapshot was begun are remembered.
     remembered: usize,
+    /// Movements since then.
+    meanwhile: usize,
 }
 
 impl Presence {
@@ -163,12 +165,14 @@ impl Presence {
             next_sweep: 0,
             unsaved: 0,
             remembered: 0,
+            meanwhile: 0,
         }
     }
 
     /// A movement in an open window: how the present counts of the viewer's stream change.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
         let moved = Moved::new(ts, movement);
+        self.meanwhile += 1;
         let range = &mut self.ranges[viewer.range()];
         self.remembered += usize::from(range.remember(viewer));
         range.insert(viewer, moved, self.timeout)
@@ -222,13 +226,18 @@ impl Presence {
         self.ranges.iter_mut().for_each(|range| range.before = (!range.viewers.is_empty()).then(KeyMap::default));
         let unsaved: Vec<usize> = (0..RANGES).filter(|&range| self.ranges[range].before.is_some()).collect();
         self.unsaved = unsaved.len();
-        self.remembered = 0;
+        (self.remembered, self.meanwhile) = (0, 0);
         unsaved
     }
 
     /// Viewers of ranges that are not saved who have moved since the snapshot was begun.
     pub fn remembered(&self) -> usize {
         self.remembered
+    }
+
+    /// Movements since the snapshot was begun.
+    pub fn meanwhile(&self) -> usize {
+        self.meanwhile
     }
 
     /// The movements of a range's viewers, as of the beginning of a snapshot if the range is not saved: those of one viewer follow each

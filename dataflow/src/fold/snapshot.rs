@@ -66,8 +66,17 @@ pub struct Snapshot {
 /// Streams that one section takes: about a millisecond's work, if not hundreds of windows are open.
 const MOST_STREAMS: usize = 2_048;
 
+/// Bytes of copied rows that may wait for the disk before more viewers are saved: nothing waits for them.
+const VIEWERS_WAITING: usize = 8 << 20;
+
+/// The same for what slices wait for, so that they hardly ever wait for the disk too.
+const MOST_WAITING: usize = 32 << 20;
+
 /// Viewers who may move before they are saved: of each it is remembered how they had moved, in some hundred bytes.
 const MOST_REMEMBERED: usize = 1 << 20;
+
+/// Joins and leaves that may be taken up while viewers are saved, because nobody is forgotten meanwhile.
+const MOST_MEANWHILE: usize = 1 << 22;
 
 /// How far a snapshot is.
 pub enum Saved {
@@ -82,13 +91,16 @@ pub enum Saved {
 impl Snapshot {
     /// Whether the next slice has to wait: for streams and ids, and if the disk is so slow that too much has happened meanwhile.
     pub fn holds_up(&self, state: &Fold) -> bool {
-        self.left.last().is_some_and(|key| !matches!(key, Key::Viewers(_)) || state.presence.remembered() > MOST_REMEMBERED)
+        let Some(next) = self.left.last() else { return false };
+        let too_much = state.presence.remembered() > MOST_REMEMBERED || state.presence.meanwhile() > MOST_MEANWHILE;
+        !matches!(next, Key::Viewers(_)) || too_much
     }
 
     /// Saves on, a section at least, until the stint is over.
     pub fn save(mut self, state: &mut Fold, stint: &mut Stint) -> Saved {
         while let Some(&key) = self.left.last() {
-            if !self.writer.has_room() {
+            let viewers = matches!(key, Key::Viewers(_));
+            if !self.writer.has_room(if viewers { VIEWERS_WAITING } else { MOST_WAITING }) {
                 return Saved::Full(self);
             }
             let places = self.places..state.streams.places().min(self.places + MOST_STREAMS);
@@ -97,7 +109,8 @@ impl Snapshot {
                 self.left.pop();
                 self.places = 0;
             }
-            self.writer.send(state.section(key, places, self.spare.take()));
+            let buffer = if viewers { self.spare.take() } else { Vec::new() };
+            self.writer.send(state.section(key, places, buffer));
             if let Key::Viewers(range) = key {
                 state.presence.saved(range);
             }
@@ -112,13 +125,13 @@ impl Snapshot {
 
 impl Fold {
     /// A section's rows; of what is kept by stream, those of the streams in some places.
-    fn section(&self, key: Key, places: Range<usize>, mut buffer: Vec<u8>) -> Section {
+    fn section(&self, key: Key, places: Range<usize>, buffer: Vec<u8>) -> Section {
         let words = |(StreamKey(a, b), minute): RowKey| [a, b, u64::from(minute.0)];
         match key {
             Key::Viewers(range) => {
                 let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
-                buffer.reserve(self.presence.about_as_many_movements(range) * size_of::<[u64; 3]>());
-                part::section(buffer, key, self.presence.movements(range).map(row))
+                let about = self.presence.about_as_many_movements(range);
+                part::section(buffer, key, about, self.presence.movements(range).map(row))
             }
             Key::Ids(minute, range) => {
                 let (others, shared) = self.duplicates.news(minute, range);
@@ -130,18 +143,18 @@ impl Fold {
                     let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
                     [a, b, minute, events, viewers, chats, cents]
                 };
-                part::section(buffer, key, self.streams.shares(places).map(row))
+                part::section(buffer, key, 0, self.streams.shares(places).map(row))
             }
             Key::Steps => {
                 let row = |(key, change): (RowKey, i64)| {
                     let [a, b, minute] = words(key);
                     [a, b, minute, change.cast_unsigned()]
                 };
-                part::section(buffer, key, self.streams.steps(places).map(row))
+                part::section(buffer, key, 0, self.streams.steps(places).map(row))
             }
             Key::Bases => {
                 let row = |(StreamKey(a, b), count): (StreamKey, i64)| [a, b, count.cast_unsigned()];
-                part::section(buffer, key, self.streams.bases(places).map(row))
+                part::section(buffer, key, 0, self.streams.bases(places).map(row))
             }
         }
     }
@@ -259,12 +272,19 @@ mod tests {
             assert!(snapshot.holds_up(&state));
             snapshot = one_more(snapshot, &mut state);
         }
-        (0..MOST_REMEMBERED as u64).for_each(|number| (0..2).for_each(|_| join(&mut state, 1, number)));
+        let moving = ViewerKey::in_range(1, 0).0;
+        (0..MOST_REMEMBERED as u64).for_each(|number| {
+            for _ in 0..2 {
+                state.presence.insert(ViewerKey(moving, number), Nanos(0), Movement::Join);
+            }
+        });
         assert!(!snapshot.holds_up(&state));
         join(&mut state, 0, 0);
         assert!(snapshot.holds_up(&state));
+        assert_eq!(state.presence.remembered(), MOST_REMEMBERED + 1);
         // The next one begins to count anew.
         assert!(saver.begin(&mut state, &REQUEST).left.len() == 6 && state.presence.remembered() == 0);
+        assert_eq!(state.presence.meanwhile(), 0);
     }
 
     /// All that is kept, of all of them together.

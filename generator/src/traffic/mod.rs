@@ -65,7 +65,7 @@ pub struct Generated {
     pub stream: Arc<str>,
     /// What `ts` says, for malformed payloads what it would have said.
     pub event_time: Micros,
-    /// The instant of sending on the traffic's own clock: the record time of historic traffic. Never goes back.
+    /// The instant of sending, which is the record's time. On the traffic's own clock it never goes back.
     pub sent_at: Micros,
     /// One JSON object without a newline, unless it is malformed.
     pub payload: Vec<u8>,
