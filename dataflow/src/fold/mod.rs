@@ -480,7 +480,7 @@ mod tests {
             viewer: ViewerKey::in_range(random(3) as usize, viewer),
             stream: StreamKey(viewer % 2, 0),
             id: (random(4) > 0).then_some(EventKey(number, number)),
-            ts: Nanos(random(3 * 60) as i64 * 1_000_000_000),
+            ts: Nanos(random(3 * 60).cast_signed() * 1_000_000_000),
             amount: Cents(0),
             kind,
         }
