@@ -35,13 +35,16 @@ impl Haste {
     /// What `nice` adds to a thread whose work has time.
     const NICE: i32 = 10;
 
-    /// The calling thread's from now on. What the system refuses costs a little time and nothing else.
-    fn apply(self) {
-        if self == Haste::Leisurely
-            && let Err(error) = rustix::process::nice(Haste::NICE)
-        {
-            tracing::debug!(%error, "cannot lower a thread's priority");
-        }
+    /// A thread of its own for some work. A priority that the system does not lower costs a little time and nothing else.
+    fn spawn(self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if self == Haste::Leisurely
+                && let Err(error) = rustix::process::nice(Haste::NICE)
+            {
+                tracing::debug!(%error, "cannot lower a thread's priority");
+            }
+            work();
+        })
     }
 }
 
@@ -88,11 +91,7 @@ impl Background {
     pub fn beside(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
         match self {
             Background::Threads => {
-                let run = move || {
-                    Haste::Leisurely.apply();
-                    work();
-                };
-                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+                let thread = Haste::Leisurely.spawn(name, work);
                 thread.inspect_err(|error| tracing::warn!(%error, "no thread to {name} anything")).ok()
             }
             Background::Scripted(_) => {
@@ -106,11 +105,7 @@ impl Background {
     pub fn start(&self, name: &str, haste: Haste, mut task: Task) -> Started {
         match self {
             Background::Threads => {
-                let run = move || {
-                    haste.apply();
-                    while task(WAIT) == Step::Again {}
-                };
-                let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+                let thread = haste.spawn(name, move || while task(WAIT) == Step::Again {});
                 Started::Thread(thread.expect("the system can start a thread"))
             }
             Background::Scripted(script) => {

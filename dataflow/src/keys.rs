@@ -26,20 +26,14 @@ pub const RANGES: usize = 256;
 const CELLS: usize = 4_096;
 
 /// The range of each cell. The widest range is almost twice as wide as the narrowest: were they alike, all their tables would be full
-/// at the same moment, and be copied to tables twice as large in the same slice. Neighbours differ the most, so that up to some thirty workers own
-/// alike.
+/// at the same moment, and be copied to tables twice as large in the same slice. Neighbours differ the most, so that up to some thirty
+/// workers own alike.
 static RANGE_OF: [u8; CELLS] = {
-    const fn width(range: u8) -> usize {
-        RANGES + range.reverse_bits() as usize
-    }
-    let (mut ranges, mut total, mut range) = ([0; CELLS], 0, 0);
+    // Each width is one of RANGES, RANGES + 1 and so on, and each occurs once.
+    let total = RANGES * RANGES + RANGES * (RANGES - 1) / 2;
+    let (mut ranges, mut cell, mut until, mut range) = ([0; CELLS], 0, 0, 0);
     while range < RANGES {
-        total += width(range as u8);
-        range += 1;
-    }
-    let (mut cell, mut until, mut range) = (0, 0, 0);
-    while range < RANGES {
-        until += width(range as u8);
+        until += RANGES + (range as u8).reverse_bits() as usize;
         while cell * total < until * CELLS {
             ranges[cell] = range as u8;
             cell += 1;

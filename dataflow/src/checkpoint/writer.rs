@@ -18,22 +18,19 @@ const LEAST_SPARE: usize = 64 << 10;
 /// Memory of large sections that are written, for the next ones and for the next checkpoint: taken from the system anew it would cost more
 /// than what is done with it.
 #[derive(Clone, Debug, Default)]
-pub struct Spare(Arc<Mutex<(Vec<Vec<u8>>, usize)>>);
+pub struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Spare {
     /// An empty buffer. It does not wait for the thread that writes, which may have no core.
-    pub fn take(&self) -> Vec<u8> {
-        let Ok(mut spare) = self.0.try_lock() else { return Vec::new() };
-        let buffer = spare.0.pop().unwrap_or_default();
-        spare.1 -= buffer.capacity();
-        buffer
+    fn take(&self) -> Vec<u8> {
+        self.0.try_lock().ok().and_then(|mut buffers| buffers.pop()).unwrap_or_default()
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
-        let (buffers, bytes) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffer.capacity() >= LEAST_SPARE && *bytes + buffer.capacity() <= MOST_SPARE {
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: usize = buffers.iter().map(Vec::capacity).sum();
+        if buffer.capacity() >= LEAST_SPARE && bytes + buffer.capacity() <= MOST_SPARE {
             buffer.clear();
-            *bytes += buffer.capacity();
             buffers.push(buffer);
         }
     }
@@ -42,6 +39,7 @@ impl Spare {
 /// The worker's end of it.
 pub struct PartWriter {
     sections: Sender<Option<Section>>,
+    spare: Spare,
     waiting: Arc<AtomicUsize>,
     failed: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
@@ -55,7 +53,7 @@ impl PartWriter {
         id: Id,
         worker: usize,
         notices: Sender<PartNotice>,
-        spare: Spare,
+        spare: &Spare,
         background: &Background,
     ) -> PartWriter {
         let (sections, queue) = channel();
@@ -63,7 +61,7 @@ impl PartWriter {
         let failed = Arc::new(AtomicBool::new(false));
         let given_up = Arc::new(AtomicBool::new(false));
         let (taken, has_failed, is_given_up) = (Arc::clone(&waiting), Arc::clone(&failed), Arc::clone(&given_up));
-        let parts = Arc::clone(parts);
+        let (parts, written) = (Arc::clone(parts), spare.clone());
         let mut writing: Option<Writing> = None;
         let step = move |wait| {
             let section: Option<Section> = match queue.recv_timeout(wait) {
@@ -83,7 +81,7 @@ impl PartWriter {
             };
             if let Some(Section { copied, .. }) = section {
                 taken.fetch_sub(copied.len(), Ordering::AcqRel);
-                spare.give_back(copied);
+                written.give_back(copied);
             }
             let outcome = match outcome {
                 Ok(None) => return Step::Again,
@@ -99,13 +97,18 @@ impl PartWriter {
             Step::Done
         };
         background.start("checkpoint", Haste::Leisurely, Box::new(step));
-        PartWriter { sections, waiting, failed, given_up, finished: false }
+        PartWriter { sections, spare: spare.clone(), waiting, failed, given_up, finished: false }
     }
 
     /// Whether less than so many bytes of copied rows wait for the disk. Who has failed waits for nothing. Rows that are shared were in
     /// memory when the snapshot was begun, and stay there for no longer than it is written.
     pub fn has_room(&self, most: usize) -> bool {
         self.waiting.load(Ordering::Acquire) < most || self.failed.load(Ordering::Acquire)
+    }
+
+    /// An empty buffer for a large section.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.spare.take()
     }
 
     /// Hands over a section.

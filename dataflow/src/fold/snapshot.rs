@@ -43,20 +43,19 @@ impl Saver {
     /// of an earlier snapshot is given up.
     pub fn begin(&self, state: &mut Fold, request: &Request) -> Snapshot {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
-        let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), self.spare.clone(), &self.background);
+        let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.spare, &self.background);
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
         let ids = state.duplicates.begin_snapshot(id, request.ids_since);
         let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
-        Snapshot { writer, spare: self.spare.clone(), left, places: 0 }
+        Snapshot { writer, left, places: 0 }
     }
 }
 
 /// A snapshot that is being saved.
 pub struct Snapshot {
     writer: PartWriter,
-    spare: Spare,
     /// What is still to be saved, the last of it first.
     left: Vec<Key>,
     /// Places of streams that are done of the last of them.
@@ -109,7 +108,7 @@ impl Snapshot {
                 self.left.pop();
                 self.places = 0;
             }
-            let buffer = if viewers { self.spare.take() } else { Vec::new() };
+            let buffer = if viewers { self.writer.buffer() } else { Vec::new() };
             self.writer.send(state.section(key, places, buffer));
             if let Key::Viewers(range) = key {
                 state.presence.saved(range);
