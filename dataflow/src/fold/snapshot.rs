@@ -281,9 +281,17 @@ mod tests {
         join(&mut state, 0, 0);
         assert!(snapshot.holds_up(&state));
         assert_eq!(state.presence.remembered(), MOST_REMEMBERED + 1);
-        // The next one begins to count anew.
-        assert!(saver.begin(&mut state, &REQUEST).left.len() == 6 && state.presence.remembered() == 0);
+        // The next one begins to count anew. Of one who moves again and again little is remembered, but nobody is forgotten meanwhile.
+        snapshot = saver.begin(&mut state, &REQUEST);
+        assert!(snapshot.left.len() == 6 && state.presence.remembered() == 0);
         assert_eq!(state.presence.meanwhile(), 0);
+        for _ in [Key::Bases, Key::Steps, Key::Shares] {
+            snapshot = one_more(snapshot, &mut state);
+        }
+        (0..MOST_MEANWHILE).for_each(|_| join(&mut state, 0, 0));
+        assert!(!snapshot.holds_up(&state));
+        join(&mut state, 0, 0);
+        assert!(snapshot.holds_up(&state) && state.presence.remembered() == 1);
     }
 
     /// All that is kept, of all of them together.
