@@ -127,12 +127,15 @@ struct Seat {
     words: Option<TcpStream>,
 }
 
-/// Ends the threads, however the waiting ended.
+/// Ends the threads, however the waiting ended, and hangs up at once on whom they were kept for: the others see that we are gone before
+/// we come again.
 struct Closing(Arc<Door>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.table().closed = true;
+        let mut table = self.0.table();
+        table.closed = true;
+        table.seats.clear();
     }
 }
 
