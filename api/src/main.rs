@@ -7,7 +7,7 @@ use tidemark_api::startup::{Application, StartupError};
 use tidemark_api::telemetry;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // First: no other thread may run yet.

@@ -19,7 +19,7 @@ use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 
 /// Allocates as the program does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const STREAMS: usize = 1_000;
 /// Events of a slice, in batches as they come through the exchange.

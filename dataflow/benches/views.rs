@@ -23,7 +23,7 @@ use timely::dataflow::operators::{Inspect, Probe};
 
 /// Allocates as the program does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Minutes that are open.
 const MINUTES: u32 = 12;

@@ -29,7 +29,7 @@ use tidemark_settings::log::{KafkaTopic, Log, LogArgs};
 
 /// Allocates as the program does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Records that are taken at once, as a worker takes them.
 const BATCH: usize = 4_096;

@@ -33,7 +33,7 @@ use tidemark_model::Micros;
 
 /// Allocates as the program does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Events per second once everybody is there.
 const RATE: i64 = 20_000;

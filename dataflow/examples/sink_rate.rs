@@ -28,7 +28,7 @@ use tidemark_settings::store::{Store, StoreArgs};
 
 /// Allocates as the program does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// 2026-01-01T00:00:00Z.
 const FIRST_MINUTE: u32 = 1_767_225_600 / 60;

@@ -22,7 +22,7 @@ use tidemark_settings::duration;
 use tidemark_settings::log::{Log, LogArgs};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The shortest pause between two questions about a stream.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tidemark_generator::traffic::{Traffic, TrafficConfig, numbered_streams};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::io::Result<()> {
     const EVENTS: usize = 5_000_000;

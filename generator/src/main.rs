@@ -16,7 +16,7 @@ use tidemark_settings::SettingsError;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const FAILURE: u8 = 1;
 const BAD_USAGE: u8 = 2;

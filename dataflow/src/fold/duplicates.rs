@@ -11,8 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::Minute;
 
-/// Ids in a chunk. A checkpoint copies less than that of each window and range.
-const CHUNK: usize = 512;
+/// Numbers that a chunk takes.
+const NUMBERS: usize = 128;
+
+/// Ids in a chunk: one fewer, because it has its reference counts with it, and is to take no more than a power of two of bytes. A
+/// checkpoint copies less than that of each window and range.
+const CHUNK: usize = NUMBERS - 1;
 
 /// Ids that do not change any more.
 pub type Chunk = Arc<[EventKey]>;
@@ -41,7 +45,7 @@ impl Mark {
     }
 }
 
-/// The ids of a window and a range. They are numbered as they came.
+/// The ids of a window and a range. They are numbered as they came, those of each chunk from the next multiple of [`NUMBERS`].
 #[derive(Clone, Debug, Default)]
 struct Ids {
     full: Vec<Chunk>,
@@ -62,7 +66,7 @@ impl Ids {
         match numbers.entry(id.1, |&number| numbered(full, newest, number) == id, |&number| numbered(full, newest, number).1) {
             Entry::Occupied(_) => return false,
             Entry::Vacant(slot) => {
-                let number = full.len() * CHUNK + newest.len();
+                let number = full.len() * NUMBERS + newest.len();
                 slot.insert(
                     u32::try_from(number).expect("fewer ids in a range than 32 bits count, or memory were out long before"),
                 );
@@ -79,7 +83,7 @@ impl Ids {
 
 /// The id of a number.
 fn numbered(full: &[Chunk], newest: &[EventKey], number: u32) -> EventKey {
-    let (chunk, place) = (number as usize / CHUNK, number as usize % CHUNK);
+    let (chunk, place) = (number as usize / NUMBERS, number as usize % NUMBERS);
     full.get(chunk).map_or(newest, |chunk| chunk)[place]
 }
 

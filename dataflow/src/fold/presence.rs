@@ -320,7 +320,8 @@ impl Range {
                 place(history, moved, timeout, &mut steps);
             }
             Entry::Occupied(mut slot) => {
-                let mut history = vec![*slot.get()];
+                let mut history = Vec::with_capacity(2);
+                history.push(*slot.get());
                 place(&mut history, moved, timeout, &mut steps);
                 if history.len() == 1 {
                     slot.insert(history[0]);
