@@ -11,7 +11,7 @@
 //! and around them [`config`] (the command line), [`progress`] and [`app`].
 //!
 //! No event is dropped silently: what is not delivered is counted, said, and makes the exit status 1.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod app;
 pub mod config;

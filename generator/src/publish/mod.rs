@@ -7,6 +7,7 @@ mod file_log;
 mod kafka;
 
 pub use file_log::FileLog;
+pub use kafka::bootstrap::Bootstrap;
 pub use kafka::{KafkaOptions, KafkaPublisher};
 
 use std::collections::BTreeMap;

@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+use tidemark_generator::publish::Bootstrap;
 use tidemark_model::Micros;
 use tidemark_settings::log::KafkaTopic;
 use topic::{Asker, Topic, Watch};
@@ -81,7 +82,9 @@ impl KafkaLog {
     }
 
     fn consumer(&self, partitions: usize) -> Result<BaseConsumer<Context>, SourceError> {
-        let client = self.client_config(partitions).create_with_context(Context::default());
+        let config = self.client_config(partitions);
+        let context = Context { bootstrap: Bootstrap::of(&config), trouble: AtomicBool::default() };
+        let client = config.create_with_context(context);
         client.map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
     }
 
@@ -123,7 +126,7 @@ impl Log for KafkaLog {
         }
         let asker = Asker::new(&consumer, self.name()?);
         asker.ask(&consumer);
-        let topic = asker.answer(ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
+        let topic = asker.answer(&consumer, ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
         Ok(Description { id: log_id(name, &topic), partitions })
     }
 
@@ -158,8 +161,8 @@ impl Log for KafkaLog {
             SourceError::NotYet(format!("the brokers do not confirm that topic {name} is still the one that was read: {why}"))
         };
         Box::new(move || {
-            let (_outlives_it, asker) = asked?;
-            match asker.answer(CONFIRM) {
+            let (consumer, asker) = asked?;
+            match asker.answer(&consumer, CONFIRM) {
                 Some(Ok(topic)) => same_topic(&self.settings.topic, id, &topic),
                 Some(Err(error)) => Err(unconfirmed(&error)),
                 None => Err(unconfirmed(&format!("no answer within {CONFIRM:?}"))),
@@ -201,8 +204,9 @@ fn same_topic(name: &str, id: &str, topic: &Topic) -> Result<(), SourceError> {
 }
 
 /// Passes librdkafka's own words on to our log.
-#[derive(Default)]
 pub struct Context {
+    /// Lets it come back when it has forgotten all brokers.
+    bootstrap: Bootstrap,
     /// A connection has failed since it was last asked: who leads a partition may have changed.
     trouble: AtomicBool,
 }

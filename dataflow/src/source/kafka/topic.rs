@@ -60,12 +60,23 @@ impl Asker {
         }
     }
 
-    /// The answer, if it comes within this time.
-    pub fn answer(&self, wait: Duration) -> Option<Result<Topic, String>> {
+    /// The answer, if it comes within this time to the client that asked.
+    pub fn answer(&self, consumer: &BaseConsumer<Context>, wait: Duration) -> Option<Result<Topic, String>> {
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is alive; the event is ours from here on.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) };
-        NonNull::new(event).map(|event| Answer(event).topic())
+        let answer = NonNull::new(event).map(|event| Answer(event).topic());
+        let bootstrap = &consumer.context().bootstrap;
+        match answer {
+            Some(Ok(_)) => bootstrap.answered(),
+            None if wait.is_zero() => {}
+            None | Some(Err(_)) => {
+                if let Some(silent) = bootstrap.unanswered(consumer.client()) {
+                    tracing::warn!(?silent, "no broker answers; the client is told the bootstrap servers again");
+                }
+            }
+        }
+        answer
     }
 }
 
@@ -171,7 +182,7 @@ impl Watch {
             }
             return false;
         }
-        let Some(answer) = self.asker.answer(Duration::ZERO) else { return false };
+        let Some(answer) = self.asker.answer(consumer, Duration::ZERO) else { return false };
         self.asked = None;
         self.answered = Some(Instant::now());
         match answer {

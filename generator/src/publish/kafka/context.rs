@@ -20,7 +20,12 @@ pub(super) struct Deliveries {
 impl Deliveries {
     /// What became of the records that have a report.
     pub(super) fn tally(&self) -> Tally {
-        Tally { delivered: self.delivered.load(Ordering::Relaxed), failures: lock(&self.failures).clone() }
+        Tally { delivered: self.delivered(), failures: lock(&self.failures).clone() }
+    }
+
+    /// How many records were delivered.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
     }
 
     /// The last error that was not taken.

@@ -3,10 +3,12 @@
 //! librdkafka's queue is the only buffer. While it is full, `publish` waits, for a bounded time; librdkafka's own log lines go
 //! to the debug level, and what they mean is said once every few seconds.
 
+pub(super) mod bootstrap;
 mod connect;
 mod context;
 
 use super::{PublishError, Publisher, Record, Tally};
+use bootstrap::Bootstrap;
 use context::Deliveries;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -31,6 +33,9 @@ pub struct KafkaOptions {
 pub struct KafkaPublisher {
     producer: BaseProducer<Deliveries>,
     kafka: KafkaTopic,
+    bootstrap: Bootstrap,
+    /// Records that were delivered when it was last looked.
+    delivered: u64,
     stop: Arc<AtomicBool>,
     /// Records that never came to a delivery report.
     refused: Tally,
@@ -58,6 +63,8 @@ impl KafkaPublisher {
         Ok(KafkaPublisher {
             producer,
             kafka: kafka.clone(),
+            bootstrap: Bootstrap::of(&config),
+            delivered: 0,
             stop: Arc::clone(&options.stop),
             refused: Tally::default(),
             notices: Notices::default(),
@@ -73,8 +80,16 @@ impl KafkaPublisher {
         }
     }
 
-    /// Says at most every few seconds what librdkafka last complained of.
-    fn mention_trouble(&mut self) {
+    /// Says at most every few seconds what librdkafka last complained of, and reminds it of the brokers if records wait and none of them
+    /// is delivered.
+    fn look_after(&mut self) {
+        let delivered = self.producer.context().delivered();
+        if delivered > self.delivered || self.producer.in_flight_count() == 0 {
+            self.delivered = delivered;
+            self.bootstrap.answered();
+        } else {
+            self.bootstrap.unanswered(self.producer.client());
+        }
         if let Some(trouble) = self.producer.context().take_trouble()
             && self.notices.due()
         {
@@ -111,7 +126,7 @@ impl Publisher for KafkaPublisher {
                 return Err(refusal(&self.kafka, "publish", why));
             }
             self.producer.poll(Duration::from_millis(10));
-            self.mention_trouble();
+            self.look_after();
         }
         Ok(())
     }
@@ -120,7 +135,7 @@ impl Publisher for KafkaPublisher {
         // The client waits in whole milliseconds, and keeps a core busy for what is left of one.
         std::thread::sleep(at_least);
         self.take_reports();
-        self.mention_trouble();
+        self.look_after();
         Ok(())
     }
 
@@ -129,7 +144,7 @@ impl Publisher for KafkaPublisher {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.producer.flush(left.min(NOTICE_EVERY)) {
-                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) if !left.is_zero() => self.mention_trouble(),
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) if !left.is_zero() => self.look_after(),
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => break,
                 result => {
                     result.map_err(|error| refusal(&self.kafka, "flush", error.to_string()))?;
