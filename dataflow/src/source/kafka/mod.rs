@@ -126,7 +126,8 @@ impl Log for KafkaLog {
         }
         let asker = Asker::new(&consumer, self.name()?);
         asker.ask(&consumer);
-        let topic = asker.answer(&consumer, ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
+        let topic =
+            asker.answer(&consumer, ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
         Ok(Description { id: log_id(name, &topic), partitions })
     }
 
