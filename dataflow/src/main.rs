@@ -19,7 +19,7 @@ use tidemark_dataflow::telemetry::{self, Metrics};
 use tidemark_settings::store;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Hash tables of many sizes, all of which grow: between them this allocator leaves the least memory unused.
+/// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

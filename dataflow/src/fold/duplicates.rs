@@ -15,7 +15,7 @@ use tidemark_model::Minute;
 const NUMBERS: usize = 128;
 
 /// Ids in a chunk: one fewer, because it has its reference counts with it, and is to take no more than a power of two of bytes. A
-/// checkpoint copies less than that of each window and range.
+/// checkpoint copies less than twice that of each window and range.
 const CHUNK: usize = NUMBERS - 1;
 
 /// Ids that do not change any more.

@@ -65,18 +65,21 @@ impl Asker {
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is alive; the event is ours from here on.
         let event = unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) };
-        let answer = NonNull::new(event).map(|event| Answer(event).topic());
+        let answer = NonNull::new(event).map(Answer);
         let bootstrap = &consumer.context().bootstrap;
-        match answer {
-            Some(Ok(_)) => bootstrap.answered(),
+        match &answer {
+            Some(answer) if !answer.failed() => bootstrap.answered(),
             None if wait.is_zero() => {}
-            None | Some(Err(_)) => {
+            None | Some(_) => {
                 if let Some(silent) = bootstrap.unanswered(consumer.client()) {
-                    tracing::warn!(?silent, "no broker answers; the client is told the bootstrap servers again");
+                    tracing::warn!(
+                        ?silent,
+                        "no broker answers questions about the topic; the client is told the bootstrap servers again"
+                    );
                 }
             }
         }
-        answer
+        answer.map(|answer| answer.topic())
     }
 }
 
@@ -97,12 +100,18 @@ impl Drop for Answer {
 }
 
 impl Answer {
+    /// Whether it is none of a broker.
+    fn failed(&self) -> bool {
+        // SAFETY: the event is alive until `self` is dropped.
+        unsafe { sys::rd_kafka_event_error(self.0.as_ptr()) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR }
+    }
+
     fn topic(&self) -> Result<Topic, String> {
         let event = self.0.as_ptr();
         // SAFETY: the event is alive until `self` is dropped, and with it all that it lends: the text of an error, the descriptions,
         // their partitions, and the text of an id. None of them is kept.
         unsafe {
-            if sys::rd_kafka_event_error(event) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            if self.failed() {
                 return Err(text(sys::rd_kafka_event_error_string(event)));
             }
             let result = sys::rd_kafka_event_DescribeTopics_result(event);

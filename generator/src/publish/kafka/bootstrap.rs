@@ -1,7 +1,7 @@
 //! Reminds a client of its bootstrap servers.
 //!
 //! A broker that is fenced for a moment, because its controller has not heard of it, tells of topics and names no brokers. Then librdkafka
-//! 2.10 to 2.13 forgets all brokers, the bootstrap servers too, and if another answer comes while it begins anew, it never connects again
+//! since 2.10 forgets all brokers, the bootstrap servers too, and if another answer comes while it begins anew, it never connects again
 //! (its issue 5301). No setting prevents that, and it cannot be told from brokers that are down.
 
 use rdkafka::ClientContext;
@@ -12,17 +12,25 @@ use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long brokers may be silent, and the pause between two reminders. While they are down the client keeps each, so a day's outage costs
-/// half a megabyte.
+/// How long brokers may leave questions unanswered. The pause between two reminders doubles from there.
 const SILENCE: Duration = Duration::from_secs(10);
+/// The longest pause. The client keeps each reminder as long as it lives: a day's outage costs some 20 KB.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What one client was told at first.
 #[derive(Debug)]
 pub struct Bootstrap {
     servers: CString,
     silence: Duration,
-    /// When brokers were last heard, or their addresses given.
-    heard: Mutex<Instant>,
+    /// `None` while brokers answer.
+    silent: Mutex<Option<Silent>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Silent {
+    since: Instant,
+    reminded: Instant,
+    pause: Duration,
 }
 
 impl Bootstrap {
@@ -30,27 +38,34 @@ impl Bootstrap {
     pub fn of(config: &ClientConfig) -> Bootstrap {
         // The client itself refuses a text that is no C string.
         let servers = CString::new(config.get("bootstrap.servers").unwrap_or_default()).unwrap_or_default();
-        Bootstrap { servers, silence: SILENCE, heard: Mutex::new(Instant::now()) }
+        Bootstrap { servers, silence: SILENCE, silent: Mutex::new(None) }
     }
 
     /// A broker has answered.
     pub fn answered(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A broker should have answered by now and has not. If that has been so for a while, the client is told the addresses again, and it
-    /// is answered for how long.
+    /// A broker should have answered by now and has not. If that is so again and again, the client is told the addresses again, and it
+    /// is handed back for how long it has been so.
     #[expect(unsafe_code, reason = "the safe client has no such call")]
     pub fn unanswered<C: ClientContext>(&self, client: &Client<C>) -> Option<Duration> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = heard.elapsed();
-        if silent < self.silence {
-            return None;
-        }
-        *heard = Instant::now();
+        let silent_for = self.due()?;
         // SAFETY: the client is alive, and copies the text before the call returns.
         unsafe { sys::rd_kafka_brokers_add(client.native_ptr(), self.servers.as_ptr()) };
-        Some(silent)
+        Some(silent_for)
+    }
+
+    /// Since when it has been silent, if that is to be done something about.
+    fn due(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = silent.get_or_insert(Silent { since: now, reminded: now, pause: self.silence });
+        if now - silent.reminded < silent.pause {
+            return None;
+        }
+        (silent.reminded, silent.pause) = (now, LONGEST_PAUSE.min(silent.pause * 2));
+        Some(now - silent.since)
     }
 }
 
@@ -67,18 +82,18 @@ mod tests {
         settings.set("bootstrap.servers", cluster.bootstrap_servers());
         nowhere.set("bootstrap.servers", "127.0.0.1:1");
         let producer: BaseProducer = nowhere.create().unwrap();
-        let answers = || (0..5).any(|_| producer.client().fetch_metadata(None, Duration::from_secs(1)).is_ok());
-        let bootstrap = Bootstrap::of(&settings);
+        let answers = || producer.client().fetch_metadata(None, Duration::from_secs(1)).is_ok();
+        let bootstrap = Bootstrap { silence: Duration::from_secs(1), ..Bootstrap::of(&settings) };
+        let silence = || std::thread::sleep(Duration::from_millis(1_100));
         assert_eq!(bootstrap.unanswered(producer.client()), None);
-        assert!(!answers());
-
-        let bootstrap = Bootstrap { silence: Duration::from_millis(100), ..bootstrap };
-        std::thread::sleep(Duration::from_millis(200));
+        silence();
         bootstrap.answered();
-        assert_eq!(bootstrap.unanswered(producer.client()), None);
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(bootstrap.unanswered(producer.client()) > Some(bootstrap.silence));
-        assert_eq!(bootstrap.unanswered(producer.client()), None, "not again at once");
-        assert!(answers());
+        assert_eq!(bootstrap.unanswered(producer.client()), None, "brokers answered meanwhile");
+        assert!(!answers());
+        silence();
+        assert!(bootstrap.unanswered(producer.client()) >= Some(bootstrap.silence));
+        silence();
+        assert_eq!(bootstrap.unanswered(producer.client()), None, "the second pause is twice as long");
+        assert!((0..10).any(|_| answers()));
     }
 }

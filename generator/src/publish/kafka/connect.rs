@@ -1,5 +1,6 @@
 //! The way to a topic: wait for brokers, look whether it exists, create it if asked to.
 
+use super::bootstrap::Bootstrap;
 use super::context::Deliveries;
 use super::{KafkaOptions, Notices, refusal};
 use crate::publish::PublishError;
@@ -27,11 +28,12 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Makes sure that the topic exists, and waits until it does if it is created here.
 pub(super) fn ensure_topic(
     producer: &BaseProducer<Deliveries>,
+    bootstrap: &Bootstrap,
     config: &ClientConfig,
     kafka: &KafkaTopic,
     options: &KafkaOptions,
 ) -> Result<(), PublishError> {
-    if ask_until(producer, kafka, options, |topic| topic != Topic::Unsettled)? == Topic::Exists {
+    if ask_until(producer, bootstrap, kafka, options, |topic| topic != Topic::Unsettled)? == Topic::Exists {
         return Ok(());
     }
     let Some(partitions) = options.create_with_partitions else {
@@ -39,7 +41,7 @@ pub(super) fn ensure_topic(
     };
     create(config, kafka, partitions)?;
     tracing::info!("created Kafka topic {} with {partitions} partitions", kafka.topic);
-    ask_until(producer, kafka, options, |topic| topic == Topic::Exists).map(drop)
+    ask_until(producer, bootstrap, kafka, options, |topic| topic == Topic::Exists).map(drop)
 }
 
 /// What the brokers say of a topic.
@@ -54,13 +56,19 @@ enum Topic {
 /// Asks with backoff until the answer will do. Says every few seconds what it waits for.
 fn ask_until(
     producer: &BaseProducer<Deliveries>,
+    bootstrap: &Bootstrap,
     kafka: &KafkaTopic,
     options: &KafkaOptions,
     will_do: impl Fn(Topic) -> bool,
 ) -> Result<Topic, PublishError> {
     let (started, mut backoff, mut notices) = (Instant::now(), BACKOFF.0, Notices::default());
     loop {
-        let why = match ask(producer, kafka)? {
+        let answer = ask(producer, kafka)?;
+        match answer {
+            Ok(_) => bootstrap.answered(),
+            Err(_) => drop(bootstrap.unanswered(producer.client())),
+        }
+        let why = match answer {
             Ok(topic) if will_do(topic) => return Ok(topic),
             Ok(topic) => format!("topic {} is {topic:?}", kafka.topic).to_lowercase(),
             Err(why) => why,

@@ -57,13 +57,14 @@ impl KafkaPublisher {
         let config = client_config(kafka);
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).map_err(|error| refused_config(kafka, error))?;
-        connect::ensure_topic(&producer, &config, kafka, options)?;
+        let bootstrap = Bootstrap::of(&config);
+        connect::ensure_topic(&producer, &bootstrap, &config, kafka, options)?;
         // What delayed the connection is over.
         drop(producer.context().take_trouble());
         Ok(KafkaPublisher {
             producer,
             kafka: kafka.clone(),
-            bootstrap: Bootstrap::of(&config),
+            bootstrap,
             delivered: 0,
             stop: Arc::clone(&options.stop),
             refused: Tally::default(),
