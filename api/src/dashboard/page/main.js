@@ -63,8 +63,11 @@ const live = new Live({
 
 const now = () => Date.now() + clockOffset;
 
+/** Whether what was pushed is pushed no more. An answer that was on its way may still come, and is as of its coming. */
+const isCutOff = () => !(connection.open || place.to) && connection.wasLost;
+
 /** When what is shown was right: now, unless newer numbers cannot be had. Nothing of it changes while time goes on without them. */
-const shownAt = () => (connection.fresh ? now() : (connection.asOf ?? now()));
+const shownAt = () => (connection.fresh && !isCutOff() ? now() : (connection.asOf ?? now()));
 
 /** The minutes that the place means: [from, to). */
 function range() {
@@ -167,9 +170,8 @@ function sameStreams(a, b) {
 function connectionState() {
   const committedAt = pipeline.health?.committed_at;
   if (connection.problem || (pipeline.problem?.status ?? 0) > 0) return "ill";
-  const isOpen = connection.open || place.to;
-  if (connection.unreachable || pipeline.problem || (!isOpen && connection.wasLost)) return "lost";
-  if (!isOpen) return "connecting";
+  if (connection.unreachable || pipeline.problem || isCutOff()) return "lost";
+  if (!connection.open && !place.to) return "connecting";
   if (!connection.fresh || !picture) return "connecting";
   if (committedAt && isQuiet(Date.parse(committedAt), now())) return "quiet";
   return place.to ? "past" : "live";
