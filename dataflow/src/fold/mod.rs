@@ -123,6 +123,8 @@ impl Stint {
 const STEP: usize = 1_024;
 /// Events of the open slice that must wait before folding them is worth an activation.
 const EARLY: usize = 4 * STEP;
+/// How long memory is kept for the next slices, whether they need it or not. To have it grow anew takes some ten milliseconds.
+const KEPT: Duration = Duration::from_secs(30);
 /// When to look again whether the thread that writes a checkpoint has room.
 const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
 
@@ -161,6 +163,7 @@ pub fn shares<'scope>(
         let mut look_again: Option<Instant> = None;
         move |(events, event_frontier), (watermarks, watermark_frontier), output| {
             let started = Instant::now();
+            buffers.give_back(started);
             let mut granted = idle.granted();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
@@ -305,7 +308,7 @@ impl Input {
         for event in batch.0.drain(..) {
             let range = &mut self.events[event.viewer.range()];
             if range.capacity() == 0 {
-                *range = buffers.0.pop().unwrap_or_default();
+                *range = buffers.spare.pop().unwrap_or_default();
             }
             range.push(event);
         }
@@ -347,14 +350,25 @@ impl Input {
 /// Memory of ranges' events for the next slices. Taken from the system anew it would cost more than what is done with it, because the
 /// system clears it first.
 #[derive(Default)]
-pub struct Buffers(Vec<Vec<Admitted>>);
+pub struct Buffers {
+    spare: Vec<Vec<Admitted>>,
+    /// When all were given back.
+    emptied: Option<Instant>,
+}
 
 impl Buffers {
     /// Two slices' at most, and none that a flood has made large.
     pub fn keep(&mut self, mut buffer: Vec<Admitted>) {
         buffer.clear();
-        if self.0.len() < 2 * RANGES && (1..=STEP).contains(&buffer.capacity()) {
-            self.0.push(buffer);
+        if self.spare.len() < 2 * RANGES && (1..=STEP).contains(&buffer.capacity()) {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Gives all back now and then, because less may be needed now than when they grew.
+    fn give_back(&mut self, now: Instant) {
+        if *self.emptied.get_or_insert(now) + KEPT < now {
+            *self = Buffers { spare: Vec::new(), emptied: Some(now) };
         }
     }
 }

@@ -8,7 +8,7 @@
 //! a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
 //! Of a viewer's movements in closed windows only the last matters; a viewer whose last movement is a leave, or a join that has timed
-//! out, is dropped.
+//! out, is dropped: of a range's viewers those who left once they are one in so many, and all others in turn.
 //!
 //! A snapshot of all viewers may take its time, range by range, while more happens: of those who move before their range is saved it is
 //! remembered how they had moved when the snapshot was begun, and nobody is dropped. How much may happen meanwhile is the caller's to
@@ -16,11 +16,16 @@
 
 use crate::keys::{KeyMap, RANGES, ViewerKey, give_back_room};
 use hashbrown::hash_map::Entry;
+use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use std::collections::BTreeMap;
 use tidemark_model::{Minute, Nanos};
 
 /// Closed windows in which all ranges are swept once.
 const SWEEP: usize = 64;
+/// A range is swept when its leaves in closed windows are one for so many of its viewers. So a sweep looks at no more than so many for a
+/// leave, and those who left keep no more than that part of the memory.
+const LEAVERS: usize = 8;
 /// Nanoseconds in a minute.
 const MINUTE: i64 = 60_000_000_000;
 
@@ -38,13 +43,26 @@ pub enum Movement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moved(pub u64);
 
-/// Marks a viewer whose movements are in `Range::several`. No movement has this value: times end in 2262.
-const SEVERAL: Moved = Moved(u64::MAX);
+/// The least word that is no movement but tells where in [`Range::several`] a viewer's movements are: event times end with 2261, a
+/// hundred days before the words do.
+const SEVERAL: u64 = u64::MAX - u32::MAX as u64;
 
 impl Moved {
+    /// Stands for the movements at a place in [`Range::several`].
+    fn several(place: usize) -> Moved {
+        Moved(SEVERAL + u64::from(u32::try_from(place).expect("fewer viewers in a range than 32 bits count")))
+    }
+
+    /// The place for which it stands, if it is no movement itself.
+    fn place(self) -> Option<usize> {
+        self.0.checked_sub(SEVERAL).map(|place| place as usize)
+    }
+
     fn new(ts: Nanos, movement: Movement) -> Moved {
         let ts = u64::try_from(ts.0).expect("event times are not negative");
-        Moved(ts << 1 | u64::from(movement == Movement::Leave))
+        let moved = Moved(ts << 1 | u64::from(movement == Movement::Leave));
+        debug_assert!(moved.place().is_none(), "event times end with 2261");
+        moved
     }
 
     fn minute(self) -> Minute {
@@ -69,6 +87,11 @@ impl Moved {
         Minute(u32::try_from(past / MINUTE).unwrap_or(u32::MAX))
     }
 }
+
+/// A viewer's movements, in the order of their windows. Two stand where a list of them would have its address and length.
+type History = SmallVec<[Moved; 2]>;
+
+const _: () = assert!(size_of::<History>() == size_of::<Vec<Moved>>());
 
 /// Changes of a stream's present count, each from a window on: at most six, two per interval that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +148,12 @@ impl Steps {
 #[derive(Debug, Default)]
 struct Range {
     viewers: KeyMap<ViewerKey, Moved>,
-    several: KeyMap<ViewerKey, Vec<Moved>>,
-    /// Who left in a window: looked at once it is closed.
-    left: BTreeMap<Minute, Vec<ViewerKey>>,
+    /// The movements of the others.
+    several: Slab<History>,
+    /// Leaves of each window, until it is closed.
+    leaves: BTreeMap<Minute, usize>,
+    /// Leaves of windows that were closed since the range was swept. So many viewers at most can be dropped for having left.
+    left: usize,
     /// While the range waits to be saved: of those who have moved since the snapshot was begun, their movements until then.
     before: Option<KeyMap<ViewerKey, Vec<Moved>>>,
 }
@@ -138,7 +164,7 @@ pub struct Presence {
     timeout: i64,
     ranges: Vec<Range>,
     first_open: Minute,
-    /// Ranges whose leavers are still to be looked at since a window closed, and the first of them.
+    /// Ranges that are still to be looked at since a window closed, whether many have left, and the first of them.
     to_look_at: usize,
     next_look: usize,
     /// Ranges that are still to be swept, and the first of them.
@@ -192,8 +218,8 @@ impl Presence {
     /// Drops some of those who no longer matter since windows closed; `false` if there was nothing left to look at. It changes no
     /// answer, only memory, so that it can be done in small steps.
     ///
-    /// First come those who left. Joins that have timed out are found by sweeping some ranges per closed window. While a snapshot is
-    /// being saved there is nothing to do.
+    /// First come ranges that many have left. Of the others, for joins that have timed out, some are swept per closed window. While a
+    /// snapshot is being saved there is nothing to do.
     pub fn tidy(&mut self) -> bool {
         let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep, unsaved, .. } = self;
         if *unsaved > 0 {
@@ -203,7 +229,8 @@ impl Presence {
             let range = &mut ranges[*next_look];
             *next_look = (*next_look + 1) % RANGES;
             *to_look_at -= 1;
-            if range.forget_leavers(*first_open, *timeout) {
+            if range.many_left(*first_open) {
+                range.sweep(*first_open, *timeout);
                 return true;
             }
         }
@@ -248,7 +275,7 @@ impl Presence {
         viewers.iter().flat_map(move |(&viewer, moved)| {
             let history = match before.and_then(|before| before.get(&viewer)) {
                 Some(before) => before,
-                None => history(viewer, moved, several),
+                None => history(moved, several),
             };
             history.iter().map(move |&moved| (viewer, moved))
         })
@@ -271,21 +298,24 @@ impl Presence {
     /// Takes up the movements of a range as they were saved. Their steps are saved apart.
     pub fn restore_movements(&mut self, range: usize, movements: impl ExactSizeIterator<Item = (ViewerKey, Moved)>) {
         let Presence { ranges, first_open, .. } = self;
-        let Range { viewers, several, left, .. } = &mut ranges[range];
+        let Range { viewers, several, leaves, left, .. } = &mut ranges[range];
         viewers.reserve(movements.len());
         for (viewer, moved) in movements {
-            if moved.is_leave() && moved.minute() >= *first_open {
-                left.entry(moved.minute()).or_default().push(viewer);
+            if moved.is_leave() {
+                let count = if moved.minute() < *first_open { &mut *left } else { leaves.entry(moved.minute()).or_default() };
+                *count += 1;
             }
             match viewers.entry(viewer) {
                 Entry::Vacant(slot) => {
                     slot.insert(moved);
                 }
-                Entry::Occupied(mut slot) => {
-                    let first = slot.insert(SEVERAL);
-                    let history = several.entry(viewer).or_insert_with(|| vec![first]);
-                    history.push(moved);
-                }
+                Entry::Occupied(mut slot) => match slot.get().place() {
+                    Some(place) => several[place].push(moved),
+                    None => {
+                        let both = smallvec![*slot.get(), moved];
+                        slot.insert(Moved::several(several.insert(both)));
+                    }
+                },
             }
         }
     }
@@ -301,72 +331,66 @@ impl Range {
     fn remember(&mut self, viewer: ViewerKey) -> bool {
         let Range { viewers, several, before: Some(before), .. } = self else { return false };
         let Entry::Vacant(slot) = before.entry(viewer) else { return false };
-        slot.insert(viewers.get(&viewer).map_or(Vec::new(), |moved| history(viewer, moved, several).to_vec()));
+        slot.insert(viewers.get(&viewer).map_or(Vec::new(), |moved| history(moved, several).to_vec()));
         true
     }
 
     fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
+        let Range { viewers, several, leaves, .. } = self;
         let mut steps = Steps::default();
         if moved.is_leave() {
-            self.left.entry(moved.minute()).or_default().push(viewer);
+            *leaves.entry(moved.minute()).or_default() += 1;
         }
-        match self.viewers.entry(viewer) {
+        match viewers.entry(viewer) {
             Entry::Vacant(slot) => {
                 slot.insert(moved);
                 steps.interval(moved.minute(), moved.until(timeout), 1);
             }
-            Entry::Occupied(slot) if *slot.get() == SEVERAL => {
-                let history = self.several.get_mut(&viewer).expect("marked as several");
-                place(history, moved, timeout, &mut steps);
-            }
-            Entry::Occupied(mut slot) => {
-                let mut history = Vec::with_capacity(2);
-                history.push(*slot.get());
-                place(&mut history, moved, timeout, &mut steps);
-                if history.len() == 1 {
-                    slot.insert(history[0]);
-                } else {
-                    slot.insert(SEVERAL);
-                    self.several.insert(viewer, history);
+            Entry::Occupied(mut slot) => match slot.get().place() {
+                Some(at) => place(&mut several[at], moved, timeout, &mut steps),
+                None => {
+                    let mut history = smallvec![*slot.get()];
+                    place(&mut history, moved, timeout, &mut steps);
+                    slot.insert(if history.len() == 1 { history[0] } else { Moved::several(several.insert(history)) });
                 }
-            }
+            },
         }
         steps
     }
 
-    /// Forgets what no longer matters of those who left in closed windows; `false` if nobody did.
-    fn forget_leavers(&mut self, first_open: Minute, timeout: i64) -> bool {
-        let Range { viewers, several, left, .. } = self;
-        let mut any = false;
-        while let Some(entry) = left.first_entry().filter(|entry| *entry.key() < first_open) {
-            any = true;
-            for viewer in entry.remove() {
-                if let Entry::Occupied(mut slot) = viewers.entry(viewer)
-                    && !collapse(viewer, slot.get_mut(), several, first_open, timeout)
-                {
-                    slot.remove();
-                }
-            }
+    /// Whether so many left in closed windows that it is worth a sweep.
+    fn many_left(&mut self, first_open: Minute) -> bool {
+        while let Some(window) = self.leaves.first_entry().filter(|window| *window.key() < first_open) {
+            self.left += window.remove();
         }
-        any
+        self.left * LEAVERS > self.viewers.len()
     }
 
     /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
     fn sweep(&mut self, first_open: Minute, timeout: i64) {
-        let Range { viewers, several, .. } = self;
-        viewers.retain(|&viewer, slot| collapse(viewer, slot, several, first_open, timeout));
+        let Range { viewers, several, left, .. } = self;
+        viewers.retain(|_, slot| collapse(slot, several, first_open, timeout));
+        *left = 0;
         give_back_room(viewers);
-        give_back_room(several);
+        if several.len() < several.capacity() / 4 {
+            let mut kept = Slab::with_capacity(several.len() * 2);
+            for slot in viewers.values_mut() {
+                if let Some(place) = slot.place() {
+                    *slot = Moved::several(kept.insert(several.remove(place)));
+                }
+            }
+            *several = kept;
+        }
     }
 }
 
 /// The movements of a viewer.
-fn history<'a>(viewer: ViewerKey, moved: &'a Moved, several: &'a KeyMap<ViewerKey, Vec<Moved>>) -> &'a [Moved] {
-    if *moved == SEVERAL { &several[&viewer] } else { std::slice::from_ref(moved) }
+fn history<'a>(moved: &'a Moved, several: &'a Slab<History>) -> &'a [Moved] {
+    moved.place().map_or(std::slice::from_ref(moved), |place| &several[place])
 }
 
 /// Puts a movement in its place among those of other windows; of two in one window the later one stays.
-fn place(history: &mut Vec<Moved>, moved: Moved, timeout: i64, steps: &mut Steps) {
+fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
     let minute = moved.minute();
     let at = history.partition_point(|other| other.minute() < minute);
     let same = history.get(at).copied().filter(|other| other.minute() == minute);
@@ -390,25 +414,17 @@ fn place(history: &mut Vec<Moved>, moved: Moved, timeout: i64, steps: &mut Steps
 }
 
 /// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
-fn collapse(
-    viewer: ViewerKey,
-    slot: &mut Moved,
-    several: &mut KeyMap<ViewerKey, Vec<Moved>>,
-    first_open: Minute,
-    timeout: i64,
-) -> bool {
+fn collapse(slot: &mut Moved, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
     let matters = |moved: Moved| moved.minute() >= first_open || moved.until(timeout) > first_open;
-    if *slot != SEVERAL {
-        return matters(*slot);
-    }
-    let history = several.get_mut(&viewer).expect("marked as several");
+    let Some(place) = slot.place() else { return matters(*slot) };
+    let history = &mut several[place];
     let closed = history.partition_point(|moved| moved.minute() < first_open);
     let keep_last = closed > 0 && matters(history[closed - 1]);
     history.drain(..closed - usize::from(keep_last));
     if history.len() > 1 {
         return true;
     }
-    let last = several.remove(&viewer).and_then(|history| history.first().copied());
+    let last = several.remove(place).first().copied();
     if let Some(last) = last {
         *slot = last;
     }
@@ -516,10 +532,65 @@ mod tests {
             }
             // Who is forgotten at last is whom no window needs.
             close(&mut presence, first_open + 100, true);
-            let forgotten = |range: &Range| range.left.is_empty() && range.before.is_none();
+            let forgotten = |range: &Range| range.leaves.is_empty() && range.left == 0 && range.before.is_none();
             assert!(presence.ranges.iter().all(forgotten) && (presence.unsaved, presence.remembered) == (0, 0));
         }
         assert!(saved_after_changes > 500);
+    }
+
+    #[test]
+    fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
+        for at_a_time in [1, 7, 300] {
+            let (mut presence, mut present) = (Presence::new(i64::MAX / 4), 1_000);
+            for number in 0..present {
+                presence.insert(ViewerKey::in_range(3, number), Nanos(0), Movement::Join);
+            }
+            close(&mut presence, 1, true);
+            let mut minute = 1;
+            while present > 10 {
+                // As many more come and go again in two windows.
+                for number in present.saturating_sub(at_a_time)..present {
+                    let (viewer, guest) = (ViewerKey::in_range(3, number), ViewerKey::in_range(3, 1_000 + number));
+                    presence.insert(guest, Nanos(i64::from(minute) * MINUTE), Movement::Join);
+                    presence.insert(viewer, Nanos(i64::from(minute) * MINUTE), Movement::Leave);
+                    presence.insert(guest, Nanos(i64::from(minute + 1) * MINUTE), Movement::Leave);
+                }
+                present = present.saturating_sub(at_a_time);
+                minute += 2;
+                close(&mut presence, minute, true);
+                let (kept, range) = (presence.viewers() as u64, &presence.ranges[3]);
+                assert!(kept * 7 <= present * 8, "{kept} are kept of whom {present} are present");
+                assert!(range.several.len() <= presence.viewers() / LEAVERS && range.several.capacity() <= 4 * 300 + 4);
+            }
+            let range = &presence.ranges[3];
+            assert!(range.viewers.capacity() < 100 && range.several.capacity() < 100);
+        }
+    }
+
+    #[test]
+    fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
+        let mut presence = Presence::new(TIMEOUT);
+        let mut expected = Vec::new();
+        for number in 0..500 {
+            let viewer = ViewerKey::in_range(3, number);
+            let stays = number % 25 == 0;
+            let minutes = if stays { [5, 7] } else { [0, 1] };
+            for (minute, movement) in minutes.into_iter().zip([Movement::Join, Movement::Leave]) {
+                let ts = Nanos(minute * MINUTE + i64::try_from(number).unwrap());
+                presence.insert(viewer, ts, movement);
+                if stays {
+                    expected.push((viewer, Moved::new(ts, movement)));
+                }
+            }
+        }
+        assert!(presence.ranges[3].several.capacity() >= 500);
+        close(&mut presence, 3, true);
+        assert_eq!((presence.ranges[3].several.len(), presence.viewers()), (20, 20));
+        assert!(presence.ranges[3].several.capacity() < 50);
+        let mut movements: Vec<_> = presence.movements(3).collect();
+        movements.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(movements, expected);
     }
 
     #[test]
@@ -535,6 +606,6 @@ mod tests {
             close(&mut presence, minute, true);
         }
         assert_eq!((presence.viewers(), counts.at(70)), (0, 0));
-        assert!(presence.ranges.iter().all(|range| range.left.is_empty()));
+        assert!(presence.ranges.iter().all(|range| range.leaves.is_empty() && range.several.is_empty()));
     }
 }

@@ -20,7 +20,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidemark_generator::publish::Bootstrap;
 use tidemark_model::Micros;
 use tidemark_settings::log::KafkaTopic;
@@ -34,6 +34,9 @@ const CONFIRM: Duration = Duration::from_secs(1);
 /// What a client's partitions may have fetched ahead together; each has its share, but not less than a fetch is worth.
 const QUEUED_KIB: usize = 32_768;
 const QUEUED_MESSAGES: usize = 80_000;
+
+/// How often what librdkafka has freed goes back to the system.
+const GIVE_BACK: Duration = Duration::from_secs(30);
 
 /// A topic.
 pub struct KafkaLog {
@@ -145,7 +148,8 @@ impl Log for KafkaLog {
         }
         consumer.assign(&assignment).map_err(|error| SourceError::Fatal(format!("assign: {error}")))?;
         let watch = Watch::new(Asker::new(&consumer, topic.clone()));
-        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), topic, consumer }))
+        let given_back = Instant::now();
+        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), given_back, topic, consumer }))
     }
 
     /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
@@ -311,6 +315,8 @@ struct KafkaSource {
     id: Option<String>,
     /// Partitions that the last description has and that are not read here.
     others: Vec<i32>,
+    /// When what librdkafka has freed went back to the system.
+    given_back: Instant,
     topic: CString,
     consumer: BaseConsumer<Context>,
 }
@@ -333,6 +339,16 @@ impl Partition {
         let got = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.0.as_ptr(), 0, batch.as_mut_ptr(), batch.len()) };
         let got = usize::try_from(got).unwrap_or(0);
         self.ready.extend(batch[..got].iter().filter_map(|&message| NonNull::new(message)).map(Message));
+    }
+}
+
+/// Gives memory back that librdkafka has freed. It has its memory from the C library, which by itself keeps most of what full queues have
+/// taken, because little of it lies at its end.
+fn give_back() {
+    // SAFETY: it may be called at any time; it touches nothing that is in use.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -401,6 +417,10 @@ impl Source for KafkaSource {
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {
+        if self.given_back.elapsed() >= GIVE_BACK {
+            give_back();
+            self.given_back = Instant::now();
+        }
         let mut trouble = false;
         match self.consumer.poll(Duration::ZERO) {
             Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) => {
