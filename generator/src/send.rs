@@ -23,6 +23,11 @@ pub enum SendError {
     Publish(#[from] PublishError),
 }
 
+/// Lines between two looks after the publisher.
+const GROUP: u64 = 512;
+/// How long it is left alone if lines are slow to come.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
 /// Publishes each line, malformed and empty ones too, and delivers all. The summary is true whether it failed or not.
 pub fn send(
     lines: &mut dyn BufRead,
@@ -32,9 +37,15 @@ pub fn send(
 ) -> (Summary, Result<(), SendError>) {
     let started = Instant::now();
     let mut summary = Summary::default();
-    let mut result = Ok(true);
+    let (mut result, mut served) = (Ok(true), started);
     while matches!(result, Ok(true)) && !stop.load(Ordering::Relaxed) {
-        result = send_line(lines, publisher, &mut summary);
+        result = send_line(lines, publisher, &mut summary).and_then(|more| {
+            if summary.sent.is_multiple_of(GROUP) || served.elapsed() >= LEFT_ALONE {
+                publisher.serve(Duration::ZERO)?;
+                served = Instant::now();
+            }
+            Ok(more)
+        });
         let (sent, elapsed) = (summary.sent, started.elapsed());
         progress.update(|| {
             let tally = publisher.tally();
@@ -51,8 +62,6 @@ pub fn send(
 
 /// Whether there was a line.
 fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &mut Summary) -> Result<bool, SendError> {
-    /// Lines between two looks after the publisher.
-    const GROUP: u64 = 512;
     let mut line = Vec::new();
     match lines.read_until(b'\n', &mut line) {
         Ok(0) => return Ok(false),
@@ -65,9 +74,6 @@ fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &m
     let key = stream_id(payload);
     publisher.publish(Record { key: key.as_ref().map(|key| key.as_bytes()), payload, ..Record::default() })?;
     summary.sent += 1;
-    if summary.sent.is_multiple_of(GROUP) {
-        publisher.serve(Duration::ZERO)?;
-    }
     Ok(true)
 }
 

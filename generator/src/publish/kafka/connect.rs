@@ -63,15 +63,18 @@ fn ask_until(
 ) -> Result<Topic, PublishError> {
     let (started, mut backoff, mut notices) = (Instant::now(), BACKOFF.0, Notices::default());
     loop {
-        let answer = ask(producer, kafka)?;
-        match answer {
-            Ok(_) => bootstrap.answered(),
-            Err(_) => drop(bootstrap.unanswered(producer.client())),
-        }
-        let why = match answer {
-            Ok(topic) if will_do(topic) => return Ok(topic),
-            Ok(topic) => format!("topic {} is {topic:?}", kafka.topic).to_lowercase(),
-            Err(why) => why,
+        let why = match ask(producer, kafka)? {
+            Ok(topic) => {
+                bootstrap.answered();
+                if will_do(topic) {
+                    return Ok(topic);
+                }
+                format!("topic {} is {topic:?}", kafka.topic).to_lowercase()
+            }
+            Err(why) => {
+                bootstrap.unanswered(producer.client());
+                why
+            }
         };
         if options.stop.load(Ordering::Relaxed) {
             return Err(PublishError::Stopped(kafka.bootstrap.clone()));
