@@ -37,16 +37,14 @@ pub fn send(
 ) -> (Summary, Result<(), SendError>) {
     let started = Instant::now();
     let mut summary = Summary::default();
-    let (mut result, mut served) = (Ok(true), started);
+    let (mut result, mut served) = (Ok(true), Duration::ZERO);
     while matches!(result, Ok(true)) && !stop.load(Ordering::Relaxed) {
-        result = send_line(lines, publisher, &mut summary).and_then(|more| {
-            if summary.sent.is_multiple_of(GROUP) || served.elapsed() >= LEFT_ALONE {
-                publisher.serve(Duration::ZERO)?;
-                served = Instant::now();
-            }
-            Ok(more)
-        });
+        result = send_line(lines, publisher, &mut summary);
         let (sent, elapsed) = (summary.sent, started.elapsed());
+        if matches!(result, Ok(true)) && (sent.is_multiple_of(GROUP) || elapsed - served >= LEFT_ALONE) {
+            served = elapsed;
+            result = publisher.serve(Duration::ZERO).map(|()| true).map_err(SendError::from);
+        }
         progress.update(|| {
             let tally = publisher.tally();
             Status { sent, elapsed, delivered: tally.delivered, failed: tally.failed(), behind: 0, count: None }
@@ -91,7 +89,7 @@ fn stream_id(line: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::Memory;
+    use crate::publish::{Memory, Tally};
 
     #[test]
     fn lines_go_as_they_are_with_their_stream_as_key() {
@@ -105,5 +103,44 @@ mod tests {
         let keys: Vec<_> = memory.records.iter().map(|(key, _)| key.as_deref()).collect();
         assert_eq!(keys, [Some(&b"ab"[..]), None, None, None, None, None, None]);
         assert_eq!((summary.sent, summary.undelivered()), (7, 0));
+    }
+
+    #[test]
+    fn a_publisher_is_looked_after_however_slowly_lines_come() {
+        /// A line each time that it is asked, after most of the time for which a publisher may be left alone.
+        struct Slow(u32);
+
+        impl io::Read for Slow {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(LEFT_ALONE * 2 / 3);
+                self.0 = self.0.saturating_sub(1);
+                if self.0 == 0 { Ok(0) } else { (&b"x\n"[..]).read(into) }
+            }
+        }
+
+        #[derive(Default)]
+        struct Served(u32);
+
+        impl Publisher for Served {
+            fn publish(&mut self, _: Record<'_>) -> Result<(), PublishError> {
+                Ok(())
+            }
+            fn serve(&mut self, _: Duration) -> Result<(), PublishError> {
+                self.0 += 1;
+                Ok(())
+            }
+            fn finish(&mut self) -> Result<(), PublishError> {
+                Ok(())
+            }
+            fn tally(&self) -> Tally {
+                Tally::default()
+            }
+        }
+
+        let mut served = Served::default();
+        let (summary, result) =
+            send(&mut io::BufReader::new(Slow(4)), &mut served, &mut Progress::silent(), &AtomicBool::new(false));
+        result.unwrap();
+        assert!(summary.sent == 3 && served.0 > 0);
     }
 }

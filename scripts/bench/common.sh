@@ -51,7 +51,7 @@ finish() {
     "$root/scripts/services.sh" stop "$work/services-$service" || status=1
   done
   rm -rf -- "$work"
-  if [[ -n $given_kafka ]] && ((${#topics[@]} > 0)); then say "these topics stay at $given_kafka: ${topics[*]}"; fi
+  if [[ -n $given_kafka ]] && ((${#topics[@]} > 0)); then say "these topics stay at $given_kafka: $(printf '%s\n' "${topics[@]}" | sort -u | xargs)"; fi
   exit "$status"
 }
 trap finish EXIT

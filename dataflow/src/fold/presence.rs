@@ -23,8 +23,9 @@ use tidemark_model::{Minute, Nanos};
 
 /// Closed windows in which all ranges are swept once.
 const SWEEP: usize = 64;
-/// A range is swept when its leaves in closed windows are one for so many of its viewers. So a sweep looks at no more than so many for a
-/// leave, and those who left keep no more than that part of the memory.
+/// A range is swept when its leaves in closed windows are one for so many of its viewers, or for up to twice as many: ranges differ, so that
+/// they are not all swept when the same window closes. So a sweep looks at no more than twice as many for a leave, and those who left are
+/// no more than that part of the viewers.
 const LEAVERS: usize = 8;
 /// Nanoseconds in a minute.
 const MINUTE: i64 = 60_000_000_000;
@@ -43,26 +44,10 @@ pub enum Movement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moved(pub u64);
 
-/// The least word that is no movement but tells where in [`Range::several`] a viewer's movements are: event times end with 2261, a
-/// hundred days before the words do.
-const SEVERAL: u64 = u64::MAX - u32::MAX as u64;
-
 impl Moved {
-    /// Stands for the movements at a place in [`Range::several`].
-    fn several(place: usize) -> Moved {
-        Moved(SEVERAL + u64::from(u32::try_from(place).expect("fewer viewers in a range than 32 bits count")))
-    }
-
-    /// The place for which it stands, if it is no movement itself.
-    fn place(self) -> Option<usize> {
-        self.0.checked_sub(SEVERAL).map(|place| place as usize)
-    }
-
     fn new(ts: Nanos, movement: Movement) -> Moved {
         let ts = u64::try_from(ts.0).expect("event times are not negative");
-        let moved = Moved(ts << 1 | u64::from(movement == Movement::Leave));
-        debug_assert!(moved.place().is_none(), "event times end with 2261");
-        moved
+        Moved(ts << 1 | u64::from(movement == Movement::Leave))
     }
 
     fn minute(self) -> Minute {
@@ -91,7 +76,32 @@ impl Moved {
 /// A viewer's movements, in the order of their windows. Two stand where a list of them would have its address and length.
 type History = SmallVec<[Moved; 2]>;
 
-const _: () = assert!(size_of::<History>() == size_of::<Vec<Moved>>());
+const _: () = assert!(size_of::<History>() <= 24);
+
+/// What the table has of a viewer: the one movement that matters, or where in [`Range::several`] they are, in a word that no movement has.
+#[derive(Clone, Copy, Debug)]
+struct Slot(Moved);
+
+/// The least such word. Event times end a hundred days before the words do.
+const SEVERAL: u64 = u64::MAX - u32::MAX as u64;
+
+const _: () = assert!(Nanos::END.0.cast_unsigned() << 1 <= SEVERAL);
+
+impl Slot {
+    fn several(place: usize) -> Slot {
+        Slot(Moved(SEVERAL + u64::from(u32::try_from(place).expect("fewer viewers in a range than 32 bits count"))))
+    }
+
+    /// The place, if there are several.
+    fn place(self) -> Option<usize> {
+        self.0.0.checked_sub(SEVERAL).map(|place| place as usize)
+    }
+
+    /// The movements.
+    fn history<'a>(&'a self, several: &'a Slab<History>) -> &'a [Moved] {
+        self.place().map_or(std::slice::from_ref(&self.0), |place| &several[place])
+    }
+}
 
 /// Changes of a stream's present count, each from a window on: at most six, two per interval that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +157,7 @@ impl Steps {
 /// Viewers of one range. Most have one movement that matters; it stands in the table itself.
 #[derive(Debug, Default)]
 struct Range {
-    viewers: KeyMap<ViewerKey, Moved>,
+    viewers: KeyMap<ViewerKey, Slot>,
     /// The movements of the others.
     several: Slab<History>,
     /// Leaves of each window, until it is closed.
@@ -226,10 +236,11 @@ impl Presence {
             return false;
         }
         while *to_look_at > 0 {
-            let range = &mut ranges[*next_look];
-            *next_look = (*next_look + 1) % RANGES;
+            let number = *next_look;
+            let range = &mut ranges[number];
+            *next_look = (number + 1) % RANGES;
             *to_look_at -= 1;
-            if range.many_left(*first_open) {
+            if range.many_left(*first_open, LEAVERS + number % LEAVERS) {
                 range.sweep(*first_open, *timeout);
                 return true;
             }
@@ -272,10 +283,10 @@ impl Presence {
     pub fn movements(&self, range: usize) -> impl Iterator<Item = (ViewerKey, Moved)> {
         let Range { viewers, several, before, .. } = &self.ranges[range];
         let before = before.as_ref().filter(|before| !before.is_empty());
-        viewers.iter().flat_map(move |(&viewer, moved)| {
+        viewers.iter().flat_map(move |(&viewer, slot)| {
             let history = match before.and_then(|before| before.get(&viewer)) {
                 Some(before) => before,
-                None => history(moved, several),
+                None => slot.history(several),
             };
             history.iter().map(move |&moved| (viewer, moved))
         })
@@ -306,14 +317,14 @@ impl Presence {
                 *count += 1;
             }
             match viewers.entry(viewer) {
-                Entry::Vacant(slot) => {
-                    slot.insert(moved);
+                Entry::Vacant(entry) => {
+                    entry.insert(Slot(moved));
                 }
-                Entry::Occupied(mut slot) => match slot.get().place() {
+                Entry::Occupied(mut entry) => match entry.get().place() {
                     Some(place) => several[place].push(moved),
                     None => {
-                        let both = smallvec![*slot.get(), moved];
-                        slot.insert(Moved::several(several.insert(both)));
+                        let both = smallvec![entry.get().0, moved];
+                        entry.insert(Slot::several(several.insert(both)));
                     }
                 },
             }
@@ -330,8 +341,8 @@ impl Range {
     /// While the range waits to be saved: remembers how a viewer has moved who is about to move. `false` if that was known.
     fn remember(&mut self, viewer: ViewerKey) -> bool {
         let Range { viewers, several, before: Some(before), .. } = self else { return false };
-        let Entry::Vacant(slot) = before.entry(viewer) else { return false };
-        slot.insert(viewers.get(&viewer).map_or(Vec::new(), |moved| history(moved, several).to_vec()));
+        let Entry::Vacant(entry) = before.entry(viewer) else { return false };
+        entry.insert(viewers.get(&viewer).map_or(Vec::new(), |slot| slot.history(several).to_vec()));
         true
     }
 
@@ -342,28 +353,28 @@ impl Range {
             *leaves.entry(moved.minute()).or_default() += 1;
         }
         match viewers.entry(viewer) {
-            Entry::Vacant(slot) => {
-                slot.insert(moved);
+            Entry::Vacant(entry) => {
+                entry.insert(Slot(moved));
                 steps.interval(moved.minute(), moved.until(timeout), 1);
             }
-            Entry::Occupied(mut slot) => match slot.get().place() {
+            Entry::Occupied(mut entry) => match entry.get().place() {
                 Some(at) => place(&mut several[at], moved, timeout, &mut steps),
                 None => {
-                    let mut history = smallvec![*slot.get()];
+                    let mut history = smallvec![entry.get().0];
                     place(&mut history, moved, timeout, &mut steps);
-                    slot.insert(if history.len() == 1 { history[0] } else { Moved::several(several.insert(history)) });
+                    entry.insert(if history.len() == 1 { Slot(history[0]) } else { Slot::several(several.insert(history)) });
                 }
             },
         }
         steps
     }
 
-    /// Whether so many left in closed windows that it is worth a sweep.
-    fn many_left(&mut self, first_open: Minute) -> bool {
+    /// Whether one for so many of the viewers left in closed windows.
+    fn many_left(&mut self, first_open: Minute, viewers: usize) -> bool {
         while let Some(window) = self.leaves.first_entry().filter(|window| *window.key() < first_open) {
             self.left += window.remove();
         }
-        self.left * LEAVERS > self.viewers.len()
+        self.left * viewers > self.viewers.len()
     }
 
     /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
@@ -376,17 +387,12 @@ impl Range {
             let mut kept = Slab::with_capacity(several.len() * 2);
             for slot in viewers.values_mut() {
                 if let Some(place) = slot.place() {
-                    *slot = Moved::several(kept.insert(several.remove(place)));
+                    *slot = Slot::several(kept.insert(several.remove(place)));
                 }
             }
             *several = kept;
         }
     }
-}
-
-/// The movements of a viewer.
-fn history<'a>(moved: &'a Moved, several: &'a Slab<History>) -> &'a [Moved] {
-    moved.place().map_or(std::slice::from_ref(moved), |place| &several[place])
 }
 
 /// Puts a movement in its place among those of other windows; of two in one window the later one stays.
@@ -414,9 +420,9 @@ fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
 }
 
 /// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
-fn collapse(slot: &mut Moved, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
+fn collapse(slot: &mut Slot, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
     let matters = |moved: Moved| moved.minute() >= first_open || moved.until(timeout) > first_open;
-    let Some(place) = slot.place() else { return matters(*slot) };
+    let Some(place) = slot.place() else { return matters(slot.0) };
     let history = &mut several[place];
     let closed = history.partition_point(|moved| moved.minute() < first_open);
     let keep_last = closed > 0 && matters(history[closed - 1]);
@@ -426,7 +432,7 @@ fn collapse(slot: &mut Moved, several: &mut Slab<History>, first_open: Minute, t
     }
     let last = several.remove(place).first().copied();
     if let Some(last) = last {
-        *slot = last;
+        *slot = Slot(last);
     }
     last.is_some()
 }
@@ -467,32 +473,54 @@ mod tests {
         i64::from(latest.is_some_and(|(ts, movement)| *movement == Movement::Join && at - ts < TIMEOUT))
     }
 
+    /// Another one that takes up what a checkpoint has of a range.
+    fn restored(presence: &Presence, range: usize, first_open: u32) -> Presence {
+        let movements: Vec<_> = presence.movements(range).collect();
+        let leaves = movements.iter().filter(|(_, moved)| moved.is_leave()).count();
+        let mut other = Presence::new(TIMEOUT);
+        other.restore_first_open(Minute(first_open));
+        other.restore_movements(range, movements.into_iter());
+        let range = &other.ranges[range];
+        assert_eq!(range.left + range.leaves.values().sum::<usize>(), leaves);
+        other
+    }
+
     #[test]
     fn any_order_and_any_closing_give_what_the_definition_says() {
         let mut random = super::super::dice();
+        let mut made_anew = 0;
         for _ in 0..2_000 {
             let mut presence = Presence::new(TIMEOUT);
-            let (mut counts, mut movements) = (Counts::default(), Vec::new());
+            let mut viewers: [(Counts, Vec<(i64, Movement)>); 4] = Default::default();
             let mut first_open = 0u32;
-            for _ in 0..random(12) {
+            for _ in 0..random(40) {
+                let number = random(viewers.len() as u64);
+                let (counts, movements) = &mut viewers[usize::try_from(number).unwrap()];
                 let minute = first_open + u32::try_from(random(6)).unwrap();
                 let offset = [0, 1, MINUTE / 2, MINUTE - 1][usize::try_from(random(4)).unwrap()];
                 let ts = i64::from(minute) * MINUTE + offset;
                 let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
                 movements.push((ts, movement));
-                let before: Vec<i64> = (first_open..20).map(|minute| counts.at(minute)).collect();
-                let steps = presence.insert(VIEWER, Nanos(ts), movement);
+                let windows = first_open..first_open + 10;
+                let before: Vec<i64> = windows.clone().map(|minute| counts.at(minute)).collect();
+                let steps = presence.insert(ViewerKey::in_range(3, number), Nanos(ts), movement);
                 counts.add(&steps);
-                for (minute, before) in (first_open..20).zip(before) {
-                    assert_eq!(counts.at(minute), expected(&movements, minute), "{movements:?} at {minute}");
+                for (minute, before) in windows.zip(before) {
+                    assert_eq!(counts.at(minute), expected(movements, minute), "{movements:?} at {minute}");
                     assert_eq!(before + steps.up_to(Minute(minute)), counts.at(minute));
                 }
                 if random(3) == 0 {
                     first_open += u32::try_from(random(3)).unwrap();
                     close(&mut presence, first_open, random(2) == 0);
                 }
+                if random(8) == 0 {
+                    presence = restored(&presence, 3, first_open);
+                    made_anew += 1;
+                }
             }
+            assert!(presence.ranges[3].several.len() <= presence.viewers());
         }
+        assert!(made_anew > 2_000);
     }
 
     #[test]

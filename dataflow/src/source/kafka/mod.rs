@@ -148,8 +148,7 @@ impl Log for KafkaLog {
         }
         consumer.assign(&assignment).map_err(|error| SourceError::Fatal(format!("assign: {error}")))?;
         let watch = Watch::new(Asker::new(&consumer, topic.clone()));
-        let given_back = Instant::now();
-        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), given_back, topic, consumer }))
+        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), topic, consumer }))
     }
 
     /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
@@ -315,8 +314,6 @@ struct KafkaSource {
     id: Option<String>,
     /// Partitions that the last description has and that are not read here.
     others: Vec<i32>,
-    /// When what librdkafka has freed went back to the system.
-    given_back: Instant,
     topic: CString,
     consumer: BaseConsumer<Context>,
 }
@@ -342,14 +339,20 @@ impl Partition {
     }
 }
 
-/// Gives memory back that librdkafka has freed. It has its memory from the C library, which by itself keeps most of what full queues have
-/// taken, because little of it lies at its end.
+/// Now and then, in one thread of the process: gives memory back that librdkafka has freed. It has its memory from the C library, which by
+/// itself keeps most of what full queues have taken, because little of it lies at its end.
 fn give_back() {
+    static GIVEN_BACK: Mutex<Option<Instant>> = Mutex::new(None);
+    let Ok(mut last) = GIVEN_BACK.try_lock() else { return };
+    if last.get_or_insert_with(Instant::now).elapsed() < GIVE_BACK {
+        return;
+    }
     // SAFETY: it may be called at any time; it touches nothing that is in use.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {
         libc::malloc_trim(0);
     }
+    *last = Some(Instant::now());
 }
 
 /// What an event of a partition means to us.
@@ -417,10 +420,7 @@ impl Source for KafkaSource {
     }
 
     fn serve(&mut self) -> Result<(), SourceError> {
-        if self.given_back.elapsed() >= GIVE_BACK {
-            give_back();
-            self.given_back = Instant::now();
-        }
+        give_back();
         let mut trouble = false;
         match self.consumer.poll(Duration::ZERO) {
             Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) => {
