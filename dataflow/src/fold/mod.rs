@@ -123,7 +123,7 @@ impl Stint {
 const STEP: usize = 1_024;
 /// Events of the open slice that must wait before folding them is worth an activation.
 const EARLY: usize = 4 * STEP;
-/// How long memory is kept for the next slices, whether they need it or not. To have it grow anew takes some ten milliseconds.
+/// How long memory is kept for the next slices, whether they need it or not.
 const KEPT: Duration = Duration::from_secs(30);
 /// When to look again whether the thread that writes a checkpoint has room.
 const DISK_IS_BEHIND: Duration = Duration::from_millis(2);
