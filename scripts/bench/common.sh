@@ -31,7 +31,7 @@ work=$(mktemp -d "$(cd "$place" && pwd)/bench.XXXXXX")
 chmod 755 "$work" # Postgres runs as another user
 mkdir "$work/data"
 topic=tidemark.bench.${work##*.}
-topics=()     # those made in Kafka
+declare -A topics=() # those made in Kafka are its keys
 databases=0   # made so far
 database=     # the newest
 running=      # the program that is being measured
@@ -51,7 +51,7 @@ finish() {
     "$root/scripts/services.sh" stop "$work/services-$service" || status=1
   done
   rm -rf -- "$work"
-  if [[ -n $given_kafka ]] && ((${#topics[@]} > 0)); then say "these topics stay at $given_kafka: $(printf '%s\n' "${topics[@]}" | sort -u | xargs)"; fi
+  if [[ -n $given_kafka ]] && ((${#topics[@]} > 0)); then say "these topics stay at $given_kafka: ${!topics[*]}"; fi
   exit "$status"
 }
 trap finish EXIT

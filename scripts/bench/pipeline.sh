@@ -20,7 +20,7 @@ generate() {
   case $1 in
     file) measure env DATA_DIR="$work/data" KAFKA_TOPIC="$2" "$bin/tidemark-generator" "${traffic[@]}" ;;
     kafka)
-      topics+=("$2")
+      topics[$2]=1
       measure env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$2" "$bin/tidemark-generator" --create-topic "${traffic[@]}"
       ;;
   esac
@@ -53,7 +53,7 @@ tell() {
 start_live() {
   local pid
   new_database
-  topics+=("$1")
+  topics[$1]=1
   in_background generator "${load[@]}" env "${producer[@]}" KAFKA_BOOTSTRAP="$kafka" KAFKA_TOPIC="$1" \
     "$bin/tidemark-generator" --create-topic --partitions 4 --rate "$2" --streams "$3" --users "$4" --seed 1
   generator_pid=$pid

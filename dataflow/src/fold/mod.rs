@@ -1,6 +1,6 @@
 //! From admitted events to small differences per (stream, minute): the state of the viewers that this worker owns.
 //!
-//! One timely operator over three plain structs: [`duplicates`] (which ids were counted), [`presence`] (who is there) and
+//! One timely operator over three plain structs: [`duplicates`] (which ids were counted), [`presence`] (who is there, by [`movements`]) and
 //! [`streams`] (this worker's share of every open row). It stashes its input and takes slices strictly in order, and ends them once both of
 //! its frontiers have passed them. Events wait by the range of their viewer, so that of the large tables, viewers and ids, only one
 //! range's is in use at a time, and stays in the caches meanwhile. In a slice it
@@ -18,6 +18,7 @@
 
 pub mod duplicates;
 pub mod idle;
+pub mod movements;
 pub mod presence;
 pub mod snapshot;
 pub mod streams;
@@ -30,7 +31,8 @@ use crate::telemetry::FoldMetrics;
 use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
 use idle::Idle;
-use presence::{Movement, Presence, Steps};
+use movements::{Movement, Steps};
+use presence::Presence;
 use serde::{Deserialize, Serialize};
 use snapshot::{Saved, Saver, Snapshot};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //! they are. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
 //! had moved who move again meanwhile.
 
-use super::presence::Moved;
+use super::movements::Moved;
 use super::{Fold, RowKey, Stint, Totals};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
@@ -223,7 +223,7 @@ fn part_matters(holds: Holds, written_by: usize, writers: usize, worker: usize, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::presence::Movement;
+    use super::super::movements::Movement;
     use super::super::{Admitted, Stints};
     use super::*;
     use crate::checkpoint::manifest::{Increment, ReadTo, VERSION};

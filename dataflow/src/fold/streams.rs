@@ -5,7 +5,7 @@
 //! when the slice is over, touch what is known of a stream, all of which stands together.
 
 use super::RowKey;
-use super::presence::Steps;
+use super::movements::Steps;
 use super::totals::Totals;
 use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};

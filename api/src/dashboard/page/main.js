@@ -63,8 +63,11 @@ const live = new Live({
 
 const now = () => Date.now() + clockOffset;
 
+/** Whether numbers are pushed, or never change. */
+const isServed = () => connection.open || place.to;
+
 /** Whether what was pushed is pushed no more. An answer that was on its way may still come, and is as of its coming. */
-const isCutOff = () => !(connection.open || place.to) && connection.wasLost;
+const isCutOff = () => !isServed() && connection.wasLost;
 
 /** When what is shown was right: now, unless newer numbers cannot be had. Nothing of it changes while time goes on without them. */
 const shownAt = () => (connection.fresh && !isCutOff() ? now() : (connection.asOf ?? now()));
@@ -171,8 +174,7 @@ function connectionState() {
   const committedAt = pipeline.health?.committed_at;
   if (connection.problem || (pipeline.problem?.status ?? 0) > 0) return "ill";
   if (connection.unreachable || pipeline.problem || isCutOff()) return "lost";
-  if (!connection.open && !place.to) return "connecting";
-  if (!connection.fresh || !picture) return "connecting";
+  if (!isServed() || !connection.fresh || !picture) return "connecting";
   if (committedAt && isQuiet(Date.parse(committedAt), now())) return "quiet";
   return place.to ? "past" : "live";
 }
