@@ -17,6 +17,7 @@
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
 //! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//! - [`trouble`]: what holds the run up at the moment, for the log and for `/health`
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
 //! - [`ops`]: the operator's commands beside the run: `verify`, `dead-letters`, `rebuild`
@@ -54,6 +55,7 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod trouble;
 pub mod views;
 pub mod watermark;
 pub mod worker;

@@ -1,0 +1,72 @@
+//! What holds the run up at the moment. Each trouble is one log line when it begins and one when it ends; the heartbeat writes all of
+//! them into the store, where `/health` finds them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// A kind of trouble. At most one of each kind is known at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The brokers, or the leaders of some partitions, do not answer.
+    Log,
+    /// A commit is being tried again.
+    Store,
+    /// This machine's clock was stepped, or disagrees with the store's.
+    Clock,
+    /// The process stood still, or a part of it does.
+    Standstill,
+}
+
+/// All that holds a run up.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    present: Mutex<BTreeMap<Kind, (Instant, String)>>,
+}
+
+impl Troubles {
+    /// Something holds the run up. It is logged when it begins; later words of the same trouble only replace what `/health` says.
+    pub fn tell(&self, kind: Kind, sentence: String) {
+        let mut present = self.present.lock().expect("nobody panics while holding the troubles");
+        match present.get_mut(&kind) {
+            Some((_, known)) => *known = sentence,
+            None => {
+                tracing::warn!(trouble = ?kind, "{sentence}");
+                present.insert(kind, (Instant::now(), sentence));
+            }
+        }
+    }
+
+    /// It holds the run up no longer.
+    pub fn over(&self, kind: Kind) {
+        let ended = self.present.lock().expect("nobody panics while holding the troubles").remove(&kind);
+        if let Some((since, sentence)) = ended {
+            tracing::info!(trouble = ?kind, after = ?since.elapsed(), "over: {sentence}");
+        }
+    }
+
+    /// All sentences, or none.
+    pub fn sentence(&self) -> Option<String> {
+        let present = self.present.lock().expect("nobody panics while holding the troubles");
+        let sentences: Vec<&str> = present.values().map(|(_, sentence)| sentence.as_str()).collect();
+        (!sentences.is_empty()).then(|| sentences.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_present_from_its_first_word_to_its_end() {
+        let troubles = Troubles::default();
+        assert_eq!(troubles.sentence(), None);
+        troubles.tell(Kind::Store, "the store does not answer".to_owned());
+        troubles.tell(Kind::Log, "no broker answers".to_owned());
+        troubles.tell(Kind::Log, "the leader of partition 3 does not answer".to_owned());
+        assert_eq!(troubles.sentence().as_deref(), Some("the leader of partition 3 does not answer; the store does not answer"));
+        troubles.over(Kind::Log);
+        troubles.over(Kind::Log);
+        assert_eq!(troubles.sentence().as_deref(), Some("the store does not answer"));
+    }
+}
