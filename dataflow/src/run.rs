@@ -1,7 +1,7 @@
 //! What the threads of one run share: the wish to stop, and the first failure.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Stops a run, cleanly or because something failed.
@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 pub struct Control {
     stop: AtomicBool,
     failure: OnceLock<String>,
+    /// When it was first asked to stop, or failed.
+    ending: OnceLock<Instant>,
+    /// What is being waited for at the moment, for the one who loses patience.
+    waits: Mutex<Vec<&'static str>>,
     changed: Condvar,
     lock: Mutex<()>,
 }
@@ -17,6 +21,7 @@ impl Control {
     /// Asks the run to stop reading, to commit what it has read, and to end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        let _ = self.ending.set(Instant::now());
         self.notify();
     }
 
@@ -28,6 +33,7 @@ impl Control {
     /// Ends the run at once. The first failure is the one that is told.
     pub fn fail(&self, error: String) {
         let _ = self.failure.set(error);
+        let _ = self.ending.set(Instant::now());
         self.notify();
     }
 
@@ -54,6 +60,39 @@ impl Control {
         self.wait_until(pause, || self.stopping());
     }
 
+    /// How long ago it was first asked to stop, or failed.
+    pub fn ending_for(&self) -> Option<Duration> {
+        self.ending.get().map(Instant::elapsed)
+    }
+
+    /// Names what is waited for, until what is handed back is dropped.
+    pub fn waiting_for(&self, what: &'static str) -> Waiting<'_> {
+        self.waits().push(what);
+        Waiting { control: self, what }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the process with status 1 if it still runs this long after it was asked to stop, or failed. What is written is written
+    /// whole or not at all, so a restart goes on from there.
+    pub fn end_within(self: &Arc<Self>, bound: Duration) -> std::io::Result<()> {
+        let control = Arc::clone(self);
+        let watch = move || {
+            while control.ending_for().is_none() {
+                control.wait_until(Duration::from_secs(3_600), || control.ending_for().is_some());
+            }
+            std::thread::sleep(bound.saturating_sub(control.ending_for().unwrap_or_default()));
+            let waits = control.waits().join(", ");
+            let what = if waits.is_empty() { "nothing that has a name" } else { &waits };
+            tracing::error!("{bound:?} after it was to end this process still waits for {what}: it ends without that");
+            // Not `exit`: what is waited for may hold up its handlers too.
+            signal_hook::low_level::exit(1);
+        };
+        std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
+    }
+
     fn wait_until(&self, pause: Duration, ended: impl Fn() -> bool) {
         let until = Instant::now() + pause;
         let mut guard = self.lock.lock().expect("nobody panics while holding it");
@@ -65,5 +104,21 @@ impl Control {
             guard = self.changed.wait_timeout(guard, left).expect("nobody panics while holding it").0;
         }
         drop(guard);
+    }
+}
+
+/// Something is waited for.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    control: &'a Control,
+    what: &'static str,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.control.waits();
+        if let Some(at) = waits.iter().rposition(|what| *what == self.what) {
+            waits.remove(at);
+        }
     }
 }

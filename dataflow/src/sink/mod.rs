@@ -9,6 +9,7 @@ pub mod commit;
 pub mod memory;
 pub mod postgres;
 mod publication;
+pub(crate) mod session;
 pub mod sqlite;
 
 use crate::Slice;
