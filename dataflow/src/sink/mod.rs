@@ -10,6 +10,7 @@ pub mod memory;
 mod own;
 pub mod postgres;
 mod publication;
+pub(crate) mod session;
 pub mod sqlite;
 mod tables;
 

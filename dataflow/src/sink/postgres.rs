@@ -1,17 +1,21 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows, each one message and its answer.
 
 use super::own::{At, Held, Offsets, Own};
+use super::session::{self, Client, Transaction};
 use super::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored, tables};
 use crate::fail_points::fail_point;
+use crate::run::Control;
 use ::postgres::error::SqlState;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
-use ::postgres::{Client, Config, NoTls, Row, Statement, Transaction};
+use ::postgres::{Row, Statement};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
+use tokio_postgres::Config;
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
@@ -38,6 +42,7 @@ const TO_2000: i64 = 946_684_800_000_000;
 pub struct PostgresStore {
     config: Config,
     shown: String,
+    control: Option<Arc<Control>>,
     session: Option<Session>,
     own: Option<Own>,
     trouble: Option<String>,
@@ -59,25 +64,25 @@ struct Writing<'a> {
 }
 
 impl Session {
-    fn begin(&mut self) -> Result<Writing<'_>, ::postgres::Error> {
+    fn begin(&mut self) -> Result<Writing<'_>, session::Error> {
         Ok(Writing { transaction: self.client.transaction()?, prepared: &mut self.prepared })
     }
 }
 
 impl Writing<'_> {
-    fn prepare(&mut self, text: &'static str) -> Result<Statement, ::postgres::Error> {
+    fn prepare(&mut self, text: &'static str) -> Result<Statement, session::Error> {
         Ok(match self.prepared.entry(text) {
             Entry::Occupied(slot) => slot.get().clone(),
             Entry::Vacant(slot) => slot.insert(self.transaction.prepare(text)?).clone(),
         })
     }
 
-    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, ::postgres::Error> {
+    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.execute(&statement, parameters)
     }
 
-    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, ::postgres::Error> {
+    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.query_opt(&statement, parameters)
     }
@@ -90,7 +95,13 @@ impl PostgresStore {
         let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
         let options = format!("{} {idle}", config.get_options().unwrap_or_default());
         config.options(&options);
-        Ok(PostgresStore { config, shown: shown.to_owned(), session: None, own: None, trouble: None })
+        Ok(PostgresStore { config, shown: shown.to_owned(), control: None, session: None, own: None, trouble: None })
+    }
+
+    /// Waits no longer than is good for this run once it is to end.
+    pub fn stopped_by(mut self, control: &Arc<Control>) -> PostgresStore {
+        self.control = Some(Arc::clone(control));
+        self
     }
 
     /// The same in a schema of this name, whatever the connection's search path.
@@ -109,7 +120,8 @@ impl PostgresStore {
             self.session = None;
         }
         if self.session.is_none() {
-            let mut client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            let client = Client::connect(&self.config, self.control.as_ref());
+            let mut client = client.map_err(|error| judge(&error, &self.shown))?;
             refuse_during_rebuild(&mut client, &self.shown)?;
             self.session = Some(Session { client, prepared: Prepared::default() });
         }
@@ -142,18 +154,23 @@ fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
 }
 
 /// A connection for one of the operator's commands; `shown` is how messages name the database.
-pub(crate) fn connect(connection: &str, shown: &str, program: &str) -> Result<Client, StoreError> {
-    configure(connection, program)?.connect(NoTls).map_err(|error| judge(&error, shown))
+pub(crate) fn connect(
+    connection: &str,
+    shown: &str,
+    program: &str,
+    control: Option<&Arc<Control>>,
+) -> Result<Client, StoreError> {
+    Client::connect(&configure(connection, program)?, control).map_err(|error| judge(&error, shown))
 }
 
 /// What can go wrong in a transaction.
 pub(super) enum Failure {
-    Postgres(::postgres::Error),
+    Postgres(session::Error),
     Store(StoreError),
 }
 
-impl From<::postgres::Error> for Failure {
-    fn from(error: ::postgres::Error) -> Failure {
+impl From<session::Error> for Failure {
+    fn from(error: session::Error) -> Failure {
         Failure::Postgres(error)
     }
 }
@@ -167,7 +184,7 @@ impl From<StoreError> for Failure {
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
 /// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
 /// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
-pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
+pub(crate) fn judge(error: &session::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
@@ -182,7 +199,7 @@ pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     if transient { StoreError::Transient(text) } else { StoreError::Fatal(text) }
 }
 
-fn is_io(error: &::postgres::Error) -> bool {
+fn is_io(error: &session::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if error.is::<std::io::Error>() {
@@ -194,7 +211,7 @@ fn is_io(error: &::postgres::Error) -> bool {
     error.to_string().contains("timeout") || error.to_string().contains("connecting")
 }
 
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use super::postgres::{Failure, TABLES};
-use ::postgres::Transaction;
+use super::session::{self, Transaction};
 use std::collections::BTreeMap;
 
 /// A table as a run needs it.
@@ -142,7 +142,7 @@ pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(
 }
 
 /// What the role may not do itself, its administrator may.
-fn not_allowed(error: ::postgres::Error, what: &str, script: &str) -> Failure {
+fn not_allowed(error: session::Error, what: &str, script: &str) -> Failure {
     if error.code() != Some(&::postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
         return error.into();
     }
