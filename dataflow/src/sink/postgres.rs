@@ -240,7 +240,7 @@ impl Store for PostgresStore {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
-        self.commit_if(commit, Box::new(|| Ok(())))
+        self.commit_if(commit, Box::new(|_| Ok(())))
     }
 
     fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
@@ -265,7 +265,7 @@ impl Store for PostgresStore {
             fail_point!("commit-after-dead-letters");
             let clock = write_progress(&mut transaction, &own, commit, epoch, trouble.as_deref())?;
             fail_point!("commit-after-progress");
-            last_word()?;
+            last_word(Some(clock))?;
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.transaction.commit()?;
             fail_point!("commit-after-commit");
@@ -313,10 +313,10 @@ fn lock(own: &Own, transaction: &mut Writing<'_>) -> Result<(At, Micros), Failur
 
 /// In a statement of its own, so that it sees what the lock was waited for.
 fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
-    let select = "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
+    let select =
+        "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
     let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
-    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) =
-        row.map_or((None, None), |row| (row.get(0), row.get(1)));
+    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
     let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
     Ok(own.compare_offsets(at, &found)?)
 }
@@ -376,7 +376,8 @@ fn start_progress(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<()
 
 /// All but the verdicts, under the lock of the progress row.
 fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
-    let select = "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
+    let select =
+        "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
     let row = transaction.query_opt(select, &[&begin.pipeline])?.ok_or_else(|| {
         StoreError::Transient(format!("the progress row of pipeline {} is gone: waiting for it to be restored", begin.pipeline))
     })?;
