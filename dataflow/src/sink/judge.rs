@@ -20,24 +20,24 @@ use Verdict::{Passes, PassesUnderARun, Stays};
 
 /// By class or code of Appendix A of Postgres's documentation; the first that the code begins with counts, and what is not named stays.
 const VERDICTS: [(&str, Verdict); 18] = [
-    ("08", Passes),           // the connection
-    ("0A", PassesUnderARun),  // a prepared statement whose tables were made anew
-    ("25", Passes),           // read-only as before a promotion, idle or open for too long: gone with its session
-    ("26", Passes),           // a prepared statement is gone: DISCARD, or a pooler
-    ("28", PassesUnderARun),  // a password or pg_hba.conf is being changed
-    ("3D", PassesUnderARun),  // the database is being made anew
-    ("3F", PassesUnderARun),  // the schema is being made anew
-    ("40", Passes),           // serialization, deadlock
-    ("42P05", Passes),        // a prepared statement is there already: a pooler
-    ("42", PassesUnderARun),  // tables, keys, grants are on their way back: a restore makes them one after the other
-    ("53", Passes),           // disk, memory, connections
-    ("55", Passes),           // locks, objects in use, recovery
-    ("57", Passes),           // cancelled, timed out, shut down, starting
-    ("58", Passes),           // the system
-    ("72", Passes),           // a snapshot that is too old
-    ("F0", Passes),           // configuration files that are being changed
-    ("XX000", Passes),        // "tuple concurrently updated", a cache that was looked up while tables changed
-    ("XX", Stays),            // corrupted data and indexes
+    ("08", Passes),          // the connection
+    ("0A", PassesUnderARun), // a prepared statement whose tables were made anew
+    ("25", Passes),          // read-only as before a promotion, idle or open for too long: gone with its session
+    ("26", Passes),          // a prepared statement is gone: DISCARD, or a pooler
+    ("28", PassesUnderARun), // a password or pg_hba.conf is being changed
+    ("3D", PassesUnderARun), // the database is being made anew
+    ("3F", PassesUnderARun), // the schema is being made anew
+    ("40", Passes),          // serialization, deadlock
+    ("42P05", Passes),       // a prepared statement is there already: a pooler
+    ("42", PassesUnderARun), // tables, keys, grants are on their way back: a restore makes them one after the other
+    ("53", Passes),          // disk, memory, connections
+    ("55", Passes),          // locks, objects in use, recovery
+    ("57", Passes),          // cancelled, timed out, shut down, starting
+    ("58", Passes),          // the system
+    ("72", Passes),          // a snapshot that is too old
+    ("F0", Passes),          // configuration files that are being changed
+    ("XX000", Passes),       // "tuple concurrently updated", a cache that was looked up while tables changed
+    ("XX", Stays),           // corrupted data and indexes
 ];
 
 /// Judges a fault at the start, or of a command.
@@ -127,7 +127,8 @@ mod tests {
             }
         };
         // Appendix A: among others 25P04 transaction_timeout, 25006 read only, 57P05 idle_session_timeout, 55P03 lock_timeout.
-        let passing = "08006 08P01 25006 25P03 25P04 26000 40001 40P01 42P05 53100 53200 53300 55006 55P03 57014 57P01 57P03 57P05 58030";
+        let passing =
+            "08006 08P01 25006 25P03 25P04 26000 40001 40P01 42P05 53100 53200 53300 55006 55P03 57014 57P01 57P03 57P05 58030";
         codes(Passes, &passing.split(' ').collect::<Vec<_>>());
         codes(PassesUnderARun, &["0A000", "28P01", "3D000", "3F000", "42501", "42P01", "42P10"]);
         codes(Stays, &["22003", "22021", "23502", "23505", "54001", "P0001", "XX001", "XX002"]);

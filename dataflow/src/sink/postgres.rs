@@ -88,7 +88,11 @@ impl Writing<'_> {
         self.transaction.execute(&statement, parameters)
     }
 
-    pub(super) fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, session::Error> {
+    pub(super) fn query_opt(
+        &mut self,
+        text: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.query_opt(&statement, parameters)
     }
@@ -295,10 +299,10 @@ fn lock(own: &Own, transaction: &mut Writing<'_>) -> Result<(At, Micros), Failur
 
 /// In a statement of its own, so that it sees what the lock was waited for.
 pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
-    let select = "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
+    let select =
+        "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
     let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
-    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) =
-        row.map_or((None, None), |row| (row.get(0), row.get(1)));
+    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
     let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
     Ok(own.compare_offsets(at, &found)?)
 }
@@ -348,7 +352,8 @@ fn start_progress(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<()
 
 /// All but the verdicts, under the lock of the progress row.
 fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
-    let select = "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
+    let select =
+        "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
     let row = transaction.query_opt(select, &[&begin.pipeline])?.ok_or_else(|| {
         StoreError::Transient(format!("the progress row of pipeline {} is gone: waiting for it to be restored", begin.pipeline))
     })?;

@@ -148,7 +148,9 @@ impl Store for SqliteStore {
         }
         if begin.again && !self.holds(&begin.pipeline)? {
             let place = self.path.display();
-            return Err(StoreError::Transient(format!("SQLite: {place} does not hold the pipeline: waiting for it to be restored")));
+            return Err(StoreError::Transient(format!(
+                "SQLite: {place} does not hold the pipeline: waiting for it to be restored"
+            )));
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;

@@ -3,10 +3,10 @@
 //! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
 //! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
 
+use super::judge::took_too_long;
 use super::own::{At, Own};
 use super::postgres::{Failure, Timestamp, Writing, compare_offsets};
 use super::{Commit, DeadLetter, Row};
-use super::judge::took_too_long;
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
