@@ -23,8 +23,13 @@ use timely::scheduling::SyncActivator;
 
 /// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
 const QUEUE: usize = 32;
-/// Most rows and dead letters that one transaction takes together when slices are waiting.
-const MOST_PER_COMMIT: usize = 200_000;
+/// Most rows and dead letters that one transaction takes together when slices are waiting, and how few they become on a slow store. One
+/// slice is never parted, however large.
+const PER_COMMIT: (usize, usize) = (200_000, 2_000);
+/// Most bytes of dead letters that it takes together.
+const BYTES_PER_COMMIT: usize = 64 << 20;
+/// A commit that took longer halves what the next ones take together; one that was quicker than the first of these doubles it.
+const QUICK_SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
 /// the store went back.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -80,6 +85,8 @@ impl Committer {
             clock,
             background,
             last_beat,
+            per_commit: PER_COMMIT.0,
+            waits_for_log: false,
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -169,6 +176,10 @@ struct Thread {
     background: Background,
     /// When the store last heard of this run, or was last told and did not answer; each commit is a sign of life too. `None`: not yet.
     last_beat: Option<Instant>,
+    /// Most rows and dead letters that one transaction takes together.
+    per_commit: usize,
+    /// The last attempt waited in vain for the log's word, not for the store.
+    waits_for_log: bool,
 }
 
 impl Thread {
@@ -222,10 +233,13 @@ impl Thread {
     /// All slices that wait, up to a bound, as one commit: the last of them, and how many they are.
     fn gather(&self, (mut last, mut commit): (Slice, Commit)) -> (Slice, Commit, usize) {
         let mut slices = 1;
-        while commit.rows.len() + commit.dead_letters.len() < MOST_PER_COMMIT
+        let mut bytes = commit.letter_bytes();
+        while commit.rows.len() + commit.dead_letters.len() < self.per_commit
+            && bytes < BYTES_PER_COMMIT
             && let Ok((slice, later)) = self.slices.try_recv()
         {
             last = slice;
+            bytes += later.letter_bytes();
             commit.absorb(later);
             slices += 1;
         }
@@ -240,7 +254,8 @@ impl Thread {
         let news = commit.partitions.values().any(is_new);
         let mut first = true;
         let Receipt { epoch, clock: store_clock } = self.with_patience(|thread| {
-            let Thread { store, log, log_id, control, clock, .. } = thread;
+            let Thread { store, log, log_id, control, clock, waits_for_log, .. } = thread;
+            *waits_for_log = false;
             store.trouble(control.troubles().sentence().as_deref());
             if !news {
                 return store.commit(commit);
@@ -248,7 +263,10 @@ impl Thread {
             let word = log.confirm(log_id);
             let log_confirms = || {
                 word().map_err(|error| match error {
-                    SourceError::NotYet(what) => StoreError::Transient(what),
+                    SourceError::NotYet(what) => {
+                        *waits_for_log = true;
+                        StoreError::Transient(what)
+                    }
                     SourceError::Fatal(what) => StoreError::Fatal(what),
                 })
             };
@@ -265,7 +283,13 @@ impl Thread {
         self.compare_clocks(store_clock);
         self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
         self.last_beat = Some(Instant::now());
-        self.metrics.committed(epoch, commit, started.elapsed());
+        let took = started.elapsed();
+        if took > QUICK_SLOW.1 {
+            self.per_commit = (self.per_commit / 2).max(PER_COMMIT.1);
+        } else if took < QUICK_SLOW.0 {
+            self.per_commit = (self.per_commit * 2).min(PER_COMMIT.0);
+        }
+        self.metrics.committed(epoch, commit, took);
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
         }
@@ -300,7 +324,8 @@ impl Thread {
                 return Err(StoreError::Fatal("ended while waiting to commit".to_owned()));
             }
             pause = (pause * 2).min(PAUSES.1);
-            if self.beat_is_due() {
+            // A store that does not answer commits would only be waited for twice.
+            if self.waits_for_log && self.beat_is_due() {
                 match self.beat() {
                     Ok(()) | Err(StoreError::Transient(_)) => {}
                     Err(error) => return Err(error),

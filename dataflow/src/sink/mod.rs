@@ -6,13 +6,16 @@
 
 mod assembly;
 pub mod commit;
+mod judge;
 pub mod memory;
 mod own;
 pub mod postgres;
 mod publication;
 pub(crate) mod session;
+mod settle;
 pub mod sqlite;
 mod tables;
+mod upserts;
 
 use crate::Slice;
 use crate::checkpoint::schedule::Settled;
@@ -130,6 +133,12 @@ impl Commit {
         self.judged_by = widest(self.judged_by, later.judged_by);
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
         self.corrections += later.corrections;
+    }
+
+    /// Bytes of what the dead letters keep.
+    fn letter_bytes(&self) -> usize {
+        let bytes = |letter: &DeadLetter| letter.payload.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+        self.dead_letters.iter().map(bytes).sum()
     }
 
     /// For each stream the newest of its rows here.
