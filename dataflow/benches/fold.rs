@@ -171,5 +171,5 @@ fn batches(random: &mut Xoshiro256PlusPlus, viewers: &[(ViewerKey, StreamKey)], 
 }
 
 fn watermark(at: Micros, opened: Vec<Minute>) -> Watermark {
-    Watermark { at: Some(at), opened, live: true, alignment: None, checkpoint: None, ended: false }
+    Watermark { at: Some(at), opened, live: true, alignment: None, checkpoint: None, ended: false, clock: None }
 }
