@@ -4,10 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long after a signal the program ends at the latest, whatever does not answer. What takes part of it: an answer of the store 10 s,
+/// the last checkpoint 10 s, the other processes' leave and the group's offsets 2 s each.
+pub const STOP_WITHIN: Duration = Duration::from_secs(25);
+
 /// Stops a run, cleanly or because something failed.
 #[derive(Debug, Default)]
 pub struct Control {
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     failure: OnceLock<String>,
     /// When it was first asked to stop, or failed.
     ending: OnceLock<Instant>,
@@ -28,6 +32,11 @@ impl Control {
     /// Whether the run was asked to stop.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    /// The wish to stop, for what knows nothing else of a run.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
     }
 
     /// Ends the run at once. The first failure is the one that is told.
