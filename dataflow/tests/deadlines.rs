@@ -24,9 +24,9 @@ fn command(dir: &Path, args: &[&str], settings: &[(&str, String)]) -> (Option<i3
 }
 
 fn file_log(dir: &Path) {
-    let topic = tidemark_model::file_log::topic_dir(dir, "stream.events");
+    let topic = tidemark_model::file_log::topic_dir(&dir.join("log"), "stream.events");
     std::fs::create_dir_all(&topic).unwrap();
-    std::fs::write(tidemark_model::file_log::partition_path(dir, "stream.events", 0), b"").unwrap();
+    std::fs::write(tidemark_model::file_log::partition_path(&dir.join("log"), "stream.events", 0), b"").unwrap();
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn every_program_ends_in_time_in_every_state() {
         line("dataflow", "store away: SQLite locked", 1, DATAFLOW, dataflow_with_a_locked_store),
         line("dataflow", "store away: Postgres stands still", 1, DATAFLOW, dataflow_with_a_store_that_stands_still),
         line("dataflow", "brokers away", 0, DATAFLOW, dataflow_without_brokers),
+        line("dataflow", "the disk of the log hangs", 1, DATAFLOW, dataflow_whose_disk_hangs),
         Line { status: None, ..line("dataflow", "stopping, store away", 0, AT_ONCE, dataflow_stopping) },
         line("api", "running", 0, API, api_running),
         line("api", "store away", 0, API, api_without_a_store),
@@ -170,8 +171,8 @@ fn dataflow(dir: &Path, settings: &[(&str, &str)]) -> Option<Process> {
 
 fn a_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(file_log::topic_dir(dir.path(), TOPIC)).unwrap();
-    std::fs::write(file_log::partition_path(dir.path(), TOPIC, 0), b"").unwrap();
+    std::fs::create_dir_all(file_log::topic_dir(&dir.path().join("log"), TOPIC)).unwrap();
+    std::fs::write(file_log::partition_path(&dir.path().join("log"), TOPIC, 0), b"").unwrap();
     dir
 }
 
@@ -182,7 +183,7 @@ fn append_record(dir: &Path) {
     let event = format!(r#"{{"event_type":"chat_message","stream_id":"s","ts":"{now}"}}"#);
     let mut line = Vec::new();
     file_log::write_line((now.0 / 1_000).cast_unsigned(), event.as_bytes(), &mut line).unwrap();
-    let mut file = OpenOptions::new().append(true).open(file_log::partition_path(dir, TOPIC, 0)).unwrap();
+    let mut file = OpenOptions::new().append(true).open(file_log::partition_path(&dir.join("log"), TOPIC, 0)).unwrap();
     file.write_all(&line).unwrap();
 }
 
@@ -269,6 +270,16 @@ fn dataflow_without_brokers() -> Option<Scene> {
     let scene = scene.says("reading").then(Duration::from_secs(1));
     silence(&cluster);
     Some(scene.then(Duration::from_secs(1)).with(cluster).with(dir))
+}
+
+/// Opening the file waits for a writer that never comes, in the midst of a worker.
+fn dataflow_whose_disk_hangs() -> Option<Scene> {
+    let dir = a_dir();
+    let path = file_log::partition_path(&dir.path().join("log"), TOPIC, 0);
+    std::fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let scene = Scene::of(dataflow(dir.path(), &[])?).says("took over the pipeline").then(Duration::from_secs(1));
+    Some(scene.with(dir))
 }
 
 fn dataflow_stopping() -> Option<Scene> {
