@@ -227,7 +227,8 @@ fn a_connection_that_was_forgotten_is_given_up_and_made_anew() {
     });
     assert!(retries >= 1 && started.elapsed() < Duration::from_secs(30), "{retries} retries in {:?}", started.elapsed());
     // What was forgotten holds no lock of the server's for ever.
-    let left = "select count(*) from pg_stat_activity where application_name = 'tidemark-dataflow' and datname = current_database()";
+    let left =
+        "select count(*) from pg_stat_activity where application_name = 'tidemark-dataflow' and datname = current_database()";
     let left: i64 = ground.client().query_one(left, &[]).expect("a count").get(0);
     assert_eq!(left, 0, "sessions that were left behind");
 }

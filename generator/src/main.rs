@@ -79,7 +79,10 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let end = || signal_hook::low_level::exit(i32::from(FAILURE));
     let last_resort = move || {
         std::thread::sleep(STOP_WITHIN);
-        complain(&format!("{STOP_WITHIN:?} after a signal the log or the input still does not answer: ending without it"), FAILURE);
+        complain(
+            &format!("{STOP_WITHIN:?} after a signal the log or the input still does not answer: ending without it"),
+            FAILURE,
+        );
         end();
     };
     let listen = move || {

@@ -210,7 +210,9 @@ impl Replay<'_> {
         };
         if self.control.stopping() {
             let published = self.counts.published;
-            return Err(OpsError::Refused(format!("stopped before {at}: {published} dead letters published, the rest is as it was")));
+            return Err(OpsError::Refused(format!(
+                "stopped before {at}: {published} dead letters published, the rest is as it was"
+            )));
         }
         if !self.books.claim(&self.topic, at)? {
             self.counts.replayed_before += 1;
