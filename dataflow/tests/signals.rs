@@ -9,16 +9,19 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rustix::process::Signal;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use support::process::Process;
 use support::proxy::{Proxy, Way, silent_server};
+use tidemark_generator::publish::{KafkaOptions, KafkaPublisher, Publisher as _, Record};
 use tidemark_model::file_log;
+use tidemark_settings::log::KafkaTopic;
 
 const SIGNALS: [(&str, Signal); 4] = [("TERM", Signal::TERM), ("INT", Signal::INT), ("HUP", Signal::HUP), ("PIPE", Signal::PIPE)];
 /// Within which a program ends after a signal; what the machine needs besides.
@@ -78,26 +81,18 @@ fn every_program_ends_in_time_in_every_state() {
         line("generator", "no input", 0, AT_ONCE, generator_without_input),
         line("generator", "stopping, brokers away", 1, AT_ONCE, generator_stopping),
     ];
-    let found = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for (at, line) in lines.iter().enumerate() {
-            for (number, (name, signal)) in SIGNALS.into_iter().enumerate() {
-                let found = &found;
-                scope.spawn(move || {
-                    let row = line.run(name, signal);
-                    found.lock().unwrap().push(((at, number), row));
-                });
-            }
-        }
-    });
-    let mut found = found.into_inner().unwrap();
-    found.sort_by_key(|(at, _)| *at);
     let mut wrong = Vec::new();
     let mut table = format!("{:<10} {:<34} {:<5} {:>8}  {}\n", "program", "state", "sign", "ends", "how");
-    for (_, (row, fault)) in found {
-        table += &row;
-        wrong.extend(fault);
-    }
+    std::thread::scope(|scope| {
+        let case = |line| SIGNALS.map(|(name, signal)| scope.spawn(move || Line::run(line, name, signal)));
+        let cases: Vec<_> = lines.iter().flat_map(case).collect();
+        for case in cases {
+            // It panics if the state does not come about.
+            let (row, fault) = case.join().unwrap_or_else(|_| ("?\n".to_owned(), Some("see the panic above".to_owned())));
+            table += &row;
+            wrong.extend(fault);
+        }
+    });
     std::io::stdout().write_all(table.as_bytes()).unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -278,21 +273,29 @@ impl Drop for Database {
 }
 
 fn dataflow_without_brokers() -> Option<Scene> {
-    let (dir, cluster) = (a_dir(), brokers());
-    let scene = Scene::of(dataflow(dir.path(), &[("KAFKA_BOOTSTRAP", &cluster.bootstrap_servers())])?);
-    let scene = scene.says("reading").then(Duration::from_secs(1));
-    silence(&cluster);
-    Some(scene.then(Duration::from_secs(1)).with(cluster).with(dir))
+    let broker = std::env::var("TIDEMARK_TEST_KAFKA").ok().filter(|broker| !broker.is_empty())?;
+    let (dir, network) = (a_dir(), Proxy::to_broker(&broker));
+    let topic = format!("signals-{}", dir.path().file_name()?.to_str()?.trim_start_matches('.'));
+    let place = KafkaTopic { bootstrap: broker, topic: topic.clone(), properties: BTreeMap::new() };
+    let options = KafkaOptions { wait: STATE, create_with_partitions: Some(1), stop: Arc::default() };
+    let mut publisher = KafkaPublisher::open(&place, &options).unwrap();
+    publisher.publish(Record { payload: b"{}", ..Record::default() }).unwrap();
+    publisher.finish().unwrap();
+    let settings = [("KAFKA_BOOTSTRAP", network.address()), ("KAFKA_TOPIC", topic.as_str())];
+    let scene = Scene::of(dataflow(dir.path(), &settings)?).says("reading").then(Duration::from_secs(3));
+    network.set(Way::Stalled);
+    publisher.publish(Record { payload: b"{}", ..Record::default() }).unwrap();
+    publisher.finish().unwrap();
+    Some(scene.then(Duration::from_secs(1)).with(network).with(dir))
 }
 
 /// Opening the file waits for a writer that never comes, in the midst of a worker.
 fn dataflow_whose_disk_hangs() -> Option<Scene> {
     let dir = a_dir();
-    let path = file_log::partition_path(&dir.path().join("log"), TOPIC, 0);
-    std::fs::remove_file(&path).unwrap();
+    let scene = Scene::of(dataflow(dir.path(), &[])?).says("reading");
+    let path = file_log::partition_path(&dir.path().join("log"), TOPIC, 1);
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let scene = Scene::of(dataflow(dir.path(), &[])?).says("took over the pipeline").then(Duration::from_secs(1));
-    Some(scene.with(dir))
+    Some(scene.says("a new partition").then(Duration::from_secs(1)).with(dir))
 }
 
 fn dataflow_stopping() -> Option<Scene> {

@@ -21,6 +21,8 @@ pub enum Way {
 
 /// What Postgres's client sends to commit: a simple query.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// Bytes of a broker's address as it tells it: "127.0.0.1" and the port.
+const ADDRESS: usize = 13;
 /// For how long the way is closed when a commit or its answer was lost.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -32,6 +34,8 @@ pub struct Proxy {
 
 struct Shared {
     server: String,
+    /// What the server says of itself, and what the client hears instead; of the same length.
+    address: Option<([u8; ADDRESS], [u8; ADDRESS])>,
     state: Mutex<State>,
 }
 
@@ -49,10 +53,26 @@ struct State {
 impl Proxy {
     /// A way to this server, open.
     pub fn to(server: &str) -> Proxy {
+        Proxy::start(server, |_| None)
+    }
+
+    /// The same to the one broker of a Kafka at 127.0.0.1: also the connections that its client makes by itself go this way.
+    pub fn to_broker(broker: &str) -> Proxy {
+        let told = |port: u16| {
+            let mut address = *b"127.0.0.1\0\0\0\0";
+            address[11..].copy_from_slice(&port.to_be_bytes());
+            address
+        };
+        let port = broker.strip_prefix("127.0.0.1:").expect("a broker of this machine").parse().expect("a port");
+        Proxy::start(broker, |ours| Some((told(port), told(ours))))
+    }
+
+    fn start(server: &str, address: impl Fn(u16) -> Option<([u8; ADDRESS], [u8; ADDRESS])>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("it is bound").to_string();
+        let local = listener.local_addr().expect("it is bound");
+        let (told, address) = (address(local.port()), local.to_string());
         let state = Mutex::new(State { way: Way::Open, generation: 0, opens: None, connections: Vec::new(), lost: 0 });
-        let shared = Arc::new(Shared { server: server.to_owned(), state });
+        let shared = Arc::new(Shared { server: server.to_owned(), address: told, state });
         let of_thread = Arc::clone(&shared);
         // It lives as long as the test process.
         std::thread::spawn(move || {
@@ -163,6 +183,11 @@ impl Shared {
             let read = from.read(&mut buffer)?;
             if read == 0 {
                 return Ok(());
+            }
+            if let (false, Some((theirs, ours))) = (to_server, &self.address) {
+                while let Some(at) = buffer[..read].windows(ADDRESS).position(|at| at == theirs) {
+                    buffer[at..at + ADDRESS].copy_from_slice(ours);
+                }
             }
             let bytes = &buffer[..read];
             let way = self.way();
