@@ -234,6 +234,26 @@ fn a_connection_that_was_forgotten_is_given_up_and_made_anew() {
 }
 
 #[test]
+fn a_connection_that_was_forgotten_between_commits_is_given_up_too() {
+    let Some(ground) = Ground::new("forgotten_idle") else { return };
+    let control = Arc::default();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| ground.run(&control).1);
+        ground.write(0..EVENTS / 2);
+        pause(1_000);
+        ground.network.forget();
+        ground.write(EVENTS / 2..EVENTS);
+        let (mut client, until) = (ground.client(), Instant::now() + Duration::from_secs(15));
+        while Instant::now() < until && !ground.has_reached(&mut client, &ground.ends) {
+            pause(20);
+        }
+        control.stop();
+        run.join().expect("it does not panic").expect("the run ends well");
+    });
+    ground.assert_right();
+}
+
+#[test]
 fn a_database_that_stands_still_is_waited_for_and_told() {
     let Some(ground) = Ground::new("still") else { return };
     let started = Instant::now();

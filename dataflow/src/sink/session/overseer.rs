@@ -194,14 +194,12 @@ impl Overseer {
 /// What the row of `pg_stat_activity` says; none: there is no such session.
 fn read(found: &[SimpleQueryMessage]) -> Finding {
     let Some(row) = row(found) else { return Finding::Lost };
-    let waits_for = match (row.get("wait_event_type"), row.get("wait_event")) {
-        (Some("Client"), _) => return Finding::Unknown,
-        (Some(kind), Some(event)) => Some(format!("{kind} {event}")),
-        _ => None,
-    };
-    match row.get("state") {
-        Some("active" | "fastpath function call") => Finding::AtWork(waits_for),
-        Some(state) if state.starts_with("idle") => Finding::Lost,
+    match (row.get("state"), row.get("wait_event_type"), row.get("wait_event")) {
+        (Some(state), ..) if state.starts_with("idle") => Finding::Lost,
+        // It waits for us, as we wait for it.
+        (Some("active"), Some("Client"), _) => Finding::Unknown,
+        (Some("active"), Some(kind), Some(event)) => Finding::AtWork(Some(format!("{kind} {event}"))),
+        (Some("active"), ..) => Finding::AtWork(None),
         // A server that keeps no account of it.
         _ => Finding::Unknown,
     }
