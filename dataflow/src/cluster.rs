@@ -82,6 +82,16 @@ pub enum RunError {
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
+    /// The store does not hold what the run wrote: another run may go on from what it holds.
+    #[error("{0}")]
+    Superseded(String),
+}
+
+/// How a run ended of which this is the control.
+fn outcome(control: &Control) -> Result<(), RunError> {
+    let Some(failure) = control.failure() else { return Ok(()) };
+    let failure = failure.to_owned();
+    Err(if control.superseded() { RunError::Superseded(failure) } else { RunError::Failed(failure) })
 }
 
 /// Runs until it is stopped, or until the end of the log if that was wished.
@@ -166,11 +176,6 @@ fn run_in_team(
         }
     }
     outcome(control)
-}
-
-/// How a run ended that has ended.
-fn outcome(control: &Control) -> Result<(), RunError> {
-    control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
 }
 
 /// What one process runs.

@@ -90,6 +90,7 @@ impl Site for PostgresSite {
         let offsets: Vec<i64> = starts.values().copied().collect();
         let insert = format!(
             "insert into {}.progress_partitions
+                 (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
              select $1, $2, partition, start, start, start, null, 'backlogged'
              from unnest($3::int[], $4::bigint[]) as t (partition, start)",
             self.side
@@ -149,6 +150,7 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     let rows_written = transaction.execute(
         &format!(
             "insert into stream_metrics_minute as old
+                 (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
              select window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, $1
              from {side}.stream_metrics_minute
              on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
@@ -165,7 +167,7 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     ))?;
     transaction.execute(
         &format!(
-            "insert into stream_state as old
+            "insert into stream_state as old (stream_id, active_viewers, window_start, updated_at, epoch)
              select stream_id, active_viewers, window_start, now(), $1 from {side}.stream_state
              on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
                  window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
@@ -185,7 +187,8 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     let letters_written = transaction.execute(
         &format!(
             "insert into dead_letters as old
-             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1, null from {side}.dead_letters
+                 (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
+             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters
              on conflict (topic, partition, \"offset\") do update set reason = excluded.reason, error = excluded.error,
                  key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
              where (old.reason, old.key, old.payload, old.record_time)
@@ -194,7 +197,9 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         &[&epoch],
     )?;
     transaction.execute("delete from progress_partitions where pipeline = $1", &[&pipeline])?;
-    transaction.batch_execute(&format!("insert into progress_partitions select * from {side}.progress_partitions"))?;
+    let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
+    let insert = format!("insert into progress_partitions ({columns}) select {columns} from {side}.progress_partitions");
+    transaction.batch_execute(&insert)?;
     transaction.execute(
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,
