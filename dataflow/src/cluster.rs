@@ -292,6 +292,9 @@ impl Options {
     }
 }
 
+/// A plan, and the store that it was decided with.
+type Decided = (Plan, Box<dyn Store>);
+
 /// The plan, once log and store are there; none if the run is stopped, or fails, while it waits.
 fn decide_with_patience(
     options: &Options,
@@ -299,7 +302,7 @@ fn decide_with_patience(
     mut store: Box<dyn Store>,
     parts: &Arc<dyn Parts>,
     control: &Control,
-) -> Result<Option<(Plan, Box<dyn Store>)>, PlanError> {
+) -> Result<Option<Decided>, PlanError> {
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
