@@ -150,6 +150,8 @@ mod tests {
             highest: None,
             watermark: None,
             standing: Standing::AtEnd,
+            silent_until: None,
+            judged_by: None,
             delivered: true,
             replayed: true,
             touched: Vec::new(),
