@@ -17,7 +17,12 @@ impl Process {
     pub fn start(args: &[String], settings: &[(&str, String)]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark-dataflow"));
         command.arg("run").args(args).env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Process::of(command.stdin(Stdio::null()))
+    }
+
+    /// Starts this command, whose standard input is set.
+    pub fn of(command: &mut Command) -> Process {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
