@@ -11,6 +11,8 @@ pub enum Way {
     Open,
     /// Nothing arrives, and nobody is told.
     Stalled,
+    /// Everything that is sent arrives later by this.
+    Slow(Duration),
     /// Connections end as soon as they are made.
     Closed,
     /// The next COMMIT does not arrive: the connection ends instead, and the way is closed for a moment.
@@ -40,6 +42,8 @@ struct State {
     /// When a closed way opens by itself.
     opens: Option<Instant>,
     connections: Vec<TcpStream>,
+    /// How often all connections were forgotten.
+    forgotten: usize,
     /// Commits or answers that were lost.
     lost: usize,
 }
@@ -49,7 +53,7 @@ impl Proxy {
     pub fn to(server: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound").to_string();
-        let state = Mutex::new(State { way: Way::Open, opens: None, connections: Vec::new(), lost: 0 });
+        let state = Mutex::new(State { way: Way::Open, opens: None, connections: Vec::new(), forgotten: 0, lost: 0 });
         let shared = Arc::new(Shared { server: server.to_owned(), state });
         let of_thread = Arc::clone(&shared);
         // It lives as long as the test process.
@@ -78,6 +82,11 @@ impl Proxy {
     /// Ends all connections; new ones can be made.
     pub fn cut(&self) {
         self.shared.lock().end_all();
+    }
+
+    /// Forgets all connections without ending them: what is sent is taken and goes nowhere. New ones can be made.
+    pub fn forget(&self) {
+        self.shared.lock().forgotten += 1;
     }
 
     /// Commits or answers that were lost so far.
@@ -122,20 +131,28 @@ impl Shared {
         let Ok(server) = TcpStream::connect(&self.server) else { return };
         let (Ok(client_end), Ok(server_end)) = (client.try_clone(), server.try_clone()) else { return };
         let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
-        self.lock().connections.extend([client_end, server_end]);
+        let made = {
+            let mut state = self.lock();
+            state.connections.extend([client_end, server_end]);
+            state.forgotten
+        };
         let (there, back) = (Arc::clone(self), Arc::clone(self));
-        std::thread::spawn(move || there.pump(from_client, server, true));
-        std::thread::spawn(move || back.pump(from_server, client, false));
+        std::thread::spawn(move || there.pump(from_client, server, true, made));
+        std::thread::spawn(move || back.pump(from_server, client, false, made));
     }
 
-    fn pump(&self, from: TcpStream, to: TcpStream, to_server: bool) {
+    /// `made` is how often connections were forgotten before this one was made.
+    fn pump(&self, from: TcpStream, to: TcpStream, to_server: bool, made: usize) {
         // Either end may end at any time.
-        let _ = self.carry(&from, &to, to_server);
+        let _ = self.carry(&from, &to, to_server, made);
         let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Both);
+        // Whoever was forgotten does not hear of the other's end either.
+        if self.lock().forgotten == made {
+            let _ = to.shutdown(Shutdown::Both);
+        }
     }
 
-    fn carry(&self, mut from: &TcpStream, mut to: &TcpStream, to_server: bool) -> io::Result<()> {
+    fn carry(&self, mut from: &TcpStream, mut to: &TcpStream, to_server: bool, made: usize) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let read = from.read(&mut buffer)?;
@@ -144,6 +161,12 @@ impl Shared {
             }
             let bytes = &buffer[..read];
             let way = self.way();
+            if let Way::Slow(later) = way {
+                std::thread::sleep(later);
+            }
+            if self.lock().forgotten != made {
+                continue;
+            }
             if to_server && matches!(way, Way::LoseCommit | Way::LoseAnswer) && bytes.windows(COMMIT.len()).any(|at| at == COMMIT)
             {
                 if way == Way::LoseAnswer {
