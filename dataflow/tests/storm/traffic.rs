@@ -16,7 +16,7 @@ const WAYWARD_SILENCE: Duration = Duration::from_secs(9);
 /// Until it meets the clock, event time runs so much faster, so that windows close all the time.
 const SPEED: i64 = 20;
 /// How far behind the clock event time begins.
-const BEHIND: i64 = 15 * 60_000_000;
+const BEHIND: i64 = 8 * 60_000_000;
 
 /// An event that is to be sent.
 pub struct Due {
