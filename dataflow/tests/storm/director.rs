@@ -25,7 +25,14 @@ const TICK: Duration = Duration::from_millis(10);
 const MOST_WRONG: usize = 20;
 
 /// Error lines that are to be expected of a run that is hit.
-const EXPECTED_ERRORS: [&str; 3] = ["another run of pipeline", "is gone;", "the plan could not be sent"];
+const EXPECTED_ERRORS: [&str; 6] = [
+    "another run of pipeline",
+    "is gone;",
+    "the plan could not be sent",
+    "the store does not hold what this run",
+    "the store went back",
+    "records were judged by a clock",
+];
 
 /// What a director directs.
 pub struct Storm<'a> {
@@ -89,8 +96,7 @@ impl<'a> Director<'a> {
             if self.wrong.len() >= MOST_WRONG {
                 break;
             }
-            let (pause, recovered) =
-                if self.one_in(4) { (self.millis(0..1_500), false) } else { (self.millis(0..2_500), true) };
+            let (pause, recovered) = if self.one_in(4) { (self.millis(0..1_500), false) } else { (self.millis(0..2_500), true) };
             if recovered {
                 self.mend(|director| director.hurt.is_none());
             }
@@ -186,7 +192,8 @@ impl<'a> Director<'a> {
         std::thread::sleep(TICK);
         let now = self.storm.watcher.seen();
         let read = |hurt: &Hurt| (0..).zip(&hurt.ends).all(|(partition, end)| now.next_offsets.get(&partition) >= Some(end));
-        let recovered = |hurt: &mut Hurt| now.epoch > hurt.epoch && hurt.fence.is_none_or(|fence| now.fence > fence) && read(hurt);
+        let recovered =
+            |hurt: &mut Hurt| now.epoch > hurt.epoch && hurt.fence.is_none_or(|fence| now.fence > fence) && read(hurt);
         if let Some(Hurt { blow, since, .. }) = self.hurt.take_if(recovered) {
             self.report.recovery(blow.name(), since.elapsed());
         }

@@ -119,8 +119,10 @@ impl Report {
     }
 
     pub fn table(&self) -> String {
-        let mut text =
-            format!("{:<34}{:>6}{:>10}{:>9}{:>9}{:>12}{:>10}\n", "what", "times", "measured", "p50 s", "max s", "standstill", "untold s");
+        let mut text = format!(
+            "{:<34}{:>6}{:>10}{:>9}{:>9}{:>12}{:>10}\n",
+            "what", "times", "measured", "p50 s", "max s", "standstill", "untold s"
+        );
         let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all text");
         for (kind, Kind { count, recoveries }) in &self.kinds {
             let (p50, max) = summary(recoveries);
@@ -133,7 +135,10 @@ impl Report {
         let (p50, max) = summary(&all);
         line(format!("{:<34}{count:>6}{:>10}{p50:>9.2}{max:>9.2}", "all", all.len()));
         line("(seconds until all records of that moment are committed: from the kill, or from the end of an outage;".to_owned());
-        line(" not measured: hit again before. Standstill: records of a partition wait and none is committed; untold: neither".to_owned());
+        line(
+            " not measured: hit again before. Standstill: records of a partition wait and none is committed; untold: neither"
+                .to_owned(),
+        );
         line(" /health nor a line of the log says that something is wrong)".to_owned());
         let runs: Vec<String> =
             self.runs.iter().map(|((processes, workers), runs)| format!("{processes}x{workers}: {runs}")).collect();

@@ -50,10 +50,12 @@ impl Vigil {
     /// With an api of its own on this store.
     pub fn start(store: &str, dir: &Path, delivered: &Arc<Delivered>, said: &Arc<Mutex<Vec<Said>>>, watcher: &Watcher) -> Vigil {
         let address = crate::support::brokers::free_addresses(1).remove(0);
-        let settings = [("API_ADDR", address.clone()), ("DATABASE_URL", store.to_owned()), ("DATA_DIR", dir.display().to_string())];
+        let settings =
+            [("API_ADDR", address.clone()), ("DATABASE_URL", store.to_owned()), ("DATA_DIR", dir.display().to_string())];
         let api = Process::of(&api_program(), &[], &settings);
         let (stop, blow) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new("its start")));
-        let (stopped, of_thread, delivered, said) = (Arc::clone(&stop), Arc::clone(&blow), Arc::clone(delivered), Arc::clone(said));
+        let (stopped, of_thread, delivered, said) =
+            (Arc::clone(&stop), Arc::clone(&blow), Arc::clone(delivered), Arc::clone(said));
         let mut ledger = Ledger::default();
         let seen = watcher.glimpse();
         let thread = std::thread::spawn(move || {
@@ -123,14 +125,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn look(
-        &mut self,
-        blow: &'static str,
-        ends: &[i64],
-        next: &BTreeMap<i32, i64>,
-        health: bool,
-        complained: Option<Instant>,
-    ) {
+    fn look(&mut self, blow: &'static str, ends: &[i64], next: &BTreeMap<i32, i64>, health: bool, complained: Option<Instant>) {
         for (&partition, &next) in next {
             let end = ends[usize::try_from(partition).expect("not negative")];
             let now = Standstill { since: Instant::now(), by_health: None, by_log: None };

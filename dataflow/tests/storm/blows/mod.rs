@@ -96,7 +96,10 @@ impl Deck {
         let wanted: Vec<&str> = families.split(',').filter(|family| !family.is_empty()).collect();
         let known = |family: &&str| KINDS.iter().any(|kind| kind.1 == *family);
         let unknown = wanted.iter().find(|family| !known(family));
-        assert!(unknown.is_none(), "unknown blows {unknown:?}; allowed: kill,takeover,pause,clock,network,broker,descriptors,store");
+        assert!(
+            unknown.is_none(),
+            "unknown blows {unknown:?}; allowed: kill,takeover,pause,clock,network,broker,descriptors,store"
+        );
         let chosen = KINDS.iter().filter(|kind| wanted.is_empty() || wanted.contains(&kind.1));
         Deck { chosen: chosen.map(|kind| (kind.0, kind.3)).collect(), cards: Vec::new() }
     }

@@ -29,9 +29,7 @@ impl Director<'_> {
             }
             self.tick();
         };
-        let seen = self.in_the_store(|client| {
-            Ok(client.query_one("select epoch from progress", &[])?.get(0))
-        });
+        let seen = self.in_the_store(|client| Ok(client.query_one("select epoch from progress", &[])?.get(0)));
         self.storm.watcher.forget();
         match done.and(seen) {
             Ok(epoch) => self.hurt_since(blow, epoch),

@@ -72,7 +72,12 @@ impl Director<'_> {
                 None
             }
         };
-        let what = ["Postgres is paused", "Postgres's connections are forgotten", "the way to Postgres hangs", "the way to the brokers hangs"];
+        let what = [
+            "Postgres is paused",
+            "Postgres's connections are forgotten",
+            "the way to Postgres hangs",
+            "the way to the brokers hangs",
+        ];
         let wait = self.millis(0..3_000);
         self.go_on_for(wait);
         let asked = Instant::now();
