@@ -11,6 +11,8 @@ pub enum Way {
     Open,
     /// Nothing arrives, and nobody is told.
     Stalled,
+    /// Everything that is sent arrives later by this.
+    Slow(Duration),
     /// Connections end as soon as they are made.
     Closed,
     /// The next COMMIT does not arrive: the connection ends instead, and the way is closed for a moment.
@@ -191,6 +193,9 @@ impl Shared {
             }
             let bytes = &buffer[..read];
             let way = self.way();
+            if let Way::Slow(later) = way {
+                std::thread::sleep(later);
+            }
             if self.lock().generation != generation {
                 continue;
             }
