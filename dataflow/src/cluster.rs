@@ -211,7 +211,7 @@ impl Process<'_> {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
             let (clock, background) = (options.clock.clone(), &options.background);
-            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, clock, background)
+            Committer::start(store, (Arc::clone(&log), plan.log_id.clone()), keeper, control, metrics, clock, background)
         };
         let (committer, commit_thread) = store.map(commit).unzip();
         let committer = Mutex::new(committer);

@@ -114,7 +114,7 @@ impl Shared {
             }
             let went_back = self.went_back.load(Ordering::Acquire);
             // While it goes back nobody knows on which side of that a look would be.
-            if looked.elapsed() >= every && went_back % 2 == 0 {
+            if looked.elapsed() >= every && went_back.is_multiple_of(2) {
                 if memory.went_back != went_back {
                     *memory = Memory { went_back, ..Memory::default() };
                 }
