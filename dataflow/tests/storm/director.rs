@@ -25,13 +25,14 @@ const TICK: Duration = Duration::from_millis(10);
 const MOST_WRONG: usize = 20;
 
 /// Error lines that are to be expected of a run that is hit.
-const EXPECTED_ERRORS: [&str; 6] = [
+const EXPECTED_ERRORS: [&str; 7] = [
     "another run of pipeline",
     "is gone;",
     "the plan could not be sent",
     "the store does not hold what this run",
     "the store went back",
     "records were judged by a clock",
+    "a checkpoint cannot be used",
 ];
 
 /// What a director directs.
