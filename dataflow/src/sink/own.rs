@@ -151,6 +151,7 @@ mod tests {
             watermark: None,
             standing: Standing::AtEnd,
             delivered: true,
+            silent_until: None,
             replayed: true,
             touched: Vec::new(),
         };
