@@ -153,7 +153,6 @@ mod tests {
             silent_until: None,
             judged_by: None,
             delivered: true,
-            silent_until: None,
             replayed: true,
             touched: Vec::new(),
         };
