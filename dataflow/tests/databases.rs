@@ -110,7 +110,7 @@ fn begin(store: &mut PostgresStore) -> Result<Stored, StoreError> {
 fn commit(rows: u64, number: i64) -> Commit {
     let row = |stream: u64| Row {
         minute: Minute(29_000_000),
-        stream: StreamKey(stream),
+        stream: StreamKey(stream, stream),
         stream_id: format!("live🎮{stream}").into(),
         totals: Totals { events: 1, viewers: 1, chats: number, cents: 5 },
     };
