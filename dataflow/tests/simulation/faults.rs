@@ -237,7 +237,10 @@ pub fn damage(parts: &MemoryParts, chance: &Chance) {
 
 /// When each record was written, by the time of the world.
 #[derive(Clone, Default)]
-pub struct Written(Arc<Mutex<BTreeMap<i32, Vec<(i64, i64)>>>>);
+pub struct Written(Arc<Mutex<Times>>);
+
+/// Of each partition: the offset of each record, and when it was written.
+type Times = BTreeMap<i32, Vec<(i64, i64)>>;
 
 impl Written {
     /// A record was written behind those that the log has in this partition.
