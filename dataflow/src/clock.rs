@@ -8,7 +8,7 @@ use crate::background::Script;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tidemark_model::Micros;
 
 /// A reading of the monotonic clock of one process: microseconds since an instant that nobody knows. Readings of two processes cannot be
@@ -100,7 +100,7 @@ impl Clock {
     /// The present instant.
     pub fn now(&self) -> Reading {
         match self {
-            Clock::System => Reading { at: Monotonic(read(MONOTONIC)), wall: Micros(read(rustix::time::ClockId::Realtime)) },
+            Clock::System => Reading { at: Monotonic(read(MONOTONIC)), wall: wall() },
             Clock::Manual { now, step, wall_ahead } => manual(now.fetch_add(*step, Ordering::Relaxed), wall_ahead),
             Clock::Scripted(script) => script.now(),
         }
@@ -149,7 +149,14 @@ const MONOTONIC: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const MONOTONIC: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// Microseconds; before 1970 counts as 1970.
+/// By the C library, so that a library that is loaded before it can step the clock of this process, as tests do. Before 1970 counts
+/// as 1970.
+fn wall() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Microseconds.
 fn read(clock: rustix::time::ClockId) -> i64 {
     let time = rustix::time::clock_gettime(clock);
     time.tv_sec.max(0).saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1_000)
