@@ -8,7 +8,7 @@ impl Store {
     pub async fn progress(&self) -> Result<Option<Progress>, StoreError> {
         let mut statement = self.health.statement();
         statement.moment().sql(", p.fingerprint, p.updated_at, q.topic, cast(q.partition as bigint), q.next_offset,");
-        statement.sql(" q.end_offset, q.watermark, q.state from ").head().sql(" join progress p on p.epoch = h.epoch");
+        statement.sql(" q.end_offset, q.watermark, q.state, h.heartbeat_at, h.trouble from ").head().sql(" join progress p on p.epoch = h.epoch");
         statement.sql(" left join progress_partitions q on q.pipeline = p.pipeline order by q.topic, q.partition");
         let rows = self.health.rows(statement, progress_row).await?;
         Ok(rows.into_iter().reduce(|mut progress, next| {
@@ -35,6 +35,8 @@ fn progress_row(columns: &dyn Columns) -> Result<Progress, StoreError> {
         watermark: columns.time(2)?,
         fingerprint: required(columns.text(MOMENT_COLUMNS)?)?,
         committed_at: required(columns.time(MOMENT_COLUMNS + 1)?)?,
+        heartbeat_at: columns.time(MOMENT_COLUMNS + 8)?,
+        trouble: columns.text(MOMENT_COLUMNS + 9)?,
         partitions: Vec::new(),
     };
     if let Some(topic) = columns.text(MOMENT_COLUMNS + 2)? {

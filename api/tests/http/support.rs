@@ -80,6 +80,23 @@ impl TestStore {
             TestStore::Sqlite { .. } => self.file().execute_batch(SQLITE_TABLES).unwrap(),
             TestStore::Postgres { .. } => self.client().batch_execute(POSTGRES_TABLES).unwrap(),
         }
+        if !POSTGRES_TABLES.contains("heartbeat_at") {
+            let time = if self.name() == "SQLite" { "integer" } else { "timestamptz" };
+            for column in ["run text", &format!("heartbeat_at {time}"), "trouble text"] {
+                self.execute(&format!("alter table progress add column {column}"));
+            }
+        }
+    }
+
+    /// The writer's sign of life and its last commit, so many seconds ago by the store's clock, and what holds it up.
+    pub fn sign_of_life(&mut self, heartbeat: i64, commit: i64, trouble: &str) {
+        let ago = |seconds: i64| match self {
+            TestStore::Sqlite { .. } => format!("cast(unixepoch('subsec') * 1000000 as integer) - {seconds}000000"),
+            TestStore::Postgres { .. } => format!("now() - interval '{seconds} seconds'"),
+        };
+        let (heartbeat, commit) = (ago(heartbeat), ago(commit));
+        let set = format!("heartbeat_at = {heartbeat}, updated_at = {commit}, trouble = nullif('{trouble}', '')");
+        self.execute(&format!("update progress set {set}"));
     }
 
     /// SQL that is the same in both stores.
@@ -275,7 +292,9 @@ pub struct Live {
 #[derive(Clone, Debug, Default)]
 pub struct Event {
     pub name: String,
+    /// The epoch at the beginning of its id.
     pub id: Option<i64>,
+    pub whole_id: String,
     pub data: Value,
 }
 
@@ -310,7 +329,10 @@ impl Live {
             }
             match line.trim_end_matches('\n').split_once(": ") {
                 Some(("event", name)) => event.name = name.to_owned(),
-                Some(("id", id)) => event.id = Some(id.parse().unwrap()),
+                Some(("id", id)) => {
+                    event.id = Some(id.split('-').next().unwrap().parse().unwrap());
+                    event.whole_id = id.to_owned();
+                }
                 Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
                 _ if line == "\n" => return Some(event),
                 _ => {}

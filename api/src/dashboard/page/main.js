@@ -108,10 +108,10 @@ async function askPicture(signal) {
 async function askMinutes(asked, bounds, signal) {
   if (!asked.stream) return ask("metrics/totals", bounds, signal);
   const rows = () => ask("metrics", { stream_id: asked.stream, ...bounds, limit: 1500 }, signal);
-  // A path of one or two dots is never sent as such.
-  if (asked.to || /^\.{1,2}$/.test(asked.stream)) return rows();
+  if (asked.to) return rows();
   try {
-    return await ask(`streams/${encodeURIComponent(asked.stream)}`, bounds, signal);
+    // Not by a path: a name may be a word of the service's own, or dots that are never sent as such.
+    return await ask("stream", { stream_id: asked.stream, ...bounds }, signal);
   } catch (error) {
     // A stream that never was is no failure: it has no rows yet, and may have some in a moment.
     if (error.status !== 404) throw error;
