@@ -5,7 +5,7 @@ use crate::background::{Background, Started};
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::checkpoint::writer::Spare;
 use crate::checkpoint::{self, Parts};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::decode::Decoder;
 use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
@@ -33,7 +33,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
 use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::dataflow::InputHandle;
@@ -83,6 +82,16 @@ pub enum RunError {
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
+    /// The store does not hold what the run wrote: another run may go on from what it holds.
+    #[error("{0}")]
+    Superseded(String),
+}
+
+/// How a run ended of which this is the control.
+fn outcome(control: &Control) -> Result<(), RunError> {
+    let Some(failure) = control.failure() else { return Ok(()) };
+    let failure = failure.to_owned();
+    Err(if control.superseded() { RunError::Superseded(failure) } else { RunError::Failed(failure) })
 }
 
 /// Runs until it is stopped, or until the end of the log if that was wished.
@@ -135,11 +144,10 @@ fn run_in_team(
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let failed = || control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())));
     let start = match &mut store {
         Some(store) => {
             let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else {
-                return failed();
+                return outcome(control);
             };
             let start = Start { plan };
             peers.send_start(start.clone()).map_err(RunError::Workers)?;
@@ -147,7 +155,7 @@ fn run_in_team(
         }
         None => match peers.await_start(control) {
             Some(start) => *start,
-            None => return failed(),
+            None => return outcome(control),
         },
     };
     if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
@@ -167,7 +175,7 @@ fn run_in_team(
             Err(RecvTimeoutError::Disconnected) => return Err(RunError::Failed("the workers cannot be joined".to_owned())),
         }
     }
-    failed()
+    outcome(control)
 }
 
 /// What one process runs.
@@ -197,7 +205,7 @@ impl Process<'_> {
             "took over the pipeline"
         );
         let plan = Arc::new(plan);
-        let (base, started) = (options.clock.now(), Instant::now());
+        let (base, started) = (options.clock.now().at, Instant::now());
         let settled = Arc::new(Settled::resumed(plan.checkpoint.as_ref(), options.most_increments));
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
@@ -243,7 +251,7 @@ fn join(running: Running, control: &Control) -> Result<(), RunError> {
     if !running.commit_thread.is_none_or(Started::join) {
         control.fail("the commit thread panicked".to_owned());
     }
-    control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+    outcome(control)
 }
 
 /// Tells the clock when a worker is over, however it ends.
@@ -322,7 +330,7 @@ fn work(
     plan: &Plan,
     log: &dyn Log,
     parts: &Arc<dyn Parts>,
-    (base, started): (Micros, Instant),
+    (base, started): (Monotonic, Instant),
     committer: Option<Committer>,
     settled: &Arc<Settled>,
     control: &Arc<Control>,
@@ -396,7 +404,7 @@ fn work(
     };
     tracing::info!(worker = worker.index(), partitions = start.len(), took = ?started.elapsed(), "reading");
     let now = options.clock.now();
-    let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
+    let readers = start.keys().map(|&partition| reader(partition, plan, now.at)).collect();
     let desk = Desk {
         keys: plan.keys.clone(),
         rules,
@@ -440,7 +448,7 @@ fn work(
     own.run(worker);
 }
 
-fn reader(partition: i32, plan: &Plan, now: Micros) -> Reader {
+fn reader(partition: i32, plan: &Plan, now: Monotonic) -> Reader {
     let verdicts = plan.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
     let verdicts = verdicts.map(|(&(_, offset), &reason)| (offset, reason)).collect();
     Reader::new(partition, plan.partitions[&partition], verdicts, now)
@@ -456,6 +464,7 @@ fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
         highest: of.highest,
         watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
+        silent_until: None,
         delivered: false,
         replayed: of.replay_from >= of.emit_from,
         touched: Vec::new(),
