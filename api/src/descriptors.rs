@@ -3,6 +3,7 @@
 
 use rustix::process::{Resource, getrlimit};
 use std::num::NonZeroUsize;
+use std::time::Duration;
 use tidemark_settings::store::Store;
 
 /// Least limit that the service runs with.
@@ -19,6 +20,8 @@ const PART_OF_QUERIES: usize = 4;
 const CLIENTS_OF_A_WORKER: usize = 16;
 /// Most connections of a worker, whatever the limit.
 const MOST: usize = 25_000;
+/// With fewer places than this, clients that say nothing lose theirs sooner.
+const FEW: usize = 256;
 
 /// What the limit is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,11 @@ impl Share {
     /// Most clients at once.
     pub fn connections(&self) -> usize {
         self.workers * self.connections_of_a_worker
+    }
+
+    /// Longest time for a client's first words, and between its requests.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(if self.connections() < FEW { 1 } else { 5 })
     }
 }
 

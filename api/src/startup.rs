@@ -106,6 +106,7 @@ impl Application {
         // A request that has begun is answered before a stop: none takes longer than its timeout.
         let server = server.shutdown_timeout((timeout + GRACE).as_secs());
         let server = server.workers(share.workers).max_connections(share.connections_of_a_worker);
+        let server = server.keep_alive(share.patience()).client_request_timeout(share.patience());
         let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
         let addresses = server.addrs();
         tracing::info!(?addresses, store = %place, connections = share.connections(), "listening");

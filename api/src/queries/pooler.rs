@@ -33,9 +33,7 @@ impl postgres::Pool {
             Ok(client) => client,
             // No Postgres refuses these: their names and values are right.
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                let mut plain = self.config().clone();
-                plain.options("");
-                let server = match connect(&plain).await {
+                let server = match connect(self.plain_config()).await {
                     Ok(client) => address(&client).await,
                     Err(_) => None,
                 };

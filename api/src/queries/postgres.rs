@@ -33,6 +33,8 @@ const EXPORT_SILENCE: Duration = Duration::from_secs(30);
 pub struct Pool {
     connections: deadpool_postgres::Pool,
     config: Config,
+    /// The same without the settings of its own.
+    plain: Config,
     timeout: Duration,
 }
 
@@ -44,6 +46,7 @@ impl Pool {
         if config.get_ssl_mode() == SslMode::Require {
             return Err(BadConnection::Encrypted);
         }
+        let plain = config.clone();
         let options = format!(
             "{} -c default_transaction_read_only=on -c statement_timeout={} -c jit=off",
             config.get_options().unwrap_or_default(),
@@ -59,7 +62,7 @@ impl Pool {
         // The one that was used last is the one least likely to be forgotten.
         let builder = builder.queue_mode(QueueMode::Lifo);
         let connections = builder.build().expect("only timeouts of the pool's own would need a runtime");
-        Ok(Pool { connections, config, timeout })
+        Ok(Pool { connections, config, plain, timeout })
     }
 
     /// All rows of the result. Its time includes the wait for a free connection and the making of a new one.
@@ -110,6 +113,11 @@ impl Pool {
     /// What connections are made with.
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The same without the settings of its own, which a pooler refuses.
+    pub(super) fn plain_config(&self) -> &Config {
+        &self.plain
     }
 
     /// Longest time for an ordinary answer.

@@ -42,6 +42,7 @@ struct Health {
 
 /// The store is out of reach.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct OutOfReach {
     error: &'static str,
     ok: bool,

@@ -107,10 +107,12 @@ impl LastEvent {
     /// Reads `EPOCH-LIFE` or `EPOCH`.
     fn read(text: &str) -> Option<LastEvent> {
         let (epoch, life) = text.split_once('-').map_or((text, None), |(epoch, life)| (epoch, Some(life)));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let life = life.map(|life| u64::from_str_radix(life, 16).ok().filter(|_| digits(life)).ok_or(())).transpose().ok()?;
         let decimal = epoch.bytes().all(|byte| byte.is_ascii_digit());
-        Some(LastEvent { epoch: Epoch(epoch.parse().ok().filter(|_| decimal)?), life })
+        let epoch = Epoch(epoch.parse().ok().filter(|_| decimal)?);
+        let Some(life) = life else { return Some(LastEvent { epoch, life: None }) };
+        let hexadecimal = life.len() == 16 && life.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let life = u64::from_str_radix(life, 16).ok().filter(|_| hexadecimal)?;
+        Some(LastEvent { epoch, life: Some(life) })
     }
 }
 

@@ -138,12 +138,12 @@ impl TestStore {
 
     /// Writes the pipeline's progress. A watermark of 0 is none.
     pub fn write_progress(&mut self, epoch: i64, watermark: i64, fingerprint: &str) {
-        self.execute("delete from progress");
         let (epoch, hash_key) = (epoch.to_string(), "''");
         let (watermark, now) = (self.time(watermark), self.time(1));
         self.execute(&format!(
-            "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
-             values ('p', {epoch}, {watermark}, 1, '{fingerprint}', {}, '[]', {now})",
+            "begin; delete from progress;
+             insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+             values ('p', {epoch}, {watermark}, 1, '{fingerprint}', {}, '[]', {now}); commit",
             if self.name() == "SQLite" { "x''" } else { hash_key },
         ));
     }
