@@ -21,7 +21,7 @@ use std::time::Instant;
 use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::keys::{HashKey, Keys, StreamKey};
 use tidemark_dataflow::sink::postgres::PostgresStore;
-use tidemark_dataflow::sink::{Begin, Decision, Commit, Row, Store as _};
+use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
 use tidemark_dataflow::watermark::{PartitionMark, Standing};
 use tidemark_model::{Cents, Minute};
 use tidemark_settings::store::{Store, StoreArgs};
@@ -113,6 +113,7 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
         watermark: None,
         standing: Standing::AtEnd,
         silent_until: None,
+        judged_by: None,
         delivered: true,
         replayed: true,
         touched: Vec::new(),

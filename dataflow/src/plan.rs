@@ -160,7 +160,10 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
 }
 
 /// Where each partition is replayed from, and the highest event time below that.
-fn replay_from<'a>(stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> impl Iterator<Item = (i32, (i64, Option<Nanos>))> + 'a {
+fn replay_from<'a>(
+    stored: &'a Stored,
+    checkpoint: Option<&'a Manifest>,
+) -> impl Iterator<Item = (i32, (i64, Option<Nanos>))> + 'a {
     stored.partitions.iter().map(move |(&partition, &(start_offset, _))| {
         // A partition that is not in the checkpoint was found after it.
         let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&partition));
@@ -303,6 +306,7 @@ mod tests {
                 watermark: None,
                 standing: Standing::AtEnd,
                 silent_until: None,
+                judged_by: None,
                 delivered: true,
                 replayed: true,
                 touched: Vec::new(),

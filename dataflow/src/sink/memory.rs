@@ -60,6 +60,11 @@ impl MemoryStore {
         self.tables.lock().expect("nobody panics while holding the tables")
     }
 
+    #[cfg(test)]
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
     /// The tables as they were when they were cloned: a backup is restored, under whatever run there is.
     pub fn restore(&self, backup: Tables) {
         *self.tables() = backup;
@@ -98,13 +103,18 @@ impl Store for MemoryStore {
             changed.starts.entry(partition).or_insert(start);
         }
         let first_open = changed.watermark.map_or(Minute(0), Minute::first_open);
-        let start = |partition| changed.starts.get(&partition).copied().unwrap_or_else(|| changed.partitions[&partition].start_offset);
+        let start =
+            |partition| changed.starts.get(&partition).copied().unwrap_or_else(|| changed.partitions[&partition].start_offset);
         let mut stored = Stored {
             fence: changed.fence,
             epoch: changed.epoch,
             hash_key: changed.hash_key,
             watermark: changed.watermark,
-            partitions: changed.next_offsets().into_iter().map(|(partition, next)| (partition, (start(partition), next))).collect(),
+            partitions: changed
+                .next_offsets()
+                .into_iter()
+                .map(|(partition, next)| (partition, (start(partition), next)))
+                .collect(),
             verdicts: BTreeMap::new(),
             open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
@@ -112,7 +122,8 @@ impl Store for MemoryStore {
         };
         let decision = decide(&stored).map_err(StoreError::Fatal)?;
         let by_clock = |reason: Reason| matches!(reason, Reason::Future | Reason::Closed);
-        let replayed = |&(partition, offset): &(i32, i64)| decision.replay_from.get(&partition).is_some_and(|&from| offset >= from);
+        let replayed =
+            |&(partition, offset): &(i32, i64)| decision.replay_from.get(&partition).is_some_and(|&from| offset >= from);
         let letters = changed.dead_letters.iter().filter(|&(at, &reason)| by_clock(reason) && replayed(at));
         stored.verdicts = letters.map(|(&at, &reason)| (at, reason)).collect();
         changed.fence = changed.fence.max(decision.above_fence) + 1;

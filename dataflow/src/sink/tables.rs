@@ -147,7 +147,8 @@ fn not_allowed(error: session::Error, what: &str, script: &str) -> Failure {
         return error.into();
     }
     let why = error.as_db_error().map_or("permission denied", |error| error.message());
-    StoreError::Fatal(format!("{what}, and this role may not change that ({why}): let the owner of the schema run {script}")).into()
+    StoreError::Fatal(format!("{what}, and this role may not change that ({why}): let the owner of the schema run {script}"))
+        .into()
 }
 
 /// UTF-8 stores every text. So does SQL_ASCII, which means any bytes. All others lack characters that streams have in their names.

@@ -3,8 +3,8 @@
 use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
 };
-use crate::sink::StoreError;
 use crate::run::Control;
+use crate::sink::StoreError;
 use crate::sink::postgres::{Timestamp, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use ::postgres::Row;

@@ -184,8 +184,8 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::Decision;
     use crate::sink::Begin;
+    use crate::sink::Decision;
 
     #[test]
     fn what_was_made_is_not_swapped_in_if_somebody_took_over() {

@@ -34,7 +34,9 @@ pub(super) async fn connect(
     let Some(places) = places(config) else {
         // The client says what is wrong with them, before it does anything.
         let refused = config.connect(NoTls).await.map(drop);
-        return Err(refused.map_or_else(Error::from, |()| NoAnswer::of("the hosts and ports do not fit together".to_owned()).into()));
+        return Err(
+            refused.map_or_else(Error::from, |()| NoAnswer::of("the hosts and ports do not fit together".to_owned()).into())
+        );
     };
     let mut last = None;
     for place in places {
@@ -110,9 +112,8 @@ impl Place {
             (_, Some(address)) => vec![Some(address)],
             (Some(Host::Tcp(name)), None) => {
                 let looked_up = timeout(CONNECT, lookup_host((name.as_str(), port))).await;
-                let found = looked_up.unwrap_or_else(|_| {
-                    Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")))
-                });
+                let found = looked_up
+                    .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}"))));
                 let found = found.map_err(|error| NoAnswer::of(format!("the name {name} cannot be looked up: {error}")))?;
                 found.map(|address| Some(address.ip())).collect()
             }

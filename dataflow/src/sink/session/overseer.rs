@@ -104,7 +104,8 @@ impl Overseer {
                 told: format!("{server} has not answered {asked} within {:.1} s: {why}", waited.as_secs_f64()),
                 at_work,
             };
-            if self.control.as_ref().and_then(|control| control.ending_for()).is_some_and(|ending| ending.min(waited) >= AT_STOP) {
+            if self.control.as_ref().and_then(|control| control.ending_for()).is_some_and(|ending| ending.min(waited) >= AT_STOP)
+            {
                 return given_up("the run is to end, and waits no longer".to_owned(), true);
             }
             if longest.is_some_and(|longest| waited >= longest) || evidence.elapsed() >= NO_EVIDENCE {
@@ -115,7 +116,9 @@ impl Overseer {
             }
             if self.told.get().is_none() {
                 self.told.set(Some(started));
-                tracing::warn!("Postgres at {server} has not answered {asked} for {QUIET:?}; a second connection asks what it does");
+                tracing::warn!(
+                    "Postgres at {server} has not answered {asked} for {QUIET:?}; a second connection asks what it does"
+                );
             }
             let finding = self.probe().await;
             probed = Instant::now();
@@ -174,7 +177,7 @@ impl Overseer {
             Ok(Ok(finding)) => finding,
             // Too many connections, or a server that starts: it is alive, and more is not known.
             Ok(Err(error)) if error.as_db_error().is_some() => Finding::Unknown,
-            Ok(Err(error)) => Finding::Nothing(crate::sink::postgres::chain(&error)),
+            Ok(Err(error)) => Finding::Nothing(crate::sink::judge::chain(&error)),
             Err(_) => Finding::Nothing(format!("no answer within {PROBE:?}")),
         }
     }
