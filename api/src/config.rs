@@ -126,7 +126,9 @@ fn rate_limit(text: &str) -> Result<u32, String> {
 
 fn stale_after(text: &str) -> Result<OrOff, String> {
     match duration::parse_or_off(text)? {
-        OrOff::After(time) if time < Duration::from_secs(3) => Err("must be at least 3s: a sign of life comes every 2s; or off".to_owned()),
+        OrOff::After(time) if time < Duration::from_secs(3) => {
+            Err("must be at least 3s: a sign of life comes every 2s; or off".to_owned())
+        }
         OrOff::After(time) if time > Duration::from_secs(86_400) => Err("must be at most 1 day, or off".to_owned()),
         time => Ok(time),
     }

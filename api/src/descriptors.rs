@@ -79,13 +79,19 @@ mod tests {
 
     #[test]
     fn all_open_files_together_stay_below_the_limit() {
-        assert_eq!(share_of(63, 1, 1, 1).unwrap_err().to_string(), "the limit of open files (ulimit -n) is 63; allowed: 64 or more");
+        assert_eq!(
+            share_of(63, 1, 1, 1).unwrap_err().to_string(),
+            "the limit of open files (ulimit -n) is 63; allowed: 64 or more"
+        );
         for limit in (64..2_000).chain([65_536, 1 << 20, usize::MAX]) {
             for (pool, files, threads) in [(8, 1, 2), (8, 2, 2), (1_000, 2, 64), (1, 1, 64)] {
                 let share = share_of(limit, pool, files, threads).unwrap();
                 let store = (share.pool + OTHER_STORE_CONNECTIONS) * files;
                 assert!(OWN + store + share.workers * OF_A_WORKER + share.connections() <= limit, "{share:?}");
-                assert!(share.pool > 0 && share.connections_of_a_worker >= 8 && share.live_clients * 2 <= share.connections(), "{share:?}");
+                assert!(
+                    share.pool > 0 && share.connections_of_a_worker >= 8 && share.live_clients * 2 <= share.connections(),
+                    "{share:?}"
+                );
             }
         }
     }

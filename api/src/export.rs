@@ -84,7 +84,8 @@ fn csv_line(text: &mut String, row: &MetricRow) {
 /// Spreadsheets run a cell that begins like a formula. Such a text, and one that only seems disarmed, gets a single quotation mark
 /// before it, so the original is what remains without the first one. Only CSV does this: JSON is exact.
 fn disarm(text: &str) -> Cow<'_, str> {
-    let begins_a_formula = |character| matches!(character, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠');
+    let begins_a_formula =
+        |character| matches!(character, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠');
     if text.trim_start_matches('\'').starts_with(begins_a_formula) { format!("'{text}").into() } else { text.into() }
 }
 

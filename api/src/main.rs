@@ -20,7 +20,12 @@ fn main() -> ExitCode {
             eprintln!("tidemark-api: {error:#}");
             let bad_setting = matches!(
                 error.downcast_ref(),
-                Some(StartupError::Setting(_) | StartupError::Connection(_) | StartupError::Pooler(_) | StartupError::Descriptors(_))
+                Some(
+                    StartupError::Setting(_)
+                        | StartupError::Connection(_)
+                        | StartupError::Pooler(_)
+                        | StartupError::Descriptors(_)
+                )
             );
             ExitCode::from(if bad_setting { 2 } else { 1 })
         }

@@ -20,6 +20,7 @@ use actix_web::{App, HttpServer};
 use std::io;
 use std::time::Duration;
 use tidemark_settings::SettingsError;
+use tidemark_settings::signals::hangup_is_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -135,12 +136,13 @@ impl Application {
     }
 }
 
-/// SIGINT, SIGTERM or SIGHUP. From then on the process ends at a second one, and after `longest` at the latest: neither waits for any
+/// SIGINT, SIGTERM, or SIGHUP if it is not ignored. From then on the process ends at a second one, and after `longest` at the latest: neither waits for any
 /// task or thread.
 async fn stop_signal(longest: Duration) {
     let listen = |kind| signal(kind).expect("these can be listened for");
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let mut signals = kinds.map(listen);
+    let hangup = (!hangup_is_ignored()).then(SignalKind::hangup);
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+    let mut signals: Vec<_> = kinds.map(listen).collect();
     any(&mut signals).await;
     tracing::info!("stopping: requests that have begun are answered");
     std::thread::spawn(move || {
@@ -181,11 +183,15 @@ async fn announce(store: Data<Store>, refuse: oneshot::Sender<Pooler>) {
             drop(refuse.send(pooler));
             return;
         }
+        let no_tables = matches!(error, StoreError::NoTables);
         if !waiting {
             error.log();
             tracing::warn!("waiting for the store; requests are answered with 503 until it is up");
         }
         waiting = true;
+        if no_tables {
+            store.wait_for_tables().await;
+        }
         tokio::time::sleep(STORE_RETRY).await;
     }
     tracing::info!("the store is up");

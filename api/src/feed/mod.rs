@@ -170,7 +170,10 @@ impl Feed {
                     error.log_quietly();
                     self.up.store(false, Ordering::Relaxed);
                     self.seen.send_replace(None);
-                    tokio::time::sleep(RETRY).await;
+                    match error {
+                        StoreError::NoTables => store.wait_for_tables().await,
+                        _ => tokio::time::sleep(RETRY).await,
+                    }
                     continue;
                 }
             };

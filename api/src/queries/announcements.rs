@@ -33,7 +33,9 @@ impl Store {
     /// Hears of commits.
     pub fn announcements(&self) -> Announcements<'_> {
         match &self.feed {
-            Pool::Postgres(pool) => Announcements::Postgres(Ears { pool, listener: None, try_at: Instant::now(), told: Told::Nothing }),
+            Pool::Postgres(pool) => {
+                Announcements::Postgres(Ears { pool, listener: None, try_at: Instant::now(), told: Told::Nothing })
+            }
             Pool::Sqlite(_) => Announcements::Sqlite,
         }
     }

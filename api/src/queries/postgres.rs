@@ -127,7 +127,16 @@ impl Pool {
 
     /// Whether the server is a standby, which takes no LISTEN.
     pub(super) async fn is_standby(&self) -> Result<bool, StoreError> {
-        let asked = tokio::time::timeout(self.timeout, self.query("select pg_is_in_recovery()", &[]));
+        self.is_so("select pg_is_in_recovery()").await
+    }
+
+    /// Whether the pipeline has not made its tables, of which this is the last.
+    pub(super) async fn lacks_tables(&self) -> Result<bool, StoreError> {
+        self.is_so("select to_regclass('progress_partitions') is null").await
+    }
+
+    async fn is_so(&self, question: &str) -> Result<bool, StoreError> {
+        let asked = tokio::time::timeout(self.timeout, self.query(question, &[]));
         let rows = asked.await.map_err(|_| StoreError::TimedOut)??;
         let answer = rows.first().ok_or_else(|| malformed("no line"))?;
         answer.try_get(0).map_err(|error| StoreError::Refused(error.into()))
@@ -169,7 +178,9 @@ fn sign_of_life(longest: Duration) -> Hook {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(HookError::Backend(error)),
                 Err(_) => {
-                    tracing::info!("a connection to the store was forgotten on the way: it is replaced, and those that are as old");
+                    tracing::info!(
+                        "a connection to the store was forgotten on the way: it is replaced, and those that are as old"
+                    );
                     *forgotten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     Err(HookError::message("forgotten"))
                 }

@@ -159,8 +159,12 @@ impl Statement {
         self.sql("(select c.clock, p.epoch, p.watermark, p.hash_key,");
         self.sql(" (select run from progress order by epoch desc limit 1) as run,");
         self.sql(" (select heartbeat_at from progress order by epoch desc limit 1) as heartbeat_at,");
-        self.sql(" (select trouble from progress order by epoch desc limit 1) as trouble from (select ").clock().sql(" as clock,");
-        self.sql(" cast(null as text) as run, cast(null as timestamptz) as heartbeat_at, cast(null as text) as trouble) c left join");
+        self.sql(" (select trouble from progress order by epoch desc limit 1) as trouble from (select ")
+            .clock()
+            .sql(" as clock,");
+        self.sql(
+            " cast(null as text) as run, cast(null as timestamptz) as heartbeat_at, cast(null as text) as trouble) c left join",
+        );
         self.sql(" (select epoch, watermark, hash_key from progress order by epoch desc limit 1) p on true) h")
     }
 

@@ -141,7 +141,9 @@ fn standstill(progress: &Progress, longest: Duration) -> Option<String> {
     let (since, committed) = (progress.heartbeat_at.filter(|at| is_past(*at)), progress.committed_at);
     match (since, &progress.trouble) {
         (Some(UtcTime(since)), _) => Some(format!("the pipeline's writer has given no sign of life since {since}")),
-        (None, Some(trouble)) if is_past(committed) => Some(format!("the pipeline stands still since {}: {trouble}", committed.0)),
+        (None, Some(trouble)) if is_past(committed) => {
+            Some(format!("the pipeline stands still since {}: {trouble}", committed.0))
+        }
         (None, _) => None,
     }
 }

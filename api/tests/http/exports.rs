@@ -79,7 +79,8 @@ fn no_cell_of_csv_begins_like_a_formula_and_json_is_exact() {
             assert!(csv.contains(&format!("{cell}1,2,0.03,false\r\n")), "{cell}: {csv}");
         }
         let lines = api.get("/metrics?format=ndjson").body;
-        let mut names: Vec<_> = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["stream_id"].clone()).collect();
+        let mut names: Vec<_> =
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["stream_id"].clone()).collect();
         names.sort_by_key(|name| NAMES.iter().position(|known| name == known));
         assert_eq!(names, NAMES);
     });

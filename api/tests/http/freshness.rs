@@ -189,35 +189,3 @@ fn tables_made_anew_make_other_tags() {
         assert_eq!(get_if_changed(&api, "/metrics", &tag).status, 200);
     });
 }
-
-#[test]
-fn a_store_that_went_back_is_not_answered_for_from_memory() {
-    on_every_store(|store| {
-        store.write_progress(10, minute(20), "kafka:x");
-        store.execute("update progress set run = 'a'");
-        store.write(&[row(2, "a", 1, 1, 1)]);
-        let api = store.api();
-        api.wait_for("/metrics?min_epoch=10", 200);
-        let before = api.get("/metrics");
-        let tag = before.header("etag").to_owned();
-        assert_eq!((epoch(&before), get_if_changed(&api, "/metrics", &tag).status), (10, 304));
-        // A backup of epoch 5 is restored; the run of then goes on.
-        store.write_progress(5, minute(20), "kafka:x");
-        store.execute("update progress set run = 'a'");
-        store.write(&[row(2, "a", 2, 1, 1)]);
-        std::thread::sleep(Duration::from_millis(1_000));
-        for _ in 0..3 {
-            let answer = api.get("/metrics");
-            assert_eq!((epoch(&answer), column(&answer.json(), "active_viewers")), (5, vec![json!(2)]));
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        assert_eq!(api.get("/metrics?min_epoch=10").problem(504)["epoch"], 5);
-        // Another run reaches the same epoch with other rows.
-        store.execute("update progress set run = 'b', epoch = 10");
-        store.write(&[row(2, "a", 3, 1, 1)]);
-        std::thread::sleep(Duration::from_millis(1_000));
-        let answer = get_if_changed(&api, "/metrics", &tag);
-        assert_eq!((answer.status, epoch(&answer)), (200, 10));
-        assert_eq!(column(&answer.json(), "active_viewers"), [3]);
-    });
-}

@@ -65,7 +65,10 @@ fn a_writer_without_a_sign_of_life_is_told() {
         store.sign_of_life(9, 0, "");
         let answer = api.get("/health");
         let health = answer.json();
-        assert_eq!((answer.status, &health["ok"], &health["db"], &health["epoch"]), (503, &json!(false), &json!(true), &json!(42)));
+        assert_eq!(
+            (answer.status, &health["ok"], &health["db"], &health["epoch"]),
+            (503, &json!(false), &json!(true), &json!(42))
+        );
         assert_eq!(health["lag_records"], 5, "what is known is told all the same: {health}");
         let since = health["heartbeat_at"].as_str().unwrap();
         assert_eq!(health["error"], format!("the pipeline's writer has given no sign of life since {since}"));

@@ -143,7 +143,22 @@ fn an_id_that_cannot_be_resumed_from_is_reset_and_a_bad_one_refused() {
             let events = api.live("/live", Some(id)).until(11);
             assert_eq!((events[0].name.as_str(), streams(&events[1])), ("reset", vec!["a"]), "{id}");
         }
-        for bad in ["", "x", "-1", "+1", "1.0", "0x1", "9223372036854775808", "1 2", "1-", "-a", "1-g", "1-+1", "1-00000000000000000", "\u{e4}"] {
+        for bad in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            "1.0",
+            "0x1",
+            "9223372036854775808",
+            "1 2",
+            "1-",
+            "-a",
+            "1-g",
+            "1-+1",
+            "1-00000000000000000",
+            "\u{e4}",
+        ] {
             let live = Live::open_with(api.port(), "/live", &format!("last-event-id: {bad}\r\n"));
             assert_eq!(live.status, 422, "{bad:?}");
             assert!(live.head.contains("problem+json"), "{}", live.head);
@@ -172,65 +187,6 @@ fn tables_made_anew_are_a_reset() {
         assert_eq!(streams(&live.next().unwrap()), ["other"]);
         let epoch = store.commit(&[row(1, "b", 1, 1, 1)], 0);
         assert_eq!(streams(live.until(epoch).last().unwrap()), ["b"]);
-    });
-}
-
-/// Whether the first event is a reset, after which the picture goes up to this epoch.
-fn is_reset(api: &crate::support::Api, last_event: &str, epoch: i64) -> bool {
-    let mut live = Live::open_with(api.port(), "/live", &format!("last-event-id: {last_event}\r\n"));
-    let events = live.until(epoch);
-    assert!(events.iter().skip(1).all(|event| event.name != "reset"), "{events:?}");
-    events[0].name == "reset"
-}
-
-#[test]
-fn an_id_of_a_commit_that_the_store_has_lost_is_a_reset() {
-    on_every_store(|store| {
-        store.write_progress(10, minute(20), "kafka:x");
-        store.execute("update progress set run = 'a'");
-        store.commit(&[row(2, "a", 1, 1, 1)], 0);
-        let api = store.api();
-        let lost = api.live("/live", None).until(11).last().unwrap().whole_id.clone();
-        assert!(!is_reset(&api, &lost, 11) && !is_reset(&api, "11", 11), "{lost}");
-        // A backup of epoch 5 is restored, and another run passes the lost commit's number with other rows.
-        let mut live = api.live("/live", None);
-        live.until(11);
-        store.execute("update progress set epoch = 5; delete from stream_metrics_minute");
-        let reset = std::iter::from_fn(|| live.next()).find(|event| event.name == "reset").unwrap();
-        assert_eq!(reset.data["epoch"], 5);
-        store.execute("update progress set run = 'b'");
-        let mut epoch = 0;
-        while epoch < 13 {
-            epoch = store.commit(&[row(3, "b", epoch, 1, 1)], 0);
-        }
-        std::thread::sleep(Duration::from_secs(1));
-        for id in [&lost, "11", "8"] {
-            assert!(is_reset(&api, id, epoch), "{id}");
-        }
-        // A copy of the service that saw nothing of it knows the lost one by its life.
-        let other = store.api();
-        other.wait_for("/metrics", 200);
-        assert!(is_reset(&other, &lost, epoch));
-        let kept = api.live("/live", None).until(epoch).last().unwrap().whole_id.clone();
-        assert!(!is_reset(&other, &kept, epoch) && !is_reset(&api, &kept, epoch), "{kept}");
-    });
-}
-
-#[test]
-fn a_run_that_takes_over_is_a_reset() {
-    on_every_store(|store| {
-        store.write_progress(10, minute(20), "kafka:x");
-        store.execute("update progress set run = 'a'");
-        store.commit(&[row(2, "a", 1, 1, 1)], 0);
-        let api = store.api();
-        let mut live = api.live("/live", None);
-        live.until(11);
-        // Between two looks the store went back and came further than before.
-        store.execute("update progress set run = 'b', epoch = 20");
-        store.execute("update stream_metrics_minute set active_viewers = 7");
-        let reset = std::iter::from_fn(|| live.next()).find(|event| event.name == "reset").unwrap();
-        assert_eq!(reset.data["epoch"], 20);
-        assert_eq!(live.next().unwrap().data["rows"][0]["active_viewers"], 7);
     });
 }
 

@@ -34,6 +34,18 @@ fn tables_that_the_pipeline_has_not_created_yet() {
 }
 
 #[test]
+fn waiting_for_tables_does_not_fill_the_server_s_log() {
+    let Some(store) = TestStore::postgres() else { return };
+    let api = store.api();
+    std::thread::sleep(Duration::from_secs(4));
+    // Each failed statement is a transaction that was rolled back, and an error in the log.
+    let count = "select xact_rollback from pg_stat_database where datname = current_database()";
+    let failed: i64 = store.client().query_one(count, &[]).unwrap().get(0);
+    assert!(failed <= 5, "{failed} in 4 s");
+    drop(api);
+}
+
+#[test]
 fn tables_of_another_program_are_not_read() {
     let stores = [Some(TestStore::sqlite()), TestStore::postgres()];
     for mut store in stores.into_iter().flatten() {
@@ -192,9 +204,8 @@ fn a_standby_is_polled_and_listened_to_once_it_is_promoted() {
     store.create_tables();
     store.write_progress(1, minute(20), "kafka:x");
     // As on a standby, for this database.
-    let standby = |is: bool| {
-        format!("create or replace function public.pg_is_in_recovery() returns boolean language sql as 'select {is}'")
-    };
+    let standby =
+        |is: bool| format!("create or replace function public.pg_is_in_recovery() returns boolean language sql as 'select {is}'");
     store.execute(&standby(true));
     let api = Api::start(&["--database-url", &format!("{}?options=-csearch_path%3Dpublic,pg_catalog", store.url())]);
     let mut live = api.live("/live", None);

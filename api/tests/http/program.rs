@@ -44,6 +44,15 @@ fn ended(running: &mut Child, longest: Duration) -> Option<ExitStatus> {
     None
 }
 
+/// What it says when it ends by itself, which it does within 20 s.
+fn output(mut command: Command) -> Output {
+    let mut running = command.stderr(Stdio::piped()).spawn().unwrap();
+    let status = ended(&mut running, Duration::from_secs(20)).expect("it ends by itself");
+    let mut stderr = Vec::new();
+    running.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    Output { status, stdout: Vec::new(), stderr }
+}
+
 /// The status of an answer to a request of its own connection; 0 for none.
 fn status(port: u16, path: &str) -> u16 {
     let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else { return 0 };
@@ -125,7 +134,12 @@ fn a_signal_ends_it_in_time_while_the_store_says_nothing() {
         std::thread::sleep(Duration::from_millis(300));
         let started = Instant::now();
         send(signal, &running);
-        assert_eq!(ended(&mut running, LONGEST_STOP).and_then(|status| status.code()), Some(0), "{signal}: {:?}", started.elapsed());
+        assert_eq!(
+            ended(&mut running, LONGEST_STOP).and_then(|status| status.code()),
+            Some(0),
+            "{signal}: {:?}",
+            started.elapsed()
+        );
         waiting.into_iter().for_each(|answer| assert!(answer.join().is_ok()));
     }
 }
@@ -196,7 +210,7 @@ fn more_clients_than_open_files_are_answered_in_their_turn() {
         command.env_clear().current_dir(&other).envs([("API_ADDR", "127.0.0.1:0"), ("DATA_DIR", directory.as_str())]);
         command
     };
-    let refused = limited(40).output().unwrap();
+    let refused = output(limited(40));
     assert_eq!(refused.status.code(), Some(2));
     assert!(line(&refused).contains("the limit of open files (ulimit -n) is 40"), "{}", line(&refused));
     let (mut running, port, _log) = start(limited(64));
@@ -204,9 +218,8 @@ fn more_clients_than_open_files_are_answered_in_their_turn() {
     let live: Vec<_> = (0..60).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     live.iter().for_each(|mut socket| write!(socket, "GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap());
     // Two hundred ask at once, all kinds of questions.
-    let ask = |number: usize| {
-        std::thread::spawn(move || status(port, ["/metrics", "/health", "/streams?limit=3", "/"][number % 4]))
-    };
+    let ask =
+        |number: usize| std::thread::spawn(move || status(port, ["/metrics", "/health", "/streams?limit=3", "/"][number % 4]));
     let asking: Vec<_> = (0..200).map(ask).collect();
     let answers: Vec<_> = asking.into_iter().map(|answer| answer.join().unwrap()).collect();
     assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
@@ -234,7 +247,7 @@ fn a_pooler_before_postgres_is_refused_with_the_server_s_address() {
         let port = pooler(server.clone(), forgives);
         let (user, place) = store.url().split_once('@').map(|(user, place)| (user.to_owned(), place.to_owned())).unwrap();
         let url = format!("{user}@127.0.0.1:{port}/{}", place.split_once('/').unwrap().1);
-        let output = program(&[("DATABASE_URL", &url)], &directory).output().unwrap();
+        let output = output(program(&[("DATABASE_URL", &url)], &directory));
         let line = line(&output);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(line.contains("connection pooler") && line.contains(&server) && line.lines().count() == 1, "{line}");

@@ -80,12 +80,6 @@ impl TestStore {
             TestStore::Sqlite { .. } => self.file().execute_batch(SQLITE_TABLES).unwrap(),
             TestStore::Postgres { .. } => self.client().batch_execute(POSTGRES_TABLES).unwrap(),
         }
-        if !POSTGRES_TABLES.contains("heartbeat_at") {
-            let time = if self.name() == "SQLite" { "integer" } else { "timestamptz" };
-            for column in ["run text", &format!("heartbeat_at {time}"), "trouble text"] {
-                self.execute(&format!("alter table progress add column {column}"));
-            }
-        }
     }
 
     /// The writer's sign of life and its last commit, so many seconds ago by the store's clock, and what holds it up.
