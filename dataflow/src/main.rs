@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
+use tidemark_settings::process::{self, Process, READER_GONE};
 use tidemark_settings::store;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,13 +25,13 @@ use tracing_subscriber::filter::LevelFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    tidemark_settings::unset_empty_variables();
+    let process = process::begin();
     let command = Cli::parse().into_command();
     match &command {
-        Command::Run(args) => start_logging(args.log_format, LevelFilter::INFO),
-        Command::Rebuild(args) => start_logging(args.run.log_format, LevelFilter::WARN),
+        Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
+        Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
         Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) => {
-            start_logging(LogFormat::Text, LevelFilter::WARN)
+            start_logging(&process, LogFormat::Text, LevelFilter::WARN)
         }
     }
     #[cfg(feature = "failpoints")]
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
                     tracing::error!("{error:#}");
                     if args.processes > 1 {
                         // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
-                        signal_hook::low_level::exit(1);
+                        process::exit(1);
                     }
                     ExitCode::FAILURE
                 }
@@ -55,12 +56,14 @@ fn main() -> ExitCode {
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
-    outcome
-        .unwrap_or_else(|error| {
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(OpsError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => READER_GONE.into(),
+        Err(error) => {
             tracing::error!("{error}");
-            Outcome::NotDone
-        })
-        .into()
+            Outcome::NotDone.into()
+        }
+    }
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
@@ -94,7 +97,11 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     if args.until_end {
         let summary = summary(&metrics, started.elapsed());
-        out.write_all(summary.as_bytes()).context("standard output")?;
+        match out.write_all(summary.as_bytes()) {
+            // The run is done, and nobody wants to know its figures.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.context("standard output")?,
+        }
     }
     tracing::info!("stopped; everything that was read is committed");
     Ok(())
@@ -107,20 +114,22 @@ fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
     })
 }
 
-fn start_logging(format: LogFormat, level: LevelFilter) {
+fn start_logging(process: &Process, format: LogFormat, level: LevelFilter) {
     let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let writer = process.log_writer();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    process.log_is_ready();
 }
 
-/// The first signal stops the run cleanly; a second one ends the process.
+/// The first signal stops the run cleanly; a second one ends the process at once.
 fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     let control = Arc::clone(control);
@@ -129,7 +138,7 @@ fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
         for signal in signals.forever() {
             // Not `stopping`: another process of the cluster may have been the first to hear of the same stop.
             if std::mem::replace(&mut signalled, true) {
-                std::process::exit(128 + signal);
+                process::exit(128 + signal);
             }
             tracing::info!(signal, "stopping: committing what was read");
             control.stop();

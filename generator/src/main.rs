@@ -13,6 +13,7 @@ use tidemark_generator::config::{Cli, Command, UsageError};
 use tidemark_generator::progress::Progress;
 use tidemark_generator::publish::PublishError;
 use tidemark_settings::SettingsError;
+use tidemark_settings::process::{self, Process};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -22,7 +23,7 @@ const FAILURE: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    tidemark_settings::unset_empty_variables();
+    let process = process::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     };
     let mut progress = Progress::new();
     let stop = Arc::new(AtomicBool::new(false));
-    if let Err(error) = start_logging(&progress).and_then(|()| catch_signals(&stop)) {
+    if let Err(error) = start_logging(&process, &progress).and_then(|()| catch_signals(&stop)) {
         return complain(&format!("{error:#}"), exit_status(&error));
     }
     let command = cli.command.unwrap_or_else(|| Command::Generate(Box::new(cli.generate)));
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(text: &str, status: u8) -> ExitCode {
-    drop(writeln!(std::io::stderr(), "tidemark-generator: {text}"));
+    process::tell(&format!("tidemark-generator: {text}"));
     ExitCode::from(status)
 }
 
@@ -56,15 +57,17 @@ fn exit_status(error: &anyhow::Error) -> u8 {
     if usage { BAD_USAGE } else { FAILURE }
 }
 
-fn start_logging(progress: &Progress) -> anyhow::Result<()> {
+fn start_logging(process: &Process, progress: &Progress) -> anyhow::Result<()> {
     let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::builder().parse(&directives).map_err(|error| {
         UsageError(format!("RUST_LOG={directives:?}: {error}; allowed: as in info, debug, or tidemark_generator=debug"))
     })?;
-    let writer = progress.log_writer();
+    process::write_to(progress.log_writer());
+    let writer = process.log_writer();
     let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
-    subscriber.with_writer(move || writer.clone()).init();
+    subscriber.with_writer(move || writer).init();
+    process.log_is_ready();
     Ok(())
 }
 

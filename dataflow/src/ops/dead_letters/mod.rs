@@ -5,7 +5,7 @@ mod replay;
 
 use super::args::{DeadLettersCommand, ListArgs, PlaceArgs, ShowArgs};
 use super::books::{self, Books, Filter, Position};
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use std::io::Write;
 use tidemark_settings::log::Log;
 
@@ -24,13 +24,13 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let letters = books.letters(log.topic(), &filter, args.limit)?;
     if args.json {
         for letter in &letters {
-            writeln!(out, "{}", print::object(letter)).map_err(output_failed)?;
+            writeln!(out, "{}", print::object(letter)).map_err(OpsError::Output)?;
         }
         return Ok(Outcome::Fine);
     }
     let count = books.count_letters(log.topic(), &filter)?;
     let text = print::table(&letters) + &format!("{} of {count} dead letters of topic {}\n", letters.len(), log.topic());
-    out.write_all(text.as_bytes()).map_err(output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 
@@ -47,7 +47,7 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
         (_, true) => format!("{}\n", print::object(&letter)).into_bytes(),
         _ => print::all_of(log.topic(), &letter).into_bytes(),
     };
-    out.write_all(&bytes).map_err(output_failed)?;
+    out.write_all(&bytes).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 

@@ -5,7 +5,7 @@
 //! the log; likewise if the log does not tell what became of it. The mark is taken back only if the record was refused before it
 //! was sent. Letters go one by one, so it is never more than one.
 
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::ops::args::ReplayArgs;
 use crate::ops::books::{Books, Filter, Letter, Position};
 use serde::Deserialize;
@@ -226,7 +226,7 @@ impl Replay<'_> {
     }
 
     fn say(&mut self, line: &str) -> Result<(), OpsError> {
-        writeln!(self.out, "{line}").map_err(output_failed)
+        writeln!(self.out, "{line}").map_err(OpsError::Output)
     }
 
     fn end(mut self) -> Result<Outcome, OpsError> {

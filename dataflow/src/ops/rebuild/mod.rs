@@ -11,7 +11,7 @@ mod postgres;
 mod sqlite;
 
 use super::args::RebuildArgs;
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::checkpoint;
 use crate::cluster;
 use crate::keys::{HashKey, Keys};
@@ -111,7 +111,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
 }
 
 fn say(out: &mut dyn Write, text: &str) -> Result<(), OpsError> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output_failed)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OpsError::Output)
 }
 
 /// Where each partition starts: as the pipeline did, or where the log begins by now; new ones at their beginning.

@@ -38,7 +38,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     // Judging the log again is worth it only if there is something to explain.
     let witness = || Witness::new(&past, &rules, Clock::Stored, &verdicts);
     let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
-    out.write_all(text.as_bytes()).map_err(super::output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
 }
 
