@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use tidemark_dataflow::decode::{Decoded, Decoder};
 use tidemark_dataflow::source::kafka::KafkaLog;
 use tidemark_dataflow::source::{self, Bounds, Log as _};
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::{KafkaTopic, Log, LogArgs};
 
 /// Allocates as the program does.
@@ -66,7 +67,7 @@ struct Count {
 fn main() -> anyhow::Result<()> {
     tidemark_settings::unset_empty_variables();
     let args = Args::parse();
-    let log = args.log.resolve(&None)?;
+    let log = args.log.resolve(Role::Consumer, &None)?;
     let started = Instant::now();
     let count = match (args.way, log) {
         (Way::Poll, Log::Kafka(topic)) => poll(topic)?,

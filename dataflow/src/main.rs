@@ -16,8 +16,9 @@ use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
+use tidemark_settings::kafka::Role;
 use tidemark_settings::process::{self, Process, READER_GONE};
-use tidemark_settings::store;
+use tidemark_settings::{store, usage};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
@@ -26,7 +27,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let process = process::begin();
-    let command = Cli::parse().into_command();
+    let command = Cli::try_parse().unwrap_or_else(|error| usage::exit(&error)).into_command();
     match &command {
         Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
         Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
@@ -75,14 +76,14 @@ fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError>
 fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = args.options().map_err(anyhow::Error::msg)?;
     let place = args.place().map_err(anyhow::Error::msg)?;
-    let topic = args.log.resolve(&None)?;
+    let topic = args.log.resolve(Role::Consumer, &None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
     let (process, processes) = (args.process, args.processes);
     tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
     let log = source::open(topic);
     let parts = args.checkpoints().map_err(anyhow::Error::msg)?;
     let (metrics, registry) = Metrics::new();
-    if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
+    if let Some(address) = args.metrics_addr.0.as_ref().filter(|_| !args.until_end) {
         telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
     }
     let control = Arc::new(Control::default());

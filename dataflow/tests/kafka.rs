@@ -22,6 +22,7 @@ use tidemark_dataflow::sink::sqlite::SqliteStore;
 use tidemark_dataflow::source::{Log, Source, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::KafkaTopic;
 
 /// How long anything may take here: the brokers are asked for new partitions every 10 s.
@@ -49,7 +50,7 @@ impl Kafka {
 
     fn log(&self) -> Arc<dyn Log> {
         let (bootstrap, topic) = (self.bootstrap.clone(), self.topic.clone());
-        Arc::new(KafkaLog::new(KafkaTopic { bootstrap, topic, properties: BTreeMap::new() }))
+        Arc::new(KafkaLog::new(KafkaTopic { bootstrap, topic, properties: Properties::default() }))
     }
 
     fn produce(&self, partition: usize, count: usize) {

@@ -12,8 +12,8 @@ use tidemark_generator::app;
 use tidemark_generator::config::{Cli, Command, UsageError};
 use tidemark_generator::progress::Progress;
 use tidemark_generator::publish::PublishError;
-use tidemark_settings::SettingsError;
 use tidemark_settings::process::{self, Process};
+use tidemark_settings::{SettingsError, usage};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -82,7 +82,7 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
 
 /// clap's message without its usage text, and with the environment's name if the value came from there.
 fn one_line(error: &clap::Error) -> String {
-    let rendered = error.to_string();
+    let rendered = usage::told(error);
     let told = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let text = told.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();

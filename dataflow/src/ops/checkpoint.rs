@@ -28,7 +28,7 @@ struct Place {
 impl Place {
     fn open(args: &CheckpointArgs) -> Result<Place, OpsError> {
         let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
-        let log = args.place.log.resolve(&None).map_err(refused)?;
+        let log = args.place.log.resolve(Role::Consumer, &None).map_err(refused)?;
         let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
         let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.place.log.data_dir.join("checkpoints"));
         let parts =

@@ -7,6 +7,7 @@ use super::args::{DeadLettersCommand, ListArgs, PlaceArgs, ShowArgs};
 use super::books::{self, Books, Filter, Position};
 use super::{OpsError, Outcome};
 use std::io::Write;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::Log;
 
 /// Runs one of the commands.
@@ -19,7 +20,7 @@ pub fn run(command: &DeadLettersCommand, out: &mut dyn Write) -> Result<Outcome,
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place)?;
+    let (log, mut books) = open(&args.place, Role::Consumer)?;
     let filter = args.filter.filter();
     let letters = books.letters(log.topic(), &filter, args.limit)?;
     if args.json {
@@ -35,7 +36,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place)?;
+    let (log, mut books) = open(&args.place, Role::Consumer)?;
     let at = Position { partition: args.partition, offset: args.offset };
     let Some(letter) = books.letters(log.topic(), &Filter::only(at), 1)?.pop() else {
         let topic = log.topic();
@@ -51,9 +52,9 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     Ok(Outcome::Fine)
 }
 
-fn open(place: &PlaceArgs) -> Result<(Log, Box<dyn Books>), OpsError> {
+fn open(place: &PlaceArgs, role: Role) -> Result<(Log, Box<dyn Books>), OpsError> {
     let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
-    let log = place.log.resolve(&None).map_err(refused)?;
+    let log = place.log.resolve(role, &None).map_err(refused)?;
     let store = place.store.resolve(&place.log.data_dir).map_err(refused)?;
     let books = books::open(&store)?;
     Ok((log, books))

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemark_generator::publish::{FileLog, KafkaOptions, KafkaPublisher, PublishError, Publisher, Record};
 use tidemark_model::Reason;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::Log;
 
 /// Letters that are read from the store at once.
@@ -28,7 +29,7 @@ const STAYS: &str = "a late or closed letter stays so when it is published again
 
 pub(super) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let choice = Choice::of(args)?;
-    let (log, books) = super::open(&args.place)?;
+    let (log, books) = super::open(&args.place, Role::Producer)?;
     let publisher = if args.dry_run { None } else { Some(open_publisher(&log)?) };
     let mut replay = Replay { books, publisher, topic: log.topic().to_owned(), out, counts: Counts::default() };
     match choice {
@@ -121,7 +122,7 @@ fn open_publisher(log: &Log) -> Result<Box<dyn Publisher>, OpsError> {
             let mut topic = topic.clone();
             // One record at a time: nothing else is worth waiting for.
             for (name, value) in [("client.id", "tidemark-dataflow-replay"), ("linger.ms", "0")] {
-                topic.properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+                topic.properties.set_default(name, value);
             }
             let options = KafkaOptions { wait: WAIT, create_with_partitions: None, stop: Arc::default() };
             Box::new(KafkaPublisher::open(&topic, &options)?)

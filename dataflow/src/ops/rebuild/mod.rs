@@ -25,6 +25,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::{SettingsError, store};
 
 /// Where a rebuild takes place: the tables that are there, and room beside them.
@@ -73,7 +74,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     options.wish.until_end = true;
     options.wish.starting_offsets = StartingOffsets::Earliest;
     let pipeline = options.wish.pipeline.clone();
-    let log_place = args.run.log.resolve(&None).map_err(refused)?;
+    let log_place = args.run.log.resolve(Role::Consumer, &None).map_err(refused)?;
     let store_place = args.run.store.resolve(&args.run.log.data_dir).map_err(refused)?;
     let parts = args.run.checkpoints().map_err(OpsError::Refused)?;
     let log = crate::source::open(log_place.clone());

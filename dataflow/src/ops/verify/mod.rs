@@ -15,11 +15,12 @@ use std::io::Write;
 use std::time::Instant;
 use tidemark_model::Reason;
 use tidemark_settings::SettingsError;
+use tidemark_settings::kafka::Role;
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let refused = |error: SettingsError| OpsError::Refused(error.to_string());
-    let log = crate::source::open(args.place.log.resolve(&None).map_err(refused)?);
+    let log = crate::source::open(args.place.log.resolve(Role::Consumer, &None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
     let snapshot = books::open(&store)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
