@@ -110,6 +110,7 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
         highest: None,
         watermark: None,
         standing: Standing::AtEnd,
+        silent_until: None,
         delivered: true,
         replayed: true,
         touched: Vec::new(),

@@ -5,7 +5,7 @@ use crate::background::{Background, Started};
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::checkpoint::writer::Spare;
 use crate::checkpoint::{self, Parts};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::decode::Decoder;
 use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
@@ -33,7 +33,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
 use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::dataflow::InputHandle;
@@ -197,7 +196,7 @@ impl Process<'_> {
             "took over the pipeline"
         );
         let plan = Arc::new(plan);
-        let (base, started) = (options.clock.now(), Instant::now());
+        let (base, started) = (options.clock.now().at, Instant::now());
         let settled = Arc::new(Settled::resumed(plan.checkpoint.as_ref(), options.most_increments));
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
@@ -322,7 +321,7 @@ fn work(
     plan: &Plan,
     log: &dyn Log,
     parts: &Arc<dyn Parts>,
-    (base, started): (Micros, Instant),
+    (base, started): (Monotonic, Instant),
     committer: Option<Committer>,
     settled: &Arc<Settled>,
     control: &Arc<Control>,
@@ -396,7 +395,7 @@ fn work(
     };
     tracing::info!(worker = worker.index(), partitions = start.len(), took = ?started.elapsed(), "reading");
     let now = options.clock.now();
-    let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
+    let readers = start.keys().map(|&partition| reader(partition, plan, now.at)).collect();
     let desk = Desk {
         keys: plan.keys.clone(),
         rules,
@@ -440,7 +439,7 @@ fn work(
     own.run(worker);
 }
 
-fn reader(partition: i32, plan: &Plan, now: Micros) -> Reader {
+fn reader(partition: i32, plan: &Plan, now: Monotonic) -> Reader {
     let verdicts = plan.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
     let verdicts = verdicts.map(|(&(_, offset), &reason)| (offset, reason)).collect();
     Reader::new(partition, plan.partitions[&partition], verdicts, now)
@@ -456,6 +455,7 @@ fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
         highest: of.highest,
         watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
+        silent_until: None,
         delivered: false,
         replayed: of.replay_from >= of.emit_from,
         touched: Vec::new(),

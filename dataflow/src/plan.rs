@@ -279,6 +279,7 @@ mod tests {
                 highest: None,
                 watermark: None,
                 standing: Standing::AtEnd,
+                silent_until: None,
                 delivered: true,
                 replayed: true,
                 touched: Vec::new(),

@@ -15,6 +15,7 @@
 
 use crate::Slice;
 use crate::admit::{Admission, Judge};
+use crate::clock::{Monotonic, Reading};
 use crate::decode::{Decoded, Decoder, Event, Rejected};
 use crate::fold::Admitted;
 use crate::keys::{Keys, StreamKey};
@@ -25,7 +26,12 @@ use crate::sink::{Change, DeadLetter};
 use crate::source::{Position, Record, Source, SourceError};
 use crate::watermark::{Known, PartitionMark, Standing};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use tidemark_model::{Micros, Minute, Reason};
+
+/// How old the newest word of a partition may be, a record or its leader's answer, before nobody can tell whether there is more to read.
+/// In microseconds. A leader is asked twice a second, and may take three seconds to answer.
+const STALE: i64 = 6_000_000;
 
 /// What a reader may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +94,8 @@ pub struct Tally {
 /// The moment of the worker's loop in which something is read.
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
-    /// The clock's reading.
-    pub now: Micros,
+    /// The clocks.
+    pub now: Reading,
     /// The open slice.
     pub slice: Slice,
     /// What is known of the pipeline's watermark.
@@ -105,7 +111,7 @@ pub struct Reader {
     gate: Gate,
     admission: Admission,
     verdicts: BTreeMap<i64, Reason>,
-    last_delivery: Micros,
+    last_delivery: Monotonic,
     delivered: bool,
     /// Windows of this slice's events, in order.
     touched: Vec<Minute>,
@@ -114,7 +120,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that starts where the plan says. Until life has begun for all it reads only what the store holds already.
-    pub fn new(partition: i32, plan: PartitionPlan, verdicts: BTreeMap<i64, Reason>, now: Micros) -> Reader {
+    pub fn new(partition: i32, plan: PartitionPlan, verdicts: BTreeMap<i64, Reason>, now: Monotonic) -> Reader {
         Reader {
             partition,
             plan,
@@ -130,7 +136,7 @@ impl Reader {
 
     /// A reader of a partition that came into being while the pipeline runs: from its beginning, and it announces itself before it
     /// reads, so that no window closes past it unseen.
-    pub fn of_new_partition(partition: i32, now: Micros) -> Reader {
+    pub fn of_new_partition(partition: i32, now: Monotonic) -> Reader {
         let plan = PartitionPlan { start_offset: 0, replay_from: 0, highest: None, emit_from: 0, stop_at: None };
         let reader = Reader::new(partition, plan, BTreeMap::new(), now);
         Reader { gate: Gate::Quiet, ..reader }
@@ -166,7 +172,7 @@ impl Reader {
         outlet: &mut dyn Outlet,
     ) -> Result<(), SourceError> {
         let Turn { now, slice, known, max_ahead } = turn;
-        let before = match self.pass_gate(source, slice, known)? {
+        let before = match self.pass_gate(source, now.at, slice, known)? {
             Gate::Replaying => Some(self.plan.emit_from),
             Gate::Reading => self.plan.stop_at,
             _ => return Ok(()),
@@ -175,17 +181,21 @@ impl Reader {
             return Ok(());
         }
         let records = desk.tally.records;
-        source.read(self.partition, before, max, &mut |record| self.record(record, now, desk, outlet))?;
+        source.read(self.partition, before, max, &mut |record| {
+            self.record(record, now.wall, desk, outlet);
+            ControlFlow::Continue(())
+        })?;
         if desk.tally.records > records {
             self.delivered = true;
-            self.last_delivery = now;
+            self.last_delivery = now.at;
         }
         Ok(())
     }
 
     /// Moves on to the gate that is open now.
-    fn pass_gate(&mut self, source: &mut dyn Source, slice: Slice, known: &Known) -> Result<Gate, SourceError> {
-        let Position { next_offset, at_end, .. } = source.position(self.partition)?;
+    fn pass_gate(&mut self, source: &mut dyn Source, now: Monotonic, slice: Slice, known: &Known) -> Result<Gate, SourceError> {
+        let position = source.position(self.partition)?;
+        let next_offset = position.next_offset;
         if self.gate == Gate::Replaying && next_offset >= self.plan.emit_from {
             self.gate = Gate::AwaitingLife;
         }
@@ -194,7 +204,7 @@ impl Reader {
             self.verdicts = BTreeMap::new();
             self.gate = Gate::Reading;
         }
-        if self.gate == Gate::Quiet && !at_end {
+        if self.gate == Gate::Quiet && !self.is_at_end(&position, now) {
             self.gate = Gate::Announced(slice);
         }
         if let Gate::Announced(slice) = self.gate
@@ -266,9 +276,15 @@ impl Reader {
     }
 
     /// What is to be said of the partition at the end of a slice, if anything has changed.
-    pub fn mark(&mut self, source: &mut dyn Source, now: Micros, desk: &Desk) -> Result<Option<PartitionMark>, SourceError> {
+    pub fn mark(&mut self, source: &mut dyn Source, now: Monotonic, desk: &Desk) -> Result<Option<PartitionMark>, SourceError> {
         let position = source.position(self.partition)?;
-        let standing = self.stand(position, now, desk);
+        let standing = self.stand(&position, now, desk);
+        // While it is quiet and has more to read already, what it said last still holds.
+        let silent_until = match position.confirmed {
+            _ if standing != Standing::Idle => None,
+            Some(asked) => asked.worker_0,
+            None => self.said.as_ref().and_then(|said| said.silent_until),
+        };
         let mark = PartitionMark {
             partition: self.partition,
             start_offset: self.plan.start_offset,
@@ -277,6 +293,7 @@ impl Reader {
             highest: self.admission.highest(),
             watermark: self.admission.watermark(&desk.rules),
             standing,
+            silent_until,
             delivered: std::mem::take(&mut self.delivered),
             replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
             touched: std::mem::take(&mut self.touched),
@@ -288,23 +305,31 @@ impl Reader {
         Ok(Some(mark))
     }
 
+    /// Whether all that the log has was read, as far as its newest word tells.
+    fn is_at_end(&self, position: &Position, now: Monotonic) -> bool {
+        let newest_word = position.confirmed.map_or(self.last_delivery, |asked| asked.at.max(self.last_delivery));
+        position.at_end && now.since(newest_word) < STALE
+    }
+
     /// Where the partition stands; a partition that stops holding the watermark falls quiet.
-    fn stand(&mut self, position: Position, now: Micros, desk: &Desk) -> Standing {
+    fn stand(&mut self, position: &Position, now: Monotonic, desk: &Desk) -> Standing {
         let never_valid = self.admission.highest().is_none();
         match self.gate {
             Gate::Done if never_valid => return Standing::NotCounting,
             Gate::Done => return Standing::AtEnd,
-            Gate::Reading | Gate::Quiet if position.at_end => {}
+            Gate::Reading | Gate::Quiet if self.is_at_end(position, now) => {}
             Gate::Quiet => return self.said.as_ref().map_or(Standing::NotCounting, |mark| mark.standing),
             _ => return Standing::Backlogged,
         }
-        let silent = now.0.saturating_sub(self.last_delivery.0);
-        let standing = if never_valid {
-            Standing::NotCounting
-        } else if desk.idle_after.is_some_and(|idle_after| silent >= idle_after) {
-            Standing::Idle
-        } else {
-            Standing::AtEnd
+        // Silence is what the leader has confirmed, and not what the clock says.
+        let confirmed = position.confirmed.filter(|asked| asked.worker_0.is_some());
+        let silent = confirmed.map(|asked| asked.at.since(self.last_delivery)).filter(|&silent| silent >= 0);
+        let idle = |silent| desk.idle_after.is_some_and(|idle_after| silent >= idle_after);
+        let standing = match silent {
+            Some(_) if never_valid => Standing::NotCounting,
+            Some(silent) if idle(silent) => Standing::Idle,
+            _ if never_valid => return Standing::Backlogged,
+            _ => Standing::AtEnd,
         };
         if standing != Standing::AtEnd {
             self.gate = Gate::Quiet;

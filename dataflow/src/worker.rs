@@ -4,14 +4,14 @@
 use crate::Slice;
 use crate::checkpoint::PartNotice;
 use crate::checkpoint::schedule::{Schedule, Settled};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic, Reading};
 use crate::exchange::Events;
 use crate::fold::Admitted;
 use crate::fold::idle::Idle;
 use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
 use crate::run::Control;
 use crate::sink::Change;
-use crate::source::{Source, SourceError};
+use crate::source::{Asked, Source, SourceError};
 use crate::telemetry::Metrics;
 use crate::watermark::{Known, Mark};
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
-use tidemark_model::{Micros, Minute};
+use tidemark_model::Minute;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
@@ -72,7 +72,7 @@ pub struct Pace {
     /// Tells slices apart, and judges events.
     pub clock: Clock,
     /// When the first tick began; the same for all workers of a process.
-    pub base: Micros,
+    pub base: Monotonic,
     /// Microseconds in a slice that does not end early.
     pub slice: i64,
     /// When the run was started, by another clock: how long recovering took is told from there.
@@ -161,12 +161,13 @@ impl Loop {
             self.unfolded.forget_done();
             self.uncommitted.forget_done();
             let now = self.pace.clock.now();
+            self.source.serve(Asked { at: now.at, worker_0: self.known.borrow().worker_0() })?;
             self.give_notice();
             if recovering && self.known.borrow().live() {
                 self.metrics.recovered(self.pace.started.elapsed());
                 recovering = false;
             }
-            let due = self.pace.next_slice(slice, now, self.ends_early());
+            let due = self.pace.next_slice(slice, now.at, self.ends_early());
             let bounded = self.uncommitted.oldest().is_none_or(|oldest| due - oldest < MOST_SLICES * TICKS);
             if due > slice && bounded {
                 let over = self.has_ended();
@@ -181,13 +182,12 @@ impl Loop {
                 true => 0,
                 false => self.read(slice, now)?,
             };
-            self.source.serve()?;
-            self.take_up_new_partitions(worker, now)?;
+            self.take_up_new_partitions(worker, now.at)?;
             if read > 0 {
                 worker.step();
             } else {
                 self.idle.grant();
-                let nap = self.pace.nap(now, self.ends_early());
+                let nap = self.pace.nap(now.at, self.ends_early());
                 worker.step_or_park(Some(self.pace.clock.sleep(nap)));
             }
         }
@@ -230,7 +230,7 @@ impl Loop {
     }
 
     /// Partitions that came into being: their owner reads them, once all that is stored has been replayed.
-    fn take_up_new_partitions(&mut self, worker: &Worker, now: Micros) -> Result<(), SourceError> {
+    fn take_up_new_partitions(&mut self, worker: &Worker, now: Monotonic) -> Result<(), SourceError> {
         if self.pace.until_end || !self.known.borrow().live() {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl Loop {
     }
 
     /// Reads from each partition, the one that is furthest behind first.
-    fn read(&mut self, slice: Slice, now: Micros) -> Result<u64, SourceError> {
+    fn read(&mut self, slice: Slice, now: Reading) -> Result<u64, SourceError> {
         let Loop { source, readers, desk, senders, known, unfolded, uncommitted, pace, .. } = self;
         let known = known.borrow();
         let before = desk.tally.records;
@@ -264,12 +264,12 @@ impl Loop {
     }
 
     /// Says where each partition stands, and what was counted.
-    fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
+    fn close_slice(&mut self, slice: Slice, now: Reading, first_worker: bool) -> Result<(), SourceError> {
         let reads_no_more = self.reads_no_more();
         let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers.iter_mut() {
             metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
-            if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
+            if let Some(mark) = reader.mark(source.as_mut(), now.at, desk)? {
                 metrics.partition(&mark);
                 senders.marks.send(Mark::Partition(mark));
             }
@@ -279,7 +279,7 @@ impl Loop {
         }
         if let Some((schedule, settled)) = &mut self.schedule
             && self.known.borrow().live()
-            && schedule.due(now, settled)
+            && schedule.due(now.at, settled)
         {
             senders.marks.send(Mark::Checkpoint { ids_since: settled.ids_since() });
         }
@@ -315,12 +315,12 @@ impl Senders {
 
 impl Pace {
     /// Which tick it is.
-    fn tick(&self, now: Micros) -> u64 {
+    fn tick(&self, now: Monotonic) -> u64 {
         (self.since_base(now) / self.tick_length()).unsigned_abs()
     }
 
-    fn since_base(&self, now: Micros) -> i64 {
-        now.0.saturating_sub(self.base.0).max(0)
+    fn since_base(&self, now: Monotonic) -> i64 {
+        now.since(self.base).max(0)
     }
 
     fn tick_length(&self) -> i64 {
@@ -328,13 +328,13 @@ impl Pace {
     }
 
     /// The slice that is open now, if it is not this one any more. A slice is called by the tick in which it was opened.
-    fn next_slice(&self, slice: Slice, now: Micros, early: bool) -> Slice {
+    fn next_slice(&self, slice: Slice, now: Monotonic, early: bool) -> Slice {
         let tick = self.tick(now);
         if early || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
     }
 
     /// Until the slice's time is over, or the next tick if it ends early; but never long.
-    fn nap(&self, now: Micros, early: bool) -> Duration {
+    fn nap(&self, now: Monotonic, early: bool) -> Duration {
         let length = self.tick_length() * if early { 1 } else { TICKS.cast_signed() };
         let left = length - self.since_base(now) % length;
         NAP.min(Duration::from_micros(left.unsigned_abs()))

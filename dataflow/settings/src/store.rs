@@ -134,7 +134,7 @@ fn has_legal_port(host: &str) -> bool {
 }
 
 /// Why a connection string cannot be used, by what its parser says, whose words may hold parts of a password.
-pub fn unusable(parser: &dyn std::error::Error) -> SettingsError {
+pub fn unusable(parser: &(dyn std::error::Error + 'static)) -> SettingsError {
     let causes = std::iter::successors(Some(parser), |error| error.source());
     let said = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let option = OPTIONS_OF_LIBPQ.iter().find(|option| said.contains(&format!("`{option}`")));

@@ -3,7 +3,7 @@
 //! A file is only appended to. One that was cut, written anew or replaced is noticed by its length, by the bytes before the next
 //! offset, and by what stands under its name: reading on would take other bytes for the records at these offsets.
 
-use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -92,8 +92,8 @@ impl Log for FileLog {
             let path = file_log::partition_path(&self.dir, &self.topic, partition);
             readers.insert(partition, Reader::open(path, offset)?);
         }
-        let now = Instant::now();
-        Ok(Box::new(FileSource { log: self.clone(), readers, looked: now, same: now }))
+        let looked = Instant::now();
+        Ok(Box::new(FileSource { log: self.clone(), readers, looked, same: looked, now: None }))
     }
 
     fn topic(&self) -> &str {
@@ -128,6 +128,8 @@ struct FileSource {
     looked: Instant,
     /// When the names were last looked at.
     same: Instant,
+    /// When the worker's present turn began.
+    now: Option<Asked>,
 }
 
 /// Reads one partition's file. `buffer[taken..filled]` are the bytes from `next_offset` on that were read already.
@@ -230,7 +232,7 @@ impl Reader {
         Ok(true)
     }
 
-    fn read(&mut self, before: Option<i64>, max: usize, take: &mut dyn FnMut(Record<'_>)) -> Result<(), SourceError> {
+    fn read(&mut self, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let mut records = 0;
         while records < max && before.is_none_or(|before| self.next_offset < before) {
             let unread = &self.buffer[self.taken..self.filled];
@@ -243,7 +245,9 @@ impl Reader {
             };
             let (time, payload) = file_log::parse_line(&unread[..length]);
             let time = time.map(|millis| Micros(millis * 1_000));
-            take(Record { offset: self.next_offset, time, key: None, payload: Some(payload) });
+            if take(Record { offset: self.next_offset, time, key: None, payload: Some(payload) }).is_break() {
+                return Ok(());
+            }
             self.taken += length + 1;
             self.next_offset += i64::try_from(length + 1).expect("a line fits memory");
             records += 1;
@@ -251,7 +255,8 @@ impl Reader {
         Ok(())
     }
 
-    fn position(&mut self) -> Result<Position, SourceError> {
+    /// The file's length is looked at now, so the end is evidence as of `now`.
+    fn position(&mut self, now: Option<Asked>) -> Result<Position, SourceError> {
         let buffered_to = self.buffered_to();
         let whole_line = memchr::memchr(b'\n', &self.buffer[self.taken..self.filled]).is_some();
         if !whole_line {
@@ -262,26 +267,21 @@ impl Reader {
         }
         let at_end = !whole_line && buffered_to >= self.length;
         let end_offset = if at_end { self.next_offset } else { self.length.max(self.next_offset) };
-        Ok(Position { next_offset: self.next_offset, end_offset, at_end, low_offset: 0 })
+        Ok(Position { next_offset: self.next_offset, end_offset, at_end, confirmed: now.filter(|_| at_end), low_offset: 0 })
     }
 }
 
 impl Source for FileSource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         self.readers.get_mut(&partition).expect("a partition that was opened").read(before, max, take)
     }
 
     fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
-        self.readers.get_mut(&partition).expect("a partition that was opened").position()
+        self.readers.get_mut(&partition).expect("a partition that was opened").position(self.now)
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
+        self.now = Some(now);
         if self.same.elapsed() < SAME_EVERY {
             return Ok(());
         }

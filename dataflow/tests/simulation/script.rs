@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tidemark_dataflow::background::{Script, Step, Task};
+use tidemark_dataflow::clock::{Monotonic, Reading};
 use tidemark_dataflow::run::Control;
+use tidemark_model::Micros;
 
 /// How a run ends.
 pub enum End {
@@ -21,8 +23,17 @@ pub enum End {
     ByItself,
 }
 
-/// What happens between two turns, besides.
-pub type BetweenTurns = Box<dyn FnMut(&mut Xoshiro256PlusPlus) + Send>;
+/// What happens between two turns, besides, at this instant by the monotonic clock.
+pub type BetweenTurns = Box<dyn FnMut(&mut Xoshiro256PlusPlus, i64, Turn) + Send>;
+
+/// How much time has passed since the last turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As much as a turn takes.
+    Usual,
+    /// The process stood still, for a part of a longer time. Others went on.
+    Paused,
+}
 
 /// The script of one run.
 pub struct Simulation {
@@ -39,7 +50,12 @@ const MOST_TURNS: u64 = 100_000;
 
 struct Stage {
     random: Xoshiro256PlusPlus,
+    /// By the monotonic clock.
     now: i64,
+    /// How far the wall clock is ahead of it.
+    wall_ahead: i64,
+    /// The process is paused and its wall clock stepped, now and then.
+    faults: bool,
     /// Microseconds that pass with a turn, at most.
     most_per_turn: i64,
     turns: u64,
@@ -65,6 +81,7 @@ impl Simulation {
         workers: usize,
         now: i64,
         most_per_turn: i64,
+        faults: bool,
         end: End,
         between_turns: BetweenTurns,
     ) -> Arc<Simulation> {
@@ -74,6 +91,8 @@ impl Simulation {
             random,
             slow_store,
             now,
+            wall_ahead: 0,
+            faults,
             most_per_turn,
             turns: 0,
             end,
@@ -97,7 +116,7 @@ impl Simulation {
         self.control.get_or_init(Arc::default)
     }
 
-    /// The clock's reading, without waiting for a turn.
+    /// The monotonic clock, without waiting for a turn. It is also the time of the world, by which all clocks should go.
     pub fn clock(&self) -> i64 {
         self.lock().now
     }
@@ -132,8 +151,7 @@ impl Simulation {
                 return self.crash(stage);
             }
         }
-        let Stage { random, between_turns, .. } = stage;
-        between_turns(random);
+        stage.pass_time_and_step_the_clock();
         match &mut stage.end {
             End::Crash(turns) if stage.turns >= *turns => return self.crash(stage),
             End::Stop(turns) if stage.turns >= *turns => {
@@ -160,6 +178,30 @@ impl Simulation {
 }
 
 impl Stage {
+    fn reading(&self) -> Reading {
+        Reading { at: Monotonic(self.now), wall: Micros(self.now + self.wall_ahead) }
+    }
+
+    fn pass_time_and_step_the_clock(&mut self) {
+        (self.between_turns)(&mut self.random, self.now, Turn::Usual);
+        if !self.faults {
+            return;
+        }
+        if self.random.random_range(0..150) == 0 {
+            // Several times as long as a partition may be silent before it is idle.
+            for _ in 0..self.random.random_range(1..=20) {
+                self.now += self.random.random_range(1..=15_000_000);
+                (self.between_turns)(&mut self.random, self.now, Turn::Paused);
+            }
+        }
+        if self.random.random_range(0..100) == 0 {
+            // Healed as often as it goes wrong: by seconds, minutes, or as a machine's clock that begins in 1970.
+            let away = [0, 0, 0, 2_000_000, 600_000_000];
+            let away = away[self.random.random_range(0..away.len())];
+            self.wall_ahead = if away < self.now && self.random.random_range(0..2) == 0 { away } else { -away };
+        }
+    }
+
     fn step_a_task(&mut self) {
         if self.tasks.is_empty() {
             return;
@@ -181,9 +223,9 @@ fn this_worker() -> Option<usize> {
 }
 
 impl Script for Simulation {
-    fn now(&self) -> i64 {
+    fn now(&self) -> Reading {
         let mut stage = self.lock();
-        let Some(me) = this_worker().filter(|_| !self.over.load(Ordering::Acquire)) else { return stage.now };
+        let Some(me) = this_worker().filter(|_| !self.over.load(Ordering::Acquire)) else { return stage.reading() };
         if stage.running == Some(me) {
             stage.running = None;
         }
@@ -195,11 +237,11 @@ impl Script for Simulation {
                 self.changed.notify_all();
             }
             if self.over.load(Ordering::Acquire) {
-                return stage.now;
+                return stage.reading();
             }
             if stage.running == Some(me) {
                 stage.waiting[me] = Some(false);
-                return stage.now;
+                return stage.reading();
             }
             stage = self.changed.wait(stage).expect("no worker panics while it holds the stage");
         }

@@ -6,7 +6,7 @@
 pub mod rules;
 
 use crate::SettingsError;
-use rules::{Rule, Side};
+use rules::Rule;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -82,12 +82,12 @@ impl Properties {
 
     /// A text of librdkafka without the secrets among the properties.
     pub fn redact(&self, text: &str) -> String {
-        let is_secret = |name: &str| rules::find(name).is_some_and(|known| matches!(known.rule, Rule::Secret));
-        let secret = |(name, value): (&'static str, &str)| (is_secret(name) && !value.is_empty()).then(|| value.to_owned());
-        let mut secrets: Vec<String> = self.iter().filter_map(secret).collect();
+        let is_secret = |name: &str| rules::find(name).is_some_and(|known| known.rule == Rule::Secret);
+        let secrets = self.iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
+        let mut secrets: Vec<&str> = secrets.map(|(_, value)| value).collect();
         // The longest first: another one may be a part of it.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"))
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(*secret, "(secret)"))
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Known {
 
 /// The property of this name.
 pub fn find(name: &str) -> Option<Known> {
-    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |&(_, name)| name);
     let ruled = RULES.iter().find(|(known, ..)| *known == name).map(|&(name, side, rule)| Known { name, side, rule });
     let free = || {
         FREE.iter().find_map(|(side, names)| {

@@ -1,7 +1,9 @@
 //! The file log as it should be, and as it should not.
 
 use super::*;
+use crate::clock::Monotonic;
 use std::io::Write;
+use std::ops::ControlFlow;
 
 fn read_all(source: &mut dyn Source, before: Option<i64>) -> Vec<(i64, Option<i64>, String)> {
     let mut records = Vec::new();
@@ -35,7 +37,10 @@ fn a_line_without_its_end_is_not_yet_there() {
     file.write_all(b"!\n").unwrap();
     assert!(!source.position(0).unwrap().at_end);
     assert_eq!(read_all(source.as_mut(), None), [(15, Some(7_000), "unfinished!".to_owned())]);
-    assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true, low_offset: 0 });
+    assert_eq!(
+        source.position(0).unwrap(),
+        Position { next_offset: 29, end_offset: 29, at_end: true, confirmed: None, low_offset: 0 }
+    );
 }
 
 #[test]
@@ -61,7 +66,7 @@ fn a_partition_that_comes_is_found_and_read_from_its_beginning() {
     let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
     let reader = Reader::open(dir.path().join("t/1.log"), 4).unwrap();
     let just_now = Instant::now();
-    let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now, same: just_now };
+    let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now, same: just_now, now: None };
     assert!(source.others().unwrap().is_empty(), "it does not look all the time");
     source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
     assert_eq!(source.others().unwrap(), [0]);
@@ -102,9 +107,12 @@ fn said(source: &mut dyn Source) -> Option<String> {
     while Instant::now() < until {
         let mut read = 0;
         let turn = source
-            .read(0, None, 10, &mut |_| read += 1)
+            .read(0, None, 10, &mut |_| {
+                read += 1;
+                ControlFlow::Continue(())
+            })
             .and_then(|()| source.position(0).map(drop))
-            .and_then(|()| source.serve());
+            .and_then(|()| source.serve(Asked { at: Monotonic(0), worker_0: None }));
         if let Err(error) = turn {
             return Some(error.to_string());
         }
@@ -144,9 +152,9 @@ fn a_file_that_is_cut_while_much_is_unread_is_noticed() {
     let line = format!("1 {}\n", "x".repeat(1_000));
     std::fs::write(&path, line.repeat(3_000)).unwrap();
     let mut source = FileLog::new(dir.path().to_owned(), "t".to_owned()).open(&BTreeMap::from([(0, 0)])).unwrap();
-    source.read(0, None, 1, &mut |_| ()).unwrap();
+    source.read(0, None, 1, &mut |_| ControlFlow::Continue(())).unwrap();
     std::fs::write(&path, "").unwrap();
-    source.read(0, None, 10_000, &mut |_| ()).unwrap();
+    source.read(0, None, 10_000, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(said(source.as_mut()).expect("it is noticed").contains("shrank to 0 bytes"));
 }
 

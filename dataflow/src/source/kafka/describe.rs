@@ -1,6 +1,7 @@
 //! What a start must know of the topic, and whether it can be read at all: "not authorized" is told apart from "no such topic" and "no
 //! answer", and a topic that is compacted is refused.
 
+use super::admin::{Answer, Answers, text};
 use super::topic::Asker;
 use super::{ASK, Context, KafkaLog, log_id};
 use crate::source::{Bounds, Description, SourceError};
@@ -8,8 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char};
-use std::ptr::NonNull;
+use std::ffi::CString;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -79,60 +79,47 @@ impl KafkaLog {
     }
 }
 
-/// What to do about a refusal, if a text of librdkafka's tells one.
+/// What to do about a refusal, if a text of librdkafka's tells one. By its words: not all that librdkafka says comes with a code.
 pub(super) fn advice(told: &str) -> Option<&'static str> {
-    const ADVICE: &[(RDKafkaErrorCode, &str)] = &[
-        (RDKafkaErrorCode::TopicAuthorizationFailed, "grant its user Read and Describe on the topic"),
-        (
-            RDKafkaErrorCode::GroupAuthorizationFailed,
-            "grant its user Read on the group, or set KAFKA__group.id to one that it may use",
-        ),
-        (RDKafkaErrorCode::ClusterAuthorizationFailed, "grant its user the operation on the cluster"),
-        (RDKafkaErrorCode::SaslAuthenticationFailed, LOGIN),
-        (RDKafkaErrorCode::Authentication, LOGIN),
-    ];
     const LOGIN: &str = "check KAFKA__security.protocol, KAFKA__sasl.mechanisms, KAFKA__sasl.username and KAFKA__sasl.password";
-    let told_of = |code: &RDKafkaErrorCode| told.contains(&code.to_string());
-    let login = || (told.contains("SASL authentication") || told.contains("SaslAuthenticate")).then_some(LOGIN);
-    ADVICE.iter().find(|(code, _)| told_of(code)).map(|(_, advice)| *advice).or_else(login)
+    const ADVICE: &[(&str, &str)] = &[
+        ("topic authorization failed", "grant its user Read and Describe on the topic"),
+        ("group authorization failed", "grant its user Read on the group, or set KAFKA__group.id to one that it may use"),
+        ("cluster authorization failed", "grant its user the operation on the cluster"),
+        ("sasl authentication", LOGIN),
+        ("authentication failure", LOGIN),
+    ];
+    let told = told.to_ascii_lowercase();
+    ADVICE.iter().find(|(words, _)| told.contains(words)).map(|(_, advice)| *advice)
 }
 
 /// The topic's `cleanup.policy`, or why it is not told.
 fn cleanup_policy(consumer: &BaseConsumer<Context>, topic: &CString) -> Result<String, String> {
     let client = consumer.client().native_ptr();
-    let wait_ms = i32::try_from(ASK.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: client and topic are alive; librdkafka copies resource and options before the call returns. What was made here is
-    // destroyed once, the event after all that it lends was copied.
+    let answers = Answers::new(consumer);
+    // SAFETY: client, queue and topic are alive; librdkafka copies resource and options before the call returns, and what was made
+    // here is destroyed once.
     unsafe {
-        let queue = sys::rd_kafka_queue_new(client);
         let mut resource =
             sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, topic.as_ptr());
         let options = sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+        let wait_ms = i32::try_from(ASK.as_millis()).unwrap_or(i32::MAX);
         // The value is within the allowed range, so there is no error to be read.
         sys::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, std::ptr::null_mut(), 0);
-        sys::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, queue);
+        sys::rd_kafka_DescribeConfigs(client, &mut resource, 1, options, answers.raw());
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_ConfigResource_destroy(resource);
-        let event = NonNull::new(sys::rd_kafka_queue_poll(queue, wait_ms));
-        let policy = event.map_or_else(|| Err("no answer".to_owned()), |event| policy_of(event));
-        if let Some(event) = event {
-            sys::rd_kafka_event_destroy(event.as_ptr());
-        }
-        sys::rd_kafka_queue_destroy(queue);
-        policy
     }
+    policy_of(&answers.next(ASK).ok_or("no answer")?)
 }
 
-/// # Safety
-/// The event is alive.
-unsafe fn policy_of(event: NonNull<sys::rd_kafka_event_t>) -> Result<String, String> {
-    let event = event.as_ptr();
-    // SAFETY: by the caller's promise, and that of the answer's parts, none of which is kept.
+fn policy_of(answer: &Answer) -> Result<String, String> {
+    if let Some(error) = answer.error() {
+        return Err(error);
+    }
+    // SAFETY: the event is alive as long as `answer`, and with it all that it lends. None of it is kept.
     unsafe {
-        if sys::rd_kafka_event_error(event) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(text(sys::rd_kafka_event_error_string(event)));
-        }
-        let result = sys::rd_kafka_event_DescribeConfigs_result(event);
+        let result = sys::rd_kafka_event_DescribeConfigs_result(answer.raw());
         if result.is_null() {
             return Err("the answer is none to our question".to_owned());
         }
@@ -153,16 +140,6 @@ unsafe fn policy_of(event: NonNull<sys::rd_kafka_event_t>) -> Result<String, Str
     }
 }
 
-/// # Safety
-/// `words` is null or a C string.
-unsafe fn text(words: *const c_char) -> String {
-    if words.is_null() {
-        return String::new();
-    }
-    // SAFETY: by the caller's promise.
-    unsafe { CStr::from_ptr(words) }.to_string_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,13 +147,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_apart_from_silence() {
-        let topic = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed).to_string();
-        assert!(advice(&topic).expect("it is a refusal").contains("Describe on the topic"), "{topic}");
-        assert!(advice("SASL authentication error: Authentication failed").expect("it is a refusal").contains("sasl.password"));
-        let group = RDKafkaErrorCode::GroupAuthorizationFailed.to_string();
-        assert!(advice(&group).expect("it is a refusal").contains("group"), "{group}");
-        for other in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::UnknownTopicOrPartition] {
-            assert_eq!(advice(&other.to_string()), None);
+        let advised = |told: &str, advised: &str| assert!(advice(told).is_some_and(|advice| advice.contains(advised)), "{told}");
+        let error = |code| KafkaError::MetadataFetch(code).to_string();
+        advised(&error(RDKafkaErrorCode::TopicAuthorizationFailed), "Describe on the topic");
+        advised(&error(RDKafkaErrorCode::GroupAuthorizationFailed), "group");
+        advised(&error(RDKafkaErrorCode::ClusterAuthorizationFailed), "cluster");
+        advised(&error(RDKafkaErrorCode::SaslAuthenticationFailed), "sasl.password");
+        advised(&error(RDKafkaErrorCode::Authentication), "sasl.password");
+        advised("SASL authentication error: Authentication failed", "sasl.password");
+        for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::UnknownTopicOrPartition] {
+            assert_eq!(advice(&error(code)), None);
         }
     }
 }
