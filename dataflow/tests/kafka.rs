@@ -250,3 +250,15 @@ impl Drop for Stop {
         let _ = Command::new(&self.script).args(["stop", &self.data]).output();
     }
 }
+
+#[test]
+fn a_compacted_topic_is_refused() {
+    for (policy, refused) in [("compact", true), ("delete", false)] {
+        let Some(kafka) = Kafka::new(policy) else { return };
+        kafka.topics(&["--create", "--partitions", "1", "--config", &format!("cleanup.policy={policy}")]);
+        match kafka.log().describe() {
+            Err(error) => assert!(refused && error.to_string().contains("cleanup.policy=compact"), "{error}"),
+            Ok(_) => assert!(!refused, "{policy}"),
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::checkpoint::{Holds, Id, Manifest, Parts};
 use crate::keys::{HashKey, Keys};
 use std::fmt::Write as _;
 use std::io::Write;
+use tidemark_settings::kafka::Role;
 
 /// Runs one of the commands.
 pub fn run(command: &CheckpointCommand, out: &mut dyn Write) -> Result<Outcome, OpsError> {

@@ -152,7 +152,8 @@ impl Reader {
             let file = File::open(&path)?;
             let length = file.metadata()?.len().cast_signed();
             let mut tail = vec![0; TAIL_BYTES.min(usize::try_from(offset.min(length)).unwrap_or(0))];
-            file.read_exact_at(&mut tail, offset.min(length).cast_unsigned() - tail.len() as u64)?;
+            let from = offset.min(length).cast_unsigned() - tail.len() as u64;
+            file.read_exact_at(&mut tail, from)?;
             Ok((file, length, tail))
         };
         let (file, length, tail) = open().map_err(|error| fatal(&path, &error))?;

@@ -143,7 +143,30 @@ fn policy_of(answer: &Answer) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Log as _;
     use rdkafka::error::KafkaError;
+    use rdkafka::mocking::MockCluster;
+    use tidemark_settings::kafka::Properties;
+    use tidemark_settings::log::KafkaTopic;
+
+    #[test]
+    fn a_topic_that_may_not_be_read_is_not_called_missing() {
+        let cluster = MockCluster::new(1).expect("a cluster");
+        let told = |topic: &str| {
+            let (bootstrap, topic) = (cluster.bootstrap_servers(), topic.to_owned());
+            match KafkaLog::new(KafkaTopic { bootstrap, topic, properties: Properties::default() }).describe() {
+                Err(SourceError::NotYet(told)) => told,
+                other => panic!("{other:?}"),
+            }
+        };
+        cluster.create_topic("secret", 1, 1).expect("a topic");
+        cluster.topic_error("secret", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).expect("an error");
+        let refused = told("secret");
+        assert!(refused.contains("refuses topic secret") && refused.contains("grant its user Read"), "{refused}");
+        cluster.topic_error("secret", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).expect("an error");
+        let missing = told("secret");
+        assert!(missing.contains("has no topic secret: create it"), "{missing}");
+    }
 
     #[test]
     fn a_refusal_is_told_apart_from_silence() {
