@@ -22,7 +22,7 @@ use tidemark_dataflow::checkpoint::directory::Directory;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::run::Control;
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_generator::traffic::{FaultShares, Generated, Traffic, TrafficConfig, numbered_streams};
@@ -148,11 +148,11 @@ struct HourlyStore {
 }
 
 impl Store for HourlyStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        self.store.begin(begin, check)
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.store.begin(begin, decide)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         let hour = |watermark: Option<Micros>| watermark.map(|watermark| (watermark.0 - START.0).div_euclid(HOUR));
         let (before, after) = (hour(self.watermark), hour(self.watermark.max(commit.watermark)));
         self.watermark = self.watermark.max(commit.watermark);
@@ -165,7 +165,7 @@ impl Store for HourlyStore {
         self.store.commit(commit)
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        self.store.check_fence()
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.store.heartbeat(trouble)
     }
 }

@@ -82,6 +82,16 @@ pub enum RunError {
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
+    /// The store does not hold what the run wrote: another run may go on from what it holds.
+    #[error("{0}")]
+    Superseded(String),
+}
+
+/// How a run ended of which this is the control.
+fn outcome(control: &Control) -> Result<(), RunError> {
+    let Some(failure) = control.failure() else { return Ok(()) };
+    let failure = failure.to_owned();
+    Err(if control.superseded() { RunError::Superseded(failure) } else { RunError::Failed(failure) })
 }
 
 /// Runs until it is stopped, or until the end of the log if that was wished.
@@ -134,11 +144,10 @@ fn run_in_team(
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let failed = || control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())));
     let start = match &mut store {
         Some(store) => {
             let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else {
-                return failed();
+                return outcome(control);
             };
             let start = Start { plan };
             peers.send_start(start.clone()).map_err(RunError::Workers)?;
@@ -146,7 +155,7 @@ fn run_in_team(
         }
         None => match peers.await_start(control) {
             Some(start) => *start,
-            None => return failed(),
+            None => return outcome(control),
         },
     };
     if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
@@ -166,7 +175,7 @@ fn run_in_team(
             Err(RecvTimeoutError::Disconnected) => return Err(RunError::Failed("the workers cannot be joined".to_owned())),
         }
     }
-    failed()
+    outcome(control)
 }
 
 /// What one process runs.
@@ -242,7 +251,7 @@ fn join(running: Running, control: &Control) -> Result<(), RunError> {
     if !running.commit_thread.is_none_or(Started::join) {
         control.fail("the commit thread panicked".to_owned());
     }
-    control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+    outcome(control)
 }
 
 /// Tells the clock when a worker is over, however it ends.

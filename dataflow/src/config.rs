@@ -201,6 +201,7 @@ impl RunArgs {
                 starting_offsets: self.starting_offsets,
                 until_end: self.until_end,
                 ignore_checkpoints: self.ignore_checkpoints,
+                again: false,
             },
             workers: usize::from(self.workers),
             slice: self.slice,

@@ -34,7 +34,7 @@ impl Place {
         let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.place.log.data_dir.join("checkpoints"));
         let parts =
             Directory::open(&path).map_err(|error| OpsError::File(format!("CHECKPOINT_DIR={}", path.display()), error))?;
-        let mut books = books::open(&store)?;
+        let mut books = books::open(&store, None)?;
         let pipeline = &args.place.pipeline;
         let checkpoints = books.checkpoints(pipeline, log.topic())?;
         let none =

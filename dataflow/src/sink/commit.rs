@@ -1,6 +1,6 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
-use super::{Commit, LastWord, Store, StoreError};
+use super::{Commit, LastWord, Receipt, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Haste, Started, Step};
 use crate::checkpoint::schedule::Settled;
@@ -9,6 +9,7 @@ use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::{Log, SourceError};
 use crate::telemetry::Metrics;
+use crate::trouble::Kind;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,8 +23,9 @@ use timely::scheduling::SyncActivator;
 const QUEUE: usize = 32;
 /// Most rows and dead letters that one transaction takes together when slices are waiting.
 const MOST_PER_COMMIT: usize = 200_000;
-/// How often an idle run finds out whether it was fenced off.
-const CHECK_FENCE_EVERY: Duration = Duration::from_secs(5);
+/// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
+/// the store went back.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// How long a store that is out of reach is waited for before the run ends.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long it is waited for once the run is to stop.
@@ -59,7 +61,7 @@ impl Committer {
     ) -> (Committer, Started) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let last_check = Instant::now();
+        let last_beat = Instant::now();
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
         let mut thread = Thread {
@@ -73,7 +75,7 @@ impl Committer {
             control,
             metrics,
             background,
-            last_check,
+            last_beat,
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -160,8 +162,8 @@ struct Thread {
     control: Arc<Control>,
     metrics: Arc<Metrics>,
     background: Background,
-    /// When it was last found out whether this run was fenced off; each commit finds it out too.
-    last_check: Instant,
+    /// When the store last heard of this run, or was last told and did not answer; each commit is a sign of life too.
+    last_beat: Instant,
 }
 
 impl Thread {
@@ -171,20 +173,23 @@ impl Thread {
                 let (slice, commit, slices) = self.gather(first);
                 self.write(&commit).map(|()| self.acknowledge(slice, slices))
             }
-            Err(RecvTimeoutError::Timeout) if self.last_check.elapsed() < CHECK_FENCE_EVERY => Ok(()),
-            Err(RecvTimeoutError::Timeout) => {
-                self.last_check = Instant::now();
-                self.with_patience(|thread| thread.store.check_fence())
-            }
+            Err(RecvTimeoutError::Timeout) if self.last_beat.elapsed() < BEAT_EVERY => Ok(()),
+            Err(RecvTimeoutError::Timeout) => self.with_patience(Thread::beat),
             Err(RecvTimeoutError::Disconnected) => return Step::Done,
         };
         match outcome {
-            Ok(()) => Step::Again,
-            Err(error) => {
-                self.control.fail(error);
-                Step::Done
-            }
+            Ok(()) => return Step::Again,
+            Err(StoreError::Superseded(error)) => self.control.supersede(error),
+            Err(error) => self.control.fail(format!("commit: {error}")),
         }
+        Step::Done
+    }
+
+    /// Tells the store that this run lives, and what holds it up.
+    fn beat(&mut self) -> Result<(), StoreError> {
+        self.last_beat = Instant::now();
+        let trouble = self.control.troubles().sentence();
+        self.store.heartbeat(trouble.as_deref()).map(|_| ())
     }
 
     /// All slices that wait, up to a bound, as one commit: the last of them, and how many they are.
@@ -202,13 +207,14 @@ impl Thread {
 
     /// The log has to confirm that what is to be committed is of it, unless nothing was read since it last did. Its answer comes while
     /// the store works, once; after a fault it is heard first, so that what cannot be confirmed is not written again and again.
-    fn write(&mut self, commit: &Commit) -> Result<(), String> {
+    fn write(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let started = Instant::now();
         let is_new = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
         let news = commit.partitions.values().any(is_new);
         let mut first = true;
-        let epoch = self.with_patience(|thread| {
-            let Thread { store, log, log_id, .. } = thread;
+        let Receipt { epoch, .. } = self.with_patience(|thread| {
+            let Thread { store, log, log_id, control, .. } = thread;
+            store.trouble(control.troubles().sentence().as_deref());
             if !news {
                 return store.commit(commit);
             }
@@ -226,7 +232,7 @@ impl Thread {
             store.commit(commit)
         })?;
         self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
-        self.last_check = Instant::now();
+        self.last_beat = Instant::now();
         self.metrics.committed(epoch, commit, started.elapsed());
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
@@ -236,22 +242,38 @@ impl Thread {
         Ok(())
     }
 
-    /// Tries until it succeeds, for a bounded time, as long as the fault may pass.
-    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>) -> Result<T, String> {
+    /// Tries until it succeeds, for a bounded time, as long as the fault may pass. Meanwhile the store hears of this run if it can.
+    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let started = Instant::now();
         let mut pause = PAUSES.0;
+        let mut said = String::new();
         loop {
             let error = match attempt(self) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.control.troubles().over(Kind::Store);
+                    return Ok(done);
+                }
                 Err(StoreError::Transient(error)) if started.elapsed() < self.patience() => error,
-                Err(error) => return Err(format!("commit: {error}")),
+                Err(error) => return Err(error),
             };
             self.metrics.commit_retries.inc();
-            tracing::warn!(error, pause_ms = pause.as_millis(), "a commit failed; trying again, the sources are held back");
+            if said != error {
+                tracing::warn!(error, "a commit failed");
+                said = error;
+            }
+            // Not the error itself: `/health` shows this to everybody.
+            let sentence = "commits fail and are tried again, the sources are held back meanwhile";
+            self.control.troubles().tell(Kind::Store, sentence.to_owned());
             if self.control.wait_unless_failed(self.background.pause(pause)) {
-                return Err("ended while waiting to commit".to_owned());
+                return Err(StoreError::Fatal("ended while waiting to commit".to_owned()));
             }
             pause = (pause * 2).min(PAUSES.1);
+            if self.last_beat.elapsed() >= BEAT_EVERY {
+                match self.beat() {
+                    Ok(()) | Err(StoreError::Transient(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
     }
 

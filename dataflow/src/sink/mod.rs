@@ -7,9 +7,12 @@
 mod assembly;
 pub mod commit;
 pub mod memory;
+mod own;
 pub mod postgres;
 mod publication;
+pub(crate) mod session;
 pub mod sqlite;
+mod tables;
 
 use crate::Slice;
 use crate::checkpoint::schedule::Settled;
@@ -143,6 +146,30 @@ pub struct Stored {
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
+    /// The store's own wall clock; none if that is this machine's.
+    pub clock: Option<Micros>,
+}
+
+/// What was decided from what is stored, and what else a start needs to read for it.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    /// Verdicts are read from these offsets on. A partition that is not named needs none.
+    pub replay_from: BTreeMap<i32, i64>,
+    /// The new fence token is higher than this one, too. It is the highest that ever left a checkpoint: a database that was restored
+    /// has forgotten tokens that it gave.
+    pub above_fence: i64,
+}
+
+/// Decides where a run starts from what is stored; an objection ends the start.
+pub type Decide<'a> = dyn FnMut(&Stored) -> Result<Decision, String> + 'a;
+
+/// A commit that is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number.
+    pub epoch: i64,
+    /// The store's own wall clock at that moment; none if that is this machine's.
+    pub clock: Option<Micros>,
 }
 
 /// What a run says of itself when it takes over.
@@ -160,6 +187,11 @@ pub struct Begin {
     pub new_offsets: BTreeMap<i32, i64>,
     /// A hash key, in case that the pipeline has none yet.
     pub hash_key: [u8; 16],
+    /// This run's random name. A restored database may give a fence token for the second time, but never this.
+    pub run: String,
+    /// This process has run the pipeline before: tables and progress must be there, and are not made. While they are being restored
+    /// they are waited for.
+    pub again: bool,
 }
 
 impl Begin {
@@ -185,6 +217,10 @@ pub enum StoreError {
         /// The token of this run.
         ours: i64,
     },
+    /// The store does not hold what this run wrote last: it went back, or was replaced. This run may write nothing any more, but
+    /// another one may go on from what the store holds.
+    #[error("{0}")]
+    Superseded(String),
     /// It will not go away by waiting.
     #[error("{0}")]
     Fatal(String),
@@ -197,22 +233,29 @@ pub type LastWord<'a> = Box<dyn FnOnce() -> Result<(), StoreError> + 'a>;
 pub trait Store: Send {
     /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
     ///
-    /// `check` sees what is stored before anything is changed; its objection ends the run and leaves the store as it was.
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError>;
+    /// `decide` sees what is stored, but for the verdicts, before anything is changed; its objection ends the run and leaves the store
+    /// as it was. The verdicts that its decision needs are in the answer.
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError>;
 
-    /// Writes a commit, unless another run has taken over; answers its epoch. After [`StoreError::Transient`] the same commit is
-    /// given again, and is applied once in all.
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError>;
+    /// Writes a commit, unless another run has taken over or the store is not as this run left it. After [`StoreError::Transient`]
+    /// the same commit is given again, and is applied once in all.
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError>;
 
     /// The same, but only if `last_word` says so when all but the end of the transaction is done. Its answer may be on its way
     /// meanwhile; the default waits for it first.
-    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<i64, StoreError> {
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
         last_word()?;
         self.commit(commit)
     }
 
-    /// Finds out whether another run has taken over.
-    fn check_fence(&mut self) -> Result<(), StoreError>;
+    /// What holds the run up; commits write it too.
+    fn trouble(&mut self, trouble: Option<&str>) {
+        let _ = trouble;
+    }
+
+    /// A sign of life, with what holds the run up. Finds out whether another run has taken over and whether the store is as this run
+    /// left it. Answers the store's clock.
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError>;
 }
 
 /// One pipeline per schema, and always by the same rules: what the tables hold would otherwise be a mixture.

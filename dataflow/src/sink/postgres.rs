@@ -1,26 +1,24 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows, each one message and its answer.
 
-use super::{Begin, Commit, LastWord, Store, StoreError, Stored};
+use super::own::{At, Held, Offsets, Own};
+use super::session::{self, Client, Transaction};
+use super::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored, tables};
 use crate::fail_points::fail_point;
+use crate::run::Control;
 use ::postgres::error::SqlState;
 use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
-use ::postgres::{Client, Config, NoTls, Row, Statement, Transaction};
+use ::postgres::{Row, Statement};
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
+use tokio_postgres::Config;
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
-/// The tables and their columns: what another system's tables of the same names do not have.
-const COLUMNS: [(&str, &str); 5] = [
-    ("dead_letters", "epoch error key offset partition payload reason record_time replayed_at topic"),
-    ("progress", "checkpoints epoch fence fingerprint hash_key pipeline updated_at watermark"),
-    ("progress_partitions", "end_offset next_offset partition pipeline start_offset state topic watermark"),
-    ("stream_metrics_minute", "active_viewers chat_messages donations_usd epoch stream_id window_end window_start"),
-    ("stream_state", "active_viewers epoch stream_id updated_at window_start"),
-];
 /// How long connecting may take, and how long a statement: longer means that the server hangs.
 const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: &str = "60s";
@@ -35,6 +33,8 @@ const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
 /// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
 /// the schema's name.
 pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
+/// Dead letters that are read at once.
+const LETTERS_AT_ONCE: i64 = 10_000;
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
 
@@ -42,8 +42,10 @@ const TO_2000: i64 = 946_684_800_000_000;
 pub struct PostgresStore {
     config: Config,
     shown: String,
+    control: Option<Arc<Control>>,
     session: Option<Session>,
-    run: Option<Run>,
+    own: Option<Own>,
+    trouble: Option<String>,
 }
 
 /// A connection.
@@ -62,36 +64,28 @@ struct Writing<'a> {
 }
 
 impl Session {
-    fn begin(&mut self) -> Result<Writing<'_>, ::postgres::Error> {
+    fn begin(&mut self) -> Result<Writing<'_>, session::Error> {
         Ok(Writing { transaction: self.client.transaction()?, prepared: &mut self.prepared })
     }
 }
 
 impl Writing<'_> {
-    fn prepare(&mut self, text: &'static str) -> Result<Statement, ::postgres::Error> {
+    fn prepare(&mut self, text: &'static str) -> Result<Statement, session::Error> {
         Ok(match self.prepared.entry(text) {
             Entry::Occupied(slot) => slot.get().clone(),
             Entry::Vacant(slot) => slot.insert(self.transaction.prepare(text)?).clone(),
         })
     }
 
-    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, ::postgres::Error> {
+    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.execute(&statement, parameters)
     }
 
-    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, ::postgres::Error> {
+    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.query_opt(&statement, parameters)
     }
-}
-
-/// What this run knows of itself.
-struct Run {
-    pipeline: String,
-    topic: String,
-    fence: i64,
-    epoch: i64,
 }
 
 impl PostgresStore {
@@ -101,7 +95,13 @@ impl PostgresStore {
         let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
         let options = format!("{} {idle}", config.get_options().unwrap_or_default());
         config.options(&options);
-        Ok(PostgresStore { config, shown: shown.to_owned(), session: None, run: None })
+        Ok(PostgresStore { config, shown: shown.to_owned(), control: None, session: None, own: None, trouble: None })
+    }
+
+    /// Waits no longer than is good for this run once it is to end.
+    pub fn stopped_by(mut self, control: &Arc<Control>) -> PostgresStore {
+        self.control = Some(Arc::clone(control));
+        self
     }
 
     /// The same in a schema of this name, whatever the connection's search path.
@@ -120,7 +120,8 @@ impl PostgresStore {
             self.session = None;
         }
         if self.session.is_none() {
-            let mut client = self.config.connect(NoTls).map_err(|error| judge(&error, &self.shown))?;
+            let client = Client::connect(&self.config, self.control.as_ref());
+            let mut client = client.map_err(|error| judge(&error, &self.shown))?;
             refuse_during_rebuild(&mut client, &self.shown)?;
             self.session = Some(Session { client, prepared: Prepared::default() });
         }
@@ -153,18 +154,23 @@ fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
 }
 
 /// A connection for one of the operator's commands; `shown` is how messages name the database.
-pub(crate) fn connect(connection: &str, shown: &str, program: &str) -> Result<Client, StoreError> {
-    configure(connection, program)?.connect(NoTls).map_err(|error| judge(&error, shown))
+pub(crate) fn connect(
+    connection: &str,
+    shown: &str,
+    program: &str,
+    control: Option<&Arc<Control>>,
+) -> Result<Client, StoreError> {
+    Client::connect(&configure(connection, program)?, control).map_err(|error| judge(&error, shown))
 }
 
 /// What can go wrong in a transaction.
-enum Failure {
-    Postgres(::postgres::Error),
+pub(super) enum Failure {
+    Postgres(session::Error),
     Store(StoreError),
 }
 
-impl From<::postgres::Error> for Failure {
-    fn from(error: ::postgres::Error) -> Failure {
+impl From<session::Error> for Failure {
+    fn from(error: session::Error) -> Failure {
         Failure::Postgres(error)
     }
 }
@@ -178,7 +184,7 @@ impl From<StoreError> for Failure {
 /// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
 /// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
 /// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
-pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
+pub(crate) fn judge(error: &session::Error, shown: &str) -> StoreError {
     let text = match error.as_db_error() {
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
@@ -193,7 +199,7 @@ pub(crate) fn judge(error: &::postgres::Error, shown: &str) -> StoreError {
     if transient { StoreError::Transient(text) } else { StoreError::Fatal(text) }
 }
 
-fn is_io(error: &::postgres::Error) -> bool {
+fn is_io(error: &session::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if error.is::<std::io::Error>() {
@@ -205,7 +211,7 @@ fn is_io(error: &::postgres::Error) -> bool {
     error.to_string().contains("timeout") || error.to_string().contains("connecting")
 }
 
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -216,90 +222,103 @@ fn chain(error: &dyn Error) -> String {
 }
 
 impl Store for PostgresStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         let stored = self.attempt(|Session { client, .. }| {
             let mut transaction = client.transaction()?;
             // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
             transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
             // Two runs that start at once on an empty schema would trip over each other while they make the tables.
             transaction.execute("select pg_advisory_xact_lock(hashtextextended('tidemark ' || current_schema(), 0))", &[])?;
-            refuse_foreign_tables(&mut transaction)?;
-            transaction.batch_execute("set local client_min_messages = warning")?;
-            transaction.batch_execute(TABLES)?;
+            tables::ensure(&mut transaction, begin.again)?;
             refuse_changed_fingerprint(&mut transaction, begin)?;
-            let stored = take_over(&mut transaction, begin)?;
-            check(&stored).map_err(StoreError::Fatal)?;
+            let stored = take_over(&mut transaction, begin, decide)?;
             transaction.commit()?;
             Ok(stored)
         })?;
-        self.run =
-            Some(Run { pipeline: begin.pipeline.clone(), topic: begin.topic.clone(), fence: stored.fence, epoch: stored.epoch });
+        self.own = Some(Own::new(begin, &stored));
         Ok(stored)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         self.commit_if(commit, Box::new(|| Ok(())))
     }
 
-    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<i64, StoreError> {
-        let mut run = self.run.take().expect("a run begins before it commits");
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
+        let mut own = self.own.take().expect("a run begins before it commits");
+        let trouble = self.trouble.take();
         let outcome = self.attempt(|session| {
             fail_point!("commit-before-transaction");
             let mut transaction = session.begin()?;
-            let epoch = run.lock(&mut transaction)?;
+            let (at, clock) = lock(&own, &mut transaction)?;
             fail_point!("commit-after-fence");
-            if epoch > run.epoch {
+            if at == At::Attempted {
                 // An earlier attempt was applied after all, although its outcome was not heard.
-                return Ok(epoch);
+                compare_offsets(&own, at, &mut transaction)?;
+                return Ok(clock);
             }
-            let epoch = epoch + 1;
+            own.attempt(commit);
+            let epoch = own.epoch + 1;
             write_rows(&mut transaction, commit, epoch)?;
             write_states(&mut transaction, commit, epoch)?;
             fail_point!("commit-after-rows");
-            write_dead_letters(&mut transaction, &run, commit, epoch)?;
+            write_dead_letters(&mut transaction, &own, commit, epoch)?;
             fail_point!("commit-after-dead-letters");
-            write_progress(&mut transaction, &run, commit, epoch)?;
+            let clock = write_progress(&mut transaction, &own, commit, epoch, trouble.as_deref())?;
             fail_point!("commit-after-progress");
             last_word()?;
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.transaction.commit()?;
             fail_point!("commit-after-commit");
-            Ok(epoch)
+            Ok(clock)
         });
-        if let Ok(epoch) = outcome {
-            run.epoch = epoch;
+        if outcome.is_ok() {
+            own.applied();
         }
-        self.run = Some(run);
-        outcome
+        let epoch = own.epoch;
+        self.own = Some(own);
+        outcome.map(|clock| Receipt { epoch, clock: Some(clock) })
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        let run = self.run.take().expect("a run begins before it checks");
+    fn trouble(&mut self, trouble: Option<&str>) {
+        self.trouble = trouble.map(str::to_owned);
+    }
+
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        let own = self.own.take().expect("a run begins before it lives");
         let outcome = self.attempt(|session| {
             let mut transaction = session.begin()?;
-            run.lock(&mut transaction)?;
-            Ok(transaction.transaction.rollback()?)
+            let (at, _) = lock(&own, &mut transaction)?;
+            compare_offsets(&own, at, &mut transaction)?;
+            let beat = "update progress set heartbeat_at = clock_timestamp(), trouble = $2 where pipeline = $1
+                returning clock_timestamp()";
+            let row = transaction.query_opt(beat, &[&own.pipeline, &trouble])?;
+            transaction.transaction.commit()?;
+            Ok(row.map(|row| row.get::<_, Timestamp>(0).0))
         });
-        self.run = Some(run);
+        self.own = Some(own);
         outcome
     }
 }
 
-impl Run {
-    /// Locks the progress row; the stored epoch, if this run may write.
-    fn lock(&self, transaction: &mut Writing<'_>) -> Result<i64, Failure> {
-        let row = transaction.query_opt("select fence, epoch from progress where pipeline = $1 for update", &[&self.pipeline])?;
-        let Some(row) = row else {
-            let what =
-                format!("the progress row of pipeline {} is gone: the tables were reset under a running pipeline", self.pipeline);
-            return Err(StoreError::Fatal(what).into());
-        };
-        let theirs: i64 = row.get(0);
-        if theirs != self.fence {
-            return Err(StoreError::Fenced { pipeline: self.pipeline.clone(), theirs, ours: self.fence }.into());
-        }
-        Ok(row.get(1))
-    }
+/// Locks the progress row. Where the store stands, if this run may write, and its clock.
+fn lock(own: &Own, transaction: &mut Writing<'_>) -> Result<(At, Micros), Failure> {
+    let select = "select fence, run, epoch, clock_timestamp() from progress where pipeline = $1 for update";
+    let Some(row) = transaction.query_opt(select, &[&own.pipeline])? else {
+        let what = format!("the progress row of pipeline {} is gone: waiting for it to be restored", own.pipeline);
+        return Err(StoreError::Transient(what).into());
+    };
+    let at = own.compare(&Held { fence: row.get(0), run: row.get(1), epoch: row.get(2) })?;
+    Ok((at, row.get::<_, Timestamp>(3).0))
+}
+
+/// In a statement of its own, so that it sees what the lock was waited for.
+fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
+    let select =
+        "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
+    let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
+    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
+    let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
+    Ok(own.compare_offsets(at, &found)?)
 }
 
 /// Takes the run lock, shared, for as long as the connection lives.
@@ -312,26 +331,6 @@ fn refuse_during_rebuild(client: &mut Client, shown: &str) -> Result<(), StoreEr
     }
 }
 
-/// Tables of other columns under our names belong to somebody else, most likely the replaced system.
-fn refuse_foreign_tables(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
-    for (table, columns) in COLUMNS {
-        let found = transaction.query_opt(
-            "select string_agg(column_name, ' ' order by column_name collate \"C\") from information_schema.columns
-             where table_schema = current_schema() and table_name = $1",
-            &[&table],
-        )?;
-        let found: Option<String> = found.and_then(|row| row.get(0));
-        if let Some(found) = found.filter(|found| found != columns) {
-            return Err(StoreError::Fatal(format!(
-                "table {table} has the columns ({found}), not ({columns}): it is another system's and was not touched; convert the \
-                 replaced system's tables with sql/migrate/from_replaced_pipeline.sql, or use another schema or database"
-            ))
-            .into());
-        }
-    }
-    Ok(())
-}
-
 fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<(), Failure> {
     match transaction.query_opt("select pipeline, fingerprint from progress limit 1", &[])? {
         Some(row) => Ok(super::refuse_other_pipeline(begin, row.get(0), row.get(1))?),
@@ -339,24 +338,49 @@ fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) 
     }
 }
 
-fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
+fn take_over(transaction: &mut Transaction<'_>, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, Failure> {
+    if !begin.again {
+        start_progress(transaction, begin)?;
+    }
+    let mut stored = read_stored(transaction, begin)?;
+    let decision = decide(&stored).map_err(StoreError::Fatal)?;
+    for (&partition, from) in &decision.replay_from {
+        read_verdicts(transaction, &begin.topic, partition, *from, &mut stored.verdicts)?;
+    }
+    stored.fence = stored.fence.max(decision.above_fence) + 1;
+    transaction.execute(
+        "update progress set fence = $2, run = $3, heartbeat_at = clock_timestamp() where pipeline = $1",
+        &[&begin.pipeline, &stored.fence, &begin.run],
+    )?;
+    Ok(stored)
+}
+
+/// The rows of a pipeline that is new here, and of partitions that are.
+fn start_progress(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<(), Failure> {
     let inserted = transaction.execute(
-        "insert into progress values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
+        "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+         values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
         &[&begin.pipeline, &begin.fingerprint, &&begin.hash_key[..]],
     )?;
     let starts = begin.starts(inserted > 0);
     let partitions: Vec<i32> = starts.keys().copied().collect();
     let starts: Vec<i64> = starts.values().copied().collect();
     transaction.execute(
-        "insert into progress_partitions
+        "insert into progress_partitions (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
          select $1, $2, partition, start, start, start, null, 'backlogged' from unnest($3::int[], $4::bigint[]) as t (partition, start)
          on conflict do nothing",
         &[&begin.pipeline, &begin.topic, &partitions, &starts],
     )?;
-    let row = transaction.query_one(
-        "update progress set fence = fence + 1 where pipeline = $1 returning fence, epoch, hash_key, watermark, checkpoints",
-        &[&begin.pipeline],
-    )?;
+    Ok(())
+}
+
+/// All but the verdicts, under the lock of the progress row.
+fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
+    let select =
+        "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
+    let row = transaction.query_opt(select, &[&begin.pipeline])?.ok_or_else(|| {
+        StoreError::Transient(format!("the progress row of pipeline {} is gone: waiting for it to be restored", begin.pipeline))
+    })?;
     let watermark: Option<Timestamp> = row.get(3);
     let watermark = watermark.map(|time| time.0);
     let hash_key: Vec<u8> = row.get(2);
@@ -365,10 +389,6 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
     let partitions = transaction.query(
         "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
-    )?;
-    let verdicts = transaction.query(
-        r#"select partition, "offset", reason from dead_letters where topic = $1 and reason in ('future', 'closed')"#,
-        &[&begin.topic],
     )?;
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction
@@ -379,10 +399,35 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored,
         hash_key,
         watermark,
         partitions: partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
-        verdicts: verdicts.iter().filter_map(|row| Some(((row.get(0), row.get(1)), Reason::parse(row.get(2))?))).collect(),
+        verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
         checkpoints: row.get(4),
+        clock: Some(row.get::<_, Timestamp>(5).0),
     })
+}
+
+/// Those of a partition that the replay can meet, some at a time.
+fn read_verdicts(
+    transaction: &mut Transaction<'_>,
+    topic: &str,
+    partition: i32,
+    from: i64,
+    verdicts: &mut BTreeMap<(i32, i64), Reason>,
+) -> Result<(), Failure> {
+    let mut from = from;
+    loop {
+        let rows = transaction.query(
+            r#"select "offset", reason from dead_letters
+               where topic = $1 and partition = $2 and "offset" >= $3 and reason in ('future', 'closed') order by "offset" limit $4"#,
+            &[&topic, &partition, &from, &LETTERS_AT_ONCE],
+        )?;
+        let letter = |row: &Row| Some(((partition, row.get(0)), Reason::parse(row.get(1))?));
+        verdicts.extend(rows.iter().filter_map(letter));
+        match rows.last() {
+            Some(last) if i64::try_from(rows.len()) == Ok(LETTERS_AT_ONCE) => from = last.get::<_, i64>(0) + 1,
+            _ => return Ok(()),
+        }
+    }
 }
 
 fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
@@ -398,6 +443,7 @@ fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Res
     let cents: Vec<i64> = rows().map(|row| row.totals.cents).collect();
     transaction.execute(
         "insert into stream_metrics_minute as stored
+             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
          select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
          from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
              as changed (window_start, window_end, stream_id, viewers, chats, cents)
@@ -419,7 +465,7 @@ fn write_states(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> R
     let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
     let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
     transaction.execute(
-        "insert into stream_state as stored
+        "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
          select stream_id, viewers, window_start, now(), $4
          from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
          on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
@@ -431,7 +477,7 @@ fn write_states(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> R
     Ok(())
 }
 
-fn write_dead_letters(transaction: &mut Writing<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+fn write_dead_letters(transaction: &mut Writing<'_>, own: &Own, commit: &Commit, epoch: i64) -> Result<(), Failure> {
     if commit.dead_letters.is_empty() {
         return Ok(());
     }
@@ -444,17 +490,24 @@ fn write_dead_letters(transaction: &mut Writing<'_>, run: &Run, commit: &Commit,
     let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
     let times: Vec<Option<Timestamp>> = letters.iter().map(|letter| letter.record_time.map(Timestamp)).collect();
     transaction.execute(
-        "insert into dead_letters
-         select $1, partition, \"offset\", reason, error, key, payload, record_time, $9, null
+        "insert into dead_letters (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
+         select $1, partition, \"offset\", reason, error, key, payload, record_time, $9
          from unnest($2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[])
              as rejected (partition, \"offset\", reason, error, key, payload, record_time)
          on conflict do nothing",
-        &[&run.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
+        &[&own.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
     )?;
     Ok(())
 }
 
-fn write_progress(transaction: &mut Writing<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), Failure> {
+/// Answers the store's clock.
+fn write_progress(
+    transaction: &mut Writing<'_>,
+    own: &Own,
+    commit: &Commit,
+    epoch: i64,
+    trouble: Option<&str>,
+) -> Result<Micros, Failure> {
     let marks = || commit.partitions.values();
     let partitions: Vec<i32> = marks().map(|mark| mark.partition).collect();
     let starts: Vec<i64> = marks().map(|mark| mark.start_offset).collect();
@@ -462,24 +515,32 @@ fn write_progress(transaction: &mut Writing<'_>, run: &Run, commit: &Commit, epo
     let ends: Vec<i64> = marks().map(|mark| mark.end_offset).collect();
     let watermarks: Vec<Option<Timestamp>> = marks().map(|mark| mark.watermark.map(Timestamp)).collect();
     let states: Vec<&str> = marks().map(|mark| mark.standing.as_str()).collect();
-    transaction.execute(
-        "insert into progress_partitions
+    let before: Vec<i64> = own.expected(At::Last).values().copied().collect();
+    // Nothing is written if the offsets are not those of this run's last commit. It costs no exchange of its own.
+    let written = transaction.execute(
+        "insert into progress_partitions as stored
+             (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
          select $1, $2, changed.* from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[])
              as changed
+         where $9 = array(select next_offset from progress_partitions where pipeline = $1 and topic = $2 order by partition)
          on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
              end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
-        &[&run.pipeline, &run.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states],
+        &[&own.pipeline, &own.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states, &before],
     )?;
+    if written < partitions.len() as u64 {
+        compare_offsets(own, At::Last, transaction)?;
+        return Err(own.superseded(&"other offsets").into());
+    }
     // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back. The api is told, once the
     // transaction is committed, that there is a new epoch.
-    transaction.execute(
+    let row = transaction.query_opt(
         "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
-             checkpoints = coalesce($4, checkpoints)
+             checkpoints = coalesce($4, checkpoints), heartbeat_at = clock_timestamp(), trouble = $5
          where pipeline = $1
-         returning pg_notify('tidemark_epoch', epoch::text)",
-        &[&run.pipeline, &epoch, &commit.watermark.map(Timestamp), &commit.checkpoints.as_ref().map(Json)],
+         returning clock_timestamp(), pg_notify('tidemark_epoch', epoch::text)",
+        &[&own.pipeline, &epoch, &commit.watermark.map(Timestamp), &commit.checkpoints.as_ref().map(Json), &trouble],
     )?;
-    Ok(())
+    Ok(row.ok_or_else(|| own.superseded(&"no progress"))?.get::<_, Timestamp>(0).0)
 }
 
 /// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.

@@ -12,10 +12,10 @@ use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::source::{Asked, Description, Log, Position, Source, SourceError, Take};
-use tidemark_model::Reason;
+use tidemark_model::{Micros, Reason};
 
 /// A seeded chance that clones share.
 #[derive(Clone)]
@@ -120,14 +120,14 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        self.store.begin(begin, check)
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.store.begin(begin, decide)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         self.fails(commit, "it was not applied")?;
         let before = self.store.tables().clone();
-        let epoch = self.store.commit(commit)?;
+        let receipt = self.store.commit(commit)?;
         let after = self.store.tables().clone();
         if after.epoch != before.epoch {
             self.judge.commit(&before, &after);
@@ -136,11 +136,11 @@ impl Store for FaultyStore {
             }
         }
         self.fails(commit, "it was applied")?;
-        Ok(epoch)
+        Ok(receipt)
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        self.store.check_fence()
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.store.heartbeat(trouble)
     }
 }
 

@@ -51,6 +51,7 @@ impl Setup {
                 starting_offsets: StartingOffsets::Earliest,
                 until_end: true,
                 ignore_checkpoints: false,
+                again: false,
             },
             workers: self.workers,
             slice: self.slice,

@@ -56,6 +56,6 @@ fn open(place: &PlaceArgs, role: Role) -> Result<(Log, Box<dyn Books>), OpsError
     let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
     let log = place.log.resolve(role, &None).map_err(refused)?;
     let store = place.store.resolve(&place.log.data_dir).map_err(refused)?;
-    let books = books::open(&store)?;
+    let books = books::open(&store, None)?;
     Ok((log, books))
 }

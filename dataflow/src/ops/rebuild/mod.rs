@@ -79,7 +79,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     let parts = args.run.checkpoints().map_err(OpsError::Refused)?;
     let log = crate::source::open(log_place.clone());
     let mut site: Box<dyn Site> = match &store_place {
-        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresSite::open(connection, shown)?),
+        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresSite::open(connection, shown, control)?),
         store::Store::Sqlite(path) => Box::new(sqlite::SqliteSite::open(path)?),
     };
     let before = site.before(&pipeline, log.topic())?.ok_or_else(|| {

@@ -23,7 +23,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     let log = crate::source::open(args.place.log.resolve(Role::Consumer, &None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
-    let snapshot = books::open(&store)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
+    let snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
         let pipeline = &args.place.pipeline;
         OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
