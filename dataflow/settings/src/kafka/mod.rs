@@ -169,11 +169,12 @@ const OF_JAVA: &[(&str, &str)] = &[
     ("value.serializer", "it has no counterpart: remove it"),
 ];
 
-/// A name is shown only if it is like a name: it may be a line of a key, or a part of a password.
+/// A name is shown only if it is like one. In a file, what stands before a `=` may be a line of a key, or a part of a password.
 fn unknown(name: &str, place: &str) -> SettingsError {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !name.bytes().all(legal) || !(name.contains('.') || rules::nearest(name).is_some()) {
-        let place = if place.starts_with(PREFIX) { "a variable KAFKA__NAME" } else { place };
+    let of_variable = place.starts_with(PREFIX);
+    if !name.bytes().all(legal) || !(of_variable || name.contains('.') || rules::nearest(name).is_some()) {
+        let place = if of_variable { "a variable KAFKA__NAME" } else { place };
         return SettingsError::Conflict(format!("{place}: what stands before the = is not the name of a property of librdkafka"));
     }
     let allowed = match OF_JAVA.iter().find(|(of_java, _)| name.starts_with(of_java)) {

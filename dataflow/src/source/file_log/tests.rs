@@ -12,6 +12,7 @@ fn read_all(source: &mut dyn Source, before: Option<i64>) -> Vec<(i64, Option<i6
             .read(0, before, 2, &mut |record| {
                 let payload = String::from_utf8(record.payload.unwrap().to_vec()).unwrap();
                 records.push((record.offset, record.time.map(|time| time.0), payload));
+                ControlFlow::Continue(())
             })
             .unwrap();
     }
