@@ -113,6 +113,7 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
         watermark: None,
         standing: Standing::AtEnd,
         silent_until: None,
+        judged_by: None,
         delivered: true,
         replayed: true,
         touched: Vec::new(),

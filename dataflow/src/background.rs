@@ -53,6 +53,8 @@ impl Haste {
 pub trait Script: Send + Sync + std::fmt::Debug {
     /// The present instant. The caller goes on when the script lets it.
     fn now(&self) -> Reading;
+    /// The present instant, without waiting for anything: tasks may ask for it in their steps.
+    fn glance(&self) -> Reading;
     /// The calling worker reads the clock no more.
     fn leave(&self);
     /// Takes over a task.

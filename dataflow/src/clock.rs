@@ -6,8 +6,8 @@
 
 use crate::background::Script;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tidemark_model::Micros;
 
@@ -40,6 +40,39 @@ impl Reading {
     }
 }
 
+/// What the store's clock says of worker 0's: a second opinion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecondOpinion {
+    /// The store was not heard yet.
+    #[default]
+    Unheard,
+    /// The store has no clock of its own.
+    None,
+    /// How far the store's wall clock is ahead of worker 0's monotonic clock, in microseconds.
+    Ahead(i64),
+}
+
+/// Wall clocks that are further apart than this disagree. In microseconds: more than any well-kept clock is wrong.
+pub const MOST_APART: i64 = 60_000_000;
+
+/// The store's clock, from the thread that hears of it to the worker that passes it on.
+#[derive(Debug, Default)]
+pub struct StoreClock(Mutex<SecondOpinion>);
+
+impl StoreClock {
+    /// The store's wall clock shows this, at this reading of our own clocks; `None`: it has no clock of its own. Whether both agree.
+    pub fn told(&self, wall: Option<Micros>, now: Reading) -> bool {
+        let opinion = wall.map_or(SecondOpinion::None, |wall| SecondOpinion::Ahead(wall.0.saturating_sub(now.at.0)));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = opinion;
+        wall.is_none_or(|wall| wall.0.abs_diff(now.wall.0) <= MOST_APART.unsigned_abs())
+    }
+
+    /// The newest opinion.
+    pub fn opinion(&self) -> SecondOpinion {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where both clocks are read.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -47,25 +80,38 @@ pub enum Clock {
     System,
     /// Clocks that a test moves; each reading moves them on by `step` microseconds.
     Manual {
-        /// Of both clocks, in microseconds since 1970.
+        /// The monotonic clock.
         now: Arc<AtomicI64>,
         /// Microseconds per reading.
         step: i64,
+        /// How far the wall clock is ahead of the monotonic one, in microseconds.
+        wall_ahead: Arc<AtomicI64>,
     },
     /// A simulation's clocks; a worker that reads them waits until the simulation lets it go on.
     Scripted(Arc<dyn Script>),
 }
 
 impl Clock {
+    /// Clocks that a test moves, both at this instant.
+    pub fn manual(now: &Arc<AtomicI64>, step: i64) -> Clock {
+        Clock::Manual { now: Arc::clone(now), step, wall_ahead: Arc::default() }
+    }
+
     /// The present instant.
     pub fn now(&self) -> Reading {
         match self {
             Clock::System => Reading { at: Monotonic(read(MONOTONIC)), wall: Micros(read(rustix::time::ClockId::Realtime)) },
-            Clock::Manual { now, step } => {
-                let now = now.fetch_add(*step, Ordering::Relaxed);
-                Reading { at: Monotonic(now), wall: Micros(now) }
-            }
+            Clock::Manual { now, step, wall_ahead } => manual(now.fetch_add(*step, Ordering::Relaxed), wall_ahead),
             Clock::Scripted(script) => script.now(),
+        }
+    }
+
+    /// The present instant, for a thread that is no worker.
+    pub fn glance(&self) -> Reading {
+        match self {
+            Clock::Scripted(script) => script.glance(),
+            Clock::Manual { now, wall_ahead, .. } => manual(now.load(Ordering::Relaxed), wall_ahead),
+            Clock::System => self.now(),
         }
     }
 
@@ -90,6 +136,10 @@ impl Clock {
             }
         }
     }
+}
+
+fn manual(now: i64, wall_ahead: &AtomicI64) -> Reading {
+    Reading { at: Monotonic(now), wall: Micros(now.saturating_add(wall_ahead.load(Ordering::Relaxed))) }
 }
 
 /// It goes on while the machine is suspended.

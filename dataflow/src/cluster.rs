@@ -25,7 +25,7 @@ use crate::sink::{Resume, Store};
 use crate::source::Log;
 use crate::telemetry::Metrics;
 use crate::watermark::{self, Known, PartitionMark, Standing, Tracker};
-use crate::worker::{Ending, InFlight, Loop, Pace, Senders, drop_dataflows};
+use crate::worker::{Ending, InFlight, Lookout, Loop, Pace, Senders, drop_dataflows};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -210,7 +210,8 @@ impl Process<'_> {
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, &options.background)
+            let (clock, background) = (options.clock.clone(), &options.background);
+            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, clock, background)
         };
         let (committer, commit_thread) = store.map(commit).unzip();
         let committer = Mutex::new(committer);
@@ -382,6 +383,7 @@ fn work(
         },
         committer,
         metrics: Arc::clone(metrics),
+        troubles: Arc::clone(control.troubles()),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
     let done = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
@@ -429,7 +431,9 @@ fn work(
     let (unfolded, uncommitted) = (InFlight::until(done.folded), InFlight::until(done.committed));
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
+    let lookout = Lookout::new(worker.index(), options.workers);
     let own = Loop {
+        index: worker.index(),
         source,
         readers,
         desk,
@@ -444,6 +448,7 @@ fn work(
         schedule,
         notices,
         ending,
+        lookout,
     };
     own.run(worker);
 }
@@ -465,6 +470,7 @@ fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
         watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
         silent_until: None,
+        judged_by: None,
         delivered: false,
         replayed: of.replay_from >= of.emit_from,
         touched: Vec::new(),

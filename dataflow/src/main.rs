@@ -12,8 +12,9 @@ use tidemark_dataflow::cluster;
 use tidemark_dataflow::config::{Cli, Command, LogFormat, RunArgs};
 use tidemark_dataflow::ops::args::RebuildArgs;
 use tidemark_dataflow::ops::{self, OpsError, Outcome};
+use tidemark_dataflow::resume;
 use tidemark_dataflow::run::Control;
-use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
+use tidemark_dataflow::sink::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
 use tidemark_settings::kafka::Role;
@@ -90,7 +91,7 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     stop_on_signals(&control).context("signal handlers")?;
     let started = Instant::now();
     match place {
-        None => cluster::run(&options, log, open_store(&target)?, parts, &control, &metrics)?,
+        None => resume::run(&options, &log, &mut |_| open_store(&target), &parts, &control, &metrics)?,
         Some(place) => {
             let store = if process == 0 { Some(open_store(&target)?) } else { None };
             cluster::run_with_others(&options, &place, log, store, parts, &control, &metrics)?;
@@ -108,7 +109,7 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
+fn open_store(target: &store::Store) -> Result<Box<dyn Store>, StoreError> {
     Ok(match target {
         store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?),
         store::Store::Sqlite(path) => Box::new(SqliteStore::open(path)?),

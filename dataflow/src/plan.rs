@@ -306,6 +306,7 @@ mod tests {
                 watermark: None,
                 standing: Standing::AtEnd,
                 silent_until: None,
+                judged_by: None,
                 delivered: true,
                 replayed: true,
                 touched: Vec::new(),

@@ -15,7 +15,7 @@
 
 use crate::Slice;
 use crate::admit::{Admission, Judge};
-use crate::clock::{Monotonic, Reading};
+use crate::clock::{MOST_APART, Monotonic, Reading};
 use crate::decode::{Decoded, Decoder, Event, Rejected};
 use crate::fold::Admitted;
 use crate::keys::{Keys, StreamKey};
@@ -96,12 +96,40 @@ pub struct Tally {
 pub struct Turn<'a> {
     /// The clocks.
     pub now: Reading,
+    /// How far the monotonic clock is ahead of worker 0's, which may be in another process.
+    pub ahead_of_worker_0: i64,
+    /// What is known of the store's wall clock now.
+    pub store: StoreTime,
     /// The open slice.
     pub slice: Slice,
     /// What is known of the pipeline's watermark.
     pub known: &'a Known,
     /// How far a partition may be ahead of it, in microseconds.
     pub max_ahead: i64,
+}
+
+/// What is known of the store's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTime {
+    /// Nothing yet.
+    Unheard,
+    /// It has none of its own, so nothing contradicts this machine's.
+    None,
+    /// What it shows now.
+    At(Micros),
+}
+
+impl Turn<'_> {
+    /// Whether a verdict on a record can be taken now. One in which the wall clock has a part waits until the store's clock agrees.
+    fn can_judge(&self, record_time: Option<Micros>) -> bool {
+        let wall = self.now.wall;
+        match self.store {
+            StoreTime::None => true,
+            StoreTime::Unheard => false,
+            StoreTime::At(store) if store.0.abs_diff(wall.0) <= MOST_APART.unsigned_abs() => true,
+            StoreTime::At(store) => record_time.is_some_and(|time| time <= wall.min(store)),
+        }
+    }
 }
 
 /// Reads one partition.
@@ -113,6 +141,8 @@ pub struct Reader {
     verdicts: BTreeMap<i64, Reason>,
     last_delivery: Monotonic,
     delivered: bool,
+    /// [`PartitionMark::judged_by`] of this slice.
+    judged_by: Option<(i64, i64)>,
     /// Windows of this slice's events, in order.
     touched: Vec<Minute>,
     said: Option<PartitionMark>,
@@ -129,6 +159,7 @@ impl Reader {
             verdicts,
             last_delivery: now,
             delivered: false,
+            judged_by: None,
             touched: Vec::new(),
             said: None,
         }
@@ -171,8 +202,9 @@ impl Reader {
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), SourceError> {
-        let Turn { now, slice, known, max_ahead } = turn;
-        let before = match self.pass_gate(source, now.at, slice, known)? {
+        let Turn { now, slice, known, max_ahead, .. } = turn;
+        let gate = self.pass_gate(source, now.at, slice, known)?;
+        let before = match gate {
             Gate::Replaying => Some(self.plan.emit_from),
             Gate::Reading => self.plan.stop_at,
             _ => return Ok(()),
@@ -182,7 +214,11 @@ impl Reader {
         }
         let records = desk.tally.records;
         source.read(self.partition, before, max, &mut |record| {
-            self.record(record, now.wall, desk, outlet);
+            // What is replayed was judged before.
+            if gate == Gate::Reading && !turn.can_judge(record.time) {
+                return ControlFlow::Break(());
+            }
+            self.record(record, turn, desk, outlet);
             ControlFlow::Continue(())
         })?;
         if desk.tally.records > records {
@@ -219,10 +255,10 @@ impl Reader {
         Ok(self.gate)
     }
 
-    fn record(&mut self, record: Record<'_>, now: Micros, desk: &mut Desk, outlet: &mut dyn Outlet) {
+    fn record(&mut self, record: Record<'_>, turn: Turn<'_>, desk: &mut Desk, outlet: &mut dyn Outlet) {
         desk.tally.records += 1;
         let outcome = match desk.decoder.decode(record.payload) {
-            Ok(Decoded::Event(event)) => self.admit(&event, &record, now, desk, outlet),
+            Ok(Decoded::Event(event)) => self.admit(&event, &record, turn, desk, outlet),
             Ok(Decoded::Other(_)) => {
                 desk.tally.other_types += 1;
                 Ok(())
@@ -250,13 +286,21 @@ impl Reader {
         &mut self,
         event: &Event<'_>,
         record: &Record<'_>,
-        now: Micros,
+        turn: Turn<'_>,
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), Rejected> {
         let judge = match self.gate {
             Gate::Replaying => Judge::Replay(self.verdicts.get(&record.offset).copied()),
-            _ => Judge::Live(now),
+            _ => {
+                let Turn { now, .. } = turn;
+                if record.time.is_none_or(|time| time > now.wall) {
+                    let ahead = now.wall_ahead().saturating_add(turn.ahead_of_worker_0);
+                    self.judged_by =
+                        Some(self.judged_by.map_or((ahead, ahead), |(least, most)| (least.min(ahead), most.max(ahead))));
+                }
+                Judge::Live(now.wall)
+            }
         };
         let minute = self.admission.judge(event.ts, record.time, judge, &desk.rules).inspect_err(|rejected| {
             if let (Reason::Late, Some(watermark)) = (rejected.reason, self.admission.watermark(&desk.rules)) {
@@ -294,6 +338,7 @@ impl Reader {
             watermark: self.admission.watermark(&desk.rules),
             standing,
             silent_until,
+            judged_by: self.judged_by.take(),
             delivered: std::mem::take(&mut self.delivered),
             replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
             touched: std::mem::take(&mut self.touched),
@@ -301,7 +346,7 @@ impl Reader {
         if self.said.as_ref() == Some(&mark) {
             return Ok(None);
         }
-        self.said = Some(PartitionMark { touched: Vec::new(), ..mark.clone() });
+        self.said = Some(PartitionMark { touched: Vec::new(), judged_by: None, ..mark.clone() });
         Ok(Some(mark))
     }
 

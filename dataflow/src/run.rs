@@ -1,5 +1,6 @@
 //! What the threads of one run share: the wish to stop, and the first failure.
 
+use crate::clock::StoreClock;
 use crate::trouble::Troubles;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 pub struct Control {
     shared: Arc<Shared>,
     failure: OnceLock<Failure>,
+    store_clock: StoreClock,
 }
 
 /// What a run and those that go on after it in the same process share.
@@ -38,7 +40,12 @@ impl Control {
         if !self.stopping() {
             *self.ending() = None;
         }
-        Control { shared: Arc::clone(&self.shared), failure: OnceLock::new() }
+        Control { shared: Arc::clone(&self.shared), ..Control::default() }
+    }
+
+    /// What the store's clock says of this process's.
+    pub fn store_clock(&self) -> &StoreClock {
+        &self.store_clock
     }
 
     /// What holds the run up.

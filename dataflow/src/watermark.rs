@@ -12,9 +12,10 @@
 
 use crate::Slice;
 use crate::checkpoint::Id;
-use crate::clock::{Monotonic, Reading};
+use crate::clock::{Monotonic, Reading, SecondOpinion};
 use crate::rules::Rules;
 use crate::telemetry::Metrics;
+use crate::trouble::{Kind, Troubles};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +75,9 @@ pub struct PartitionMark {
     pub standing: Standing,
     /// If it is idle: worker 0's clock before its leader was asked whether there is more. `None` otherwise.
     pub silent_until: Option<Monotonic>,
+    /// How far the wall clocks by which verdicts were taken in this slice were ahead of worker 0's monotonic clock: the least and the
+    /// most.
+    pub judged_by: Option<(i64, i64)>,
     /// Whether records of it were read in this slice.
     pub delivered: bool,
     /// Whether it has reached its emit-from offset.
@@ -82,17 +86,33 @@ pub struct PartitionMark {
     pub touched: Vec<Minute>,
 }
 
+/// Worker 0's clocks, and what the store's clock says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Worker 0's.
+    pub now: Reading,
+    /// The store's.
+    pub store: SecondOpinion,
+}
+
 /// What travels to the watermark operator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Mark {
     /// Worker 0's clocks at the end of the slice.
-    Clock(Reading),
+    Clock(Clocks),
     /// A partition's.
     Partition(PartitionMark),
     /// Worker 0's word that it is time for a checkpoint.
     Checkpoint {
         /// [`Request::ids_since`].
         ids_since: Option<Id>,
+    },
+    /// What keeps a worker from reading, whenever that changes.
+    Trouble {
+        /// The worker.
+        worker: usize,
+        /// In a sentence for people; `None`: nothing any more.
+        sentence: Option<String>,
     },
     /// A worker's word that it reads nothing any more.
     Ended,
@@ -102,7 +122,7 @@ pub enum Mark {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
     /// Worker 0's clocks at the end of the slice.
-    pub clock: Option<Reading>,
+    pub clock: Option<Clocks>,
     /// The watermark; `None` while nothing is known. Windows that end at or before it are closed.
     pub at: Option<Micros>,
     /// Windows that an admitted event touched for the first time in this slice, in order.
@@ -160,7 +180,7 @@ pub struct Tracker {
     at: Option<Micros>,
     live: bool,
     partitions: BTreeMap<i32, PartitionMark>,
-    clock: Option<Reading>,
+    clock: Option<Clocks>,
     last_delivery: Option<Monotonic>,
     open: BTreeSet<Minute>,
     checkpoints: u64,
@@ -226,7 +246,8 @@ impl Tracker {
                     // The last one, so that the next run replays nothing.
                     wanted |= self.reading_workers == 0;
                 }
-                Mark::Clock(now) => self.clock = Some(now),
+                Mark::Clock(clocks) => self.clock = Some(clocks),
+                Mark::Trouble { .. } => {}
                 Mark::Partition(mut mark) => {
                     delivered |= mark.delivered;
                     let touched = std::mem::take(&mut mark.touched);
@@ -236,7 +257,7 @@ impl Tracker {
             }
         }
         if delivered || self.last_delivery.is_none() {
-            self.last_delivery = self.clock.map(|clock| clock.at);
+            self.last_delivery = self.clock.map(|clock| clock.now.at);
         }
         self.open.extend(&opened);
         self.advance();
@@ -255,7 +276,7 @@ impl Tracker {
 
     fn request(&mut self) -> Request {
         self.checkpoints += 1;
-        let taken_at = self.clock.map_or(Micros(0), |clock| clock.wall);
+        let taken_at = self.clock.map_or(Micros(0), |clock| clock.now.wall);
         let open = self.open.iter().copied().collect();
         Request { number: self.checkpoints, taken_at, open, ids_since: self.ids_since }
     }
@@ -276,7 +297,7 @@ impl Tracker {
     /// Which partition holds the watermark, since when, and how far behind; none while no partition counts.
     pub fn holding(&self) -> Option<Holding> {
         let (partition, since) = self.holder?;
-        let held = self.clock.zip(since).map_or(0, |(now, since)| now.at.since(since));
+        let held = self.clock.zip(since).map_or(0, |(clock, since)| clock.now.at.since(since));
         let counts_with = self.counting().find(|(_, mark)| mark.partition == partition)?.0;
         let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max();
         let behind = counts_with.map(|own| most_advanced.map_or(0, |most| most.0.saturating_sub(own.0).max(0)));
@@ -291,7 +312,7 @@ impl Tracker {
         };
         let holder = self.counting().min_by_key(precedence).map(|(_, mark)| mark.partition);
         if holder != before {
-            self.holder = holder.map(|partition| (partition, self.clock.map(|clock| clock.at)));
+            self.holder = holder.map(|partition| (partition, self.clock.map(|clock| clock.now.at)));
         }
     }
 
@@ -311,7 +332,7 @@ impl Tracker {
     fn idle_watermark(&self, mark: &PartitionMark, most_advanced: Option<Micros>) -> Option<Micros> {
         let (idle_after, clock, last_delivery) = (self.idle_after?, self.clock?, self.last_delivery?);
         let (silent_until, most_advanced) = (mark.silent_until?, most_advanced?);
-        let by_wall = silent_until.0.saturating_add(clock.wall_ahead()).saturating_sub(self.lateness);
+        let by_wall = silent_until.0.saturating_add(clock.now.wall_ahead()).saturating_sub(self.lateness);
         let by_silence = most_advanced.0.saturating_add(silent_until.since(last_delivery));
         Some(Micros(by_wall.min(by_silence).saturating_sub(idle_after)))
     }
@@ -330,6 +351,7 @@ pub fn of_all_partitions<'scope>(
     marks: StreamVec<'scope, Slice, Mark>,
     mut tracker: Tracker,
     metrics: Arc<Metrics>,
+    troubles: Arc<Troubles>,
 ) -> StreamVec<'scope, Slice, Watermark> {
     type Builder = CapacityContainerBuilder<Vec<Watermark>>;
     marks.unary_frontier::<Builder, _, _, _>(Exchange::new(|_: &Mark| 0), "Watermark", move |initial, _| {
@@ -340,7 +362,16 @@ pub fn of_all_partitions<'scope>(
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let slice = *capability.time();
                 let marks = &mut stash.entry(slice).or_insert_with(|| (capability, Vec::new())).1;
-                marks.extend(data.flat_map(|batch| batch.drain(..)));
+                for mark in data.flat_map(|batch| batch.drain(..)) {
+                    // Told at once: it may be why the slice does not end.
+                    if let Mark::Trouble { worker, sentence } = &mark {
+                        match sentence {
+                            Some(sentence) => troubles.tell(Kind::Log(*worker), sentence.clone()),
+                            None => troubles.over(Kind::Log(*worker)),
+                        }
+                    }
+                    marks.push(mark);
+                }
             });
             while let Some(entry) = stash.first_entry().filter(|entry| !frontier.less_equal(entry.key())) {
                 let (capability, marks) = entry.remove();
@@ -363,7 +394,7 @@ pub struct Known {
 impl Known {
     /// Worker 0's clock at the end of the newest slice whose watermark has arrived.
     pub fn worker_0(&self) -> Option<Monotonic> {
-        self.latest.as_ref().and_then(|(_, watermark)| watermark.clock).map(|clock| clock.at)
+        self.latest.as_ref().and_then(|(_, watermark)| watermark.clock).map(|clock| clock.now.at)
     }
 
     /// The watermark, if that of `slice` or of a later one is known.

@@ -1,10 +1,11 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
-use super::{Commit, LastWord, Receipt, Store, StoreError};
+use super::{Commit, Receipt, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Haste, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
+use crate::clock::{Clock, MOST_APART};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::{Log, SourceError};
@@ -17,12 +18,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tidemark_model::Micros;
 use timely::scheduling::SyncActivator;
 
 /// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
 const QUEUE: usize = 32;
-/// Most rows and dead letters that one transaction takes together when slices are waiting.
-const MOST_PER_COMMIT: usize = 200_000;
+/// Most rows and dead letters that one transaction takes together when slices are waiting, and how few they become on a slow store. One
+/// slice is never parted, however large.
+const PER_COMMIT: (usize, usize) = (200_000, 2_000);
+/// Most bytes of dead letters that it takes together.
+const BYTES_PER_COMMIT: usize = 64 << 20;
+/// A commit that took longer halves what the next ones take together; one that was quicker than the first of these doubles it.
+const QUICK_SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
 /// the store went back.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -57,11 +64,12 @@ impl Committer {
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
+        clock: Clock,
         background: &Background,
     ) -> (Committer, Started) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let last_beat = Instant::now();
+        let last_beat = None;
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
         let mut thread = Thread {
@@ -74,8 +82,11 @@ impl Committer {
             keeper,
             control,
             metrics,
+            clock,
             background,
             last_beat,
+            per_commit: PER_COMMIT.0,
+            waits_for_log: false,
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -161,19 +172,27 @@ struct Thread {
     keeper: Keeper,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
+    clock: Clock,
     background: Background,
-    /// When the store last heard of this run, or was last told and did not answer; each commit is a sign of life too.
-    last_beat: Instant,
+    /// When the store last heard of this run, or was last told and did not answer; each commit is a sign of life too. `None`: not yet.
+    last_beat: Option<Instant>,
+    /// Most rows and dead letters that one transaction takes together.
+    per_commit: usize,
+    /// The last attempt waited in vain for the log's word, not for the store.
+    waits_for_log: bool,
 }
 
 impl Thread {
     fn step(&mut self, wait: Duration) -> Step {
-        let outcome = match self.slices.recv_timeout(wait) {
+        // At first, so that the store's clock is known before anything is judged.
+        let first = self.last_beat.is_none().then(|| self.with_patience(Thread::beat));
+        let outcome = match self.slices.recv_timeout(if first.is_some() { Duration::ZERO } else { wait }) {
+            _ if matches!(first, Some(Err(_))) => first.expect("it was just looked at"),
             Ok(first) => {
                 let (slice, commit, slices) = self.gather(first);
                 self.write(&commit).map(|()| self.acknowledge(slice, slices))
             }
-            Err(RecvTimeoutError::Timeout) if self.last_beat.elapsed() < BEAT_EVERY => Ok(()),
+            Err(RecvTimeoutError::Timeout) if !self.beat_is_due() => Ok(()),
             Err(RecvTimeoutError::Timeout) => self.with_patience(Thread::beat),
             Err(RecvTimeoutError::Disconnected) => return Step::Done,
         };
@@ -187,18 +206,40 @@ impl Thread {
 
     /// Tells the store that this run lives, and what holds it up.
     fn beat(&mut self) -> Result<(), StoreError> {
-        self.last_beat = Instant::now();
+        self.last_beat = Some(Instant::now());
         let trouble = self.control.troubles().sentence();
-        self.store.heartbeat(trouble.as_deref()).map(|_| ())
+        let clock = self.store.heartbeat(trouble.as_deref())?;
+        self.compare_clocks(clock);
+        Ok(())
+    }
+
+    fn beat_is_due(&self) -> bool {
+        self.last_beat.is_none_or(|beat| beat.elapsed() >= BEAT_EVERY)
+    }
+
+    /// Hears the store's clock, which it showed a moment ago.
+    fn compare_clocks(&self, store: Option<Micros>) {
+        let now = self.clock.glance();
+        let troubles = self.control.troubles();
+        if self.control.store_clock().told(store, now) {
+            return troubles.over(Kind::Clock);
+        }
+        let apart = now.wall.0.saturating_sub(store.map_or(0, |store| store.0)) / 1_000_000;
+        let (seconds, way) = (apart.abs(), if apart < 0 { "behind" } else { "ahead of" });
+        let held = "records on which only a clock can decide are held back until both agree";
+        troubles.tell(Kind::Clock, format!("this machine's clock is {seconds} s {way} the store's: {held}"));
     }
 
     /// All slices that wait, up to a bound, as one commit: the last of them, and how many they are.
     fn gather(&self, (mut last, mut commit): (Slice, Commit)) -> (Slice, Commit, usize) {
         let mut slices = 1;
-        while commit.rows.len() + commit.dead_letters.len() < MOST_PER_COMMIT
+        let mut bytes = commit.letter_bytes();
+        while commit.rows.len() + commit.dead_letters.len() < self.per_commit
+            && bytes < BYTES_PER_COMMIT
             && let Ok((slice, later)) = self.slices.try_recv()
         {
             last = slice;
+            bytes += later.letter_bytes();
             commit.absorb(later);
             slices += 1;
         }
@@ -212,28 +253,43 @@ impl Thread {
         let is_new = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
         let news = commit.partitions.values().any(is_new);
         let mut first = true;
-        let Receipt { epoch, .. } = self.with_patience(|thread| {
-            let Thread { store, log, log_id, control, .. } = thread;
+        let Receipt { epoch, clock: store_clock } = self.with_patience(|thread| {
+            let Thread { store, log, log_id, control, clock, waits_for_log, .. } = thread;
+            *waits_for_log = false;
             store.trouble(control.troubles().sentence().as_deref());
             if !news {
                 return store.commit(commit);
             }
             let word = log.confirm(log_id);
-            let last_word: LastWord<'_> = Box::new(|| {
+            let log_confirms = || {
                 word().map_err(|error| match error {
-                    SourceError::NotYet(what) => StoreError::Transient(what),
+                    SourceError::NotYet(what) => {
+                        *waits_for_log = true;
+                        StoreError::Transient(what)
+                    }
                     SourceError::Fatal(what) => StoreError::Fatal(what),
                 })
-            });
+            };
             if std::mem::take(&mut first) {
-                return store.commit_if(commit, last_word);
+                let last_word = |store_clock| {
+                    refuse_other_clock(commit, store_clock, clock)?;
+                    log_confirms()
+                };
+                return store.commit_if(commit, Box::new(last_word));
             }
-            last_word()?;
-            store.commit(commit)
+            log_confirms()?;
+            store.commit_if(commit, Box::new(|store_clock| refuse_other_clock(commit, store_clock, clock)))
         })?;
+        self.compare_clocks(store_clock);
         self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
-        self.last_beat = Instant::now();
-        self.metrics.committed(epoch, commit, started.elapsed());
+        self.last_beat = Some(Instant::now());
+        let took = started.elapsed();
+        if took > QUICK_SLOW.1 {
+            self.per_commit = (self.per_commit / 2).max(PER_COMMIT.1);
+        } else if took < QUICK_SLOW.0 {
+            self.per_commit = (self.per_commit * 2).min(PER_COMMIT.0);
+        }
+        self.metrics.committed(epoch, commit, took);
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
         }
@@ -268,7 +324,8 @@ impl Thread {
                 return Err(StoreError::Fatal("ended while waiting to commit".to_owned()));
             }
             pause = (pause * 2).min(PAUSES.1);
-            if self.last_beat.elapsed() >= BEAT_EVERY {
+            // A store that does not answer commits would only be waited for twice.
+            if self.waits_for_log && self.beat_is_due() {
                 match self.beat() {
                     Ok(()) | Err(StoreError::Transient(_)) => {}
                     Err(error) => return Err(error),
@@ -289,4 +346,19 @@ impl Thread {
             let _ = activator.activate();
         }
     }
+}
+
+/// A verdict in which a wall clock had a part is committed only if the store's clock agrees with that clock. A clock that was wrong when
+/// the verdict was taken may be right again by now, so both are compared by the monotonic clock.
+fn refuse_other_clock(commit: &Commit, store: Option<Micros>, clock: &Clock) -> Result<(), StoreError> {
+    let (Some(store), Some((least, most))) = (store, commit.judged_by) else { return Ok(()) };
+    let ahead = store.0.saturating_sub(clock.glance().at.0);
+    let apart = (ahead - least).max(most - ahead);
+    if apart <= MOST_APART {
+        return Ok(());
+    }
+    let seconds = apart / 1_000_000;
+    Err(StoreError::Superseded(format!(
+        "records were judged by a clock that is {seconds} s away from the store's: nothing of it is written, and they are judged again"
+    )))
 }

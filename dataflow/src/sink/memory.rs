@@ -60,6 +60,11 @@ impl MemoryStore {
         self.tables.lock().expect("nobody panics while holding the tables")
     }
 
+    #[cfg(test)]
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
     /// The tables as they were when they were cloned: a backup is restored, under whatever run there is.
     pub fn restore(&self, backup: Tables) {
         *self.tables() = backup;

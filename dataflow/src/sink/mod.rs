@@ -6,13 +6,16 @@
 
 mod assembly;
 pub mod commit;
+mod judge;
 pub mod memory;
 mod own;
 pub mod postgres;
 mod publication;
 pub(crate) mod session;
+mod settle;
 pub mod sqlite;
 mod tables;
+mod upserts;
 
 use crate::Slice;
 use crate::checkpoint::schedule::Settled;
@@ -99,10 +102,21 @@ pub struct Commit {
     pub partitions: BTreeMap<i32, PartitionMark>,
     /// The pipeline's watermark; `None` changes nothing.
     pub watermark: Option<Micros>,
+    /// How far the wall clocks by which verdicts were taken were ahead of worker 0's monotonic clock: the least and the most. In
+    /// microseconds; `None`: no clock had a part in a verdict.
+    pub judged_by: Option<(i64, i64)>,
     /// The valid checkpoints from now on, newest first; `None` changes nothing.
     pub checkpoints: Option<Vec<Manifest>>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
+}
+
+/// The range that holds both.
+fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some((least, most)), Some(other)) => Some((least.min(other.0), most.max(other.1))),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Commit {
@@ -116,8 +130,15 @@ impl Commit {
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
+        self.judged_by = widest(self.judged_by, later.judged_by);
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
         self.corrections += later.corrections;
+    }
+
+    /// Bytes of what the dead letters keep.
+    fn letter_bytes(&self) -> usize {
+        let bytes = |letter: &DeadLetter| letter.payload.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+        self.dead_letters.iter().map(bytes).sum()
     }
 
     /// For each stream the newest of its rows here.
@@ -226,8 +247,8 @@ pub enum StoreError {
     Fatal(String),
 }
 
-/// Waits for somebody's word, without which nothing is to be committed.
-pub type LastWord<'a> = Box<dyn FnOnce() -> Result<(), StoreError> + 'a>;
+/// Waits for somebody's word, without which nothing is to be committed. It is told the store's own wall clock, if it has one.
+pub type LastWord<'a> = Box<dyn FnOnce(Option<Micros>) -> Result<(), StoreError> + 'a>;
 
 /// Where commits go. Each method is one transaction.
 pub trait Store: Send {
@@ -244,7 +265,7 @@ pub trait Store: Send {
     /// The same, but only if `last_word` says so when all but the end of the transaction is done. Its answer may be on its way
     /// meanwhile; the default waits for it first.
     fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
-        last_word()?;
+        last_word(None)?;
         self.commit(commit)
     }
 

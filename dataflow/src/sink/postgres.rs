@@ -1,12 +1,14 @@
 //! Postgres: a commit is a handful of statements over arrays, whatever the number of rows, each one message and its answer.
 
+pub(crate) use super::judge::judge;
+use super::judge::judge_under_run;
 use super::own::{At, Held, Offsets, Own};
 use super::session::{self, Client, Transaction};
-use super::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored, tables};
+use super::upserts::{Size, Upserts};
+use super::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored, settle, tables};
 use crate::fail_points::fail_point;
 use crate::run::Control;
-use ::postgres::error::SqlState;
-use ::postgres::types::{FromSql, IsNull, Json, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
+use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Row, Statement};
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -19,12 +21,8 @@ use tokio_postgres::Config;
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
-/// How long connecting may take, and how long a statement: longer means that the server hangs.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
-const STATEMENT: &str = "60s";
-/// How long the server lets a transaction of ours stand idle. A process that was paused, or whose network is gone, in the midst of a
-/// commit holds the lock of the progress row: without this its successor could not take over before the process comes back.
-const IDLE_IN_TRANSACTION: &str = "5s";
 /// A peer that acknowledges nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(15);
 /// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The
@@ -42,10 +40,18 @@ const TO_2000: i64 = 946_684_800_000_000;
 pub struct PostgresStore {
     config: Config,
     shown: String,
+    /// Instead of the connection's search path.
+    schema: Option<String>,
     control: Option<Arc<Control>>,
     session: Option<Session>,
+    /// It is known that connections are sessions of the server's, not lent for one transaction at a time.
+    is_session: bool,
     own: Option<Own>,
+    /// A run of this process has worked with this database.
+    begun: bool,
     trouble: Option<String>,
+    /// What one statement writes.
+    size: Size,
 }
 
 /// A connection.
@@ -58,8 +64,8 @@ struct Session {
 type Prepared = HashMap<&'static str, Statement>;
 
 /// A transaction of them.
-struct Writing<'a> {
-    transaction: Transaction<'a>,
+pub(super) struct Writing<'a> {
+    pub(super) transaction: Transaction<'a>,
     prepared: &'a mut Prepared,
 }
 
@@ -77,12 +83,16 @@ impl Writing<'_> {
         })
     }
 
-    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, session::Error> {
+    pub(super) fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.execute(&statement, parameters)
     }
 
-    fn query_opt(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, session::Error> {
+    pub(super) fn query_opt(
+        &mut self,
+        text: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, session::Error> {
         let statement = self.prepare(text)?;
         self.transaction.query_opt(&statement, parameters)
     }
@@ -91,11 +101,18 @@ impl Writing<'_> {
 impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
-        let mut config = configure(connection, "tidemark-dataflow")?;
-        let idle = format!("-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}");
-        let options = format!("{} {idle}", config.get_options().unwrap_or_default());
-        config.options(&options);
-        Ok(PostgresStore { config, shown: shown.to_owned(), control: None, session: None, own: None, trouble: None })
+        Ok(PostgresStore {
+            config: configure(connection, "tidemark-dataflow")?,
+            schema: None,
+            shown: shown.to_owned(),
+            control: None,
+            session: None,
+            is_session: false,
+            own: None,
+            begun: false,
+            trouble: None,
+            size: Size::default(),
+        })
     }
 
     /// Waits no longer than is good for this run once it is to end.
@@ -106,12 +123,8 @@ impl PostgresStore {
 
     /// The same in a schema of this name, whatever the connection's search path.
     pub(crate) fn in_schema(connection: &str, shown: &str, schema: &str) -> Result<PostgresStore, StoreError> {
-        let mut store = PostgresStore::new(connection, shown)?;
-        // An identifier of SQL, in which a backslash guards what would end the option.
-        let schema = format!("\"{}\"", schema.replace('"', "\"\"")).replace('\\', "\\\\").replace(' ', "\\ ");
-        let options = format!("{} -c search_path={schema}", store.config.get_options().unwrap_or_default());
-        store.config.options(&options);
-        Ok(store)
+        let store = PostgresStore::new(connection, shown)?;
+        Ok(PostgresStore { schema: Some(schema.to_owned()), ..store })
     }
 
     /// The connection, made anew if the last one is gone.
@@ -121,21 +134,30 @@ impl PostgresStore {
         }
         if self.session.is_none() {
             let client = Client::connect(&self.config, self.control.as_ref());
-            let mut client = client.map_err(|error| judge(&error, &self.shown))?;
-            refuse_during_rebuild(&mut client, &self.shown)?;
+            let settled = client.and_then(|mut client| settle::of_run(&mut client, self.schema.as_deref()).map(|()| client));
+            let mut client = settled.map_err(|error| self.judge(&error))?;
+            settle::refuse_during_rebuild(&mut client, &self.shown)?;
+            if !self.is_session {
+                let mut connect = || Client::connect(&self.config, self.control.as_ref());
+                settle::refuse_transaction_pooler(&mut client, &self.shown, &mut connect)?;
+                self.is_session = true;
+            }
             self.session = Some(Session { client, prepared: Prepared::default() });
         }
         Ok(self.session.as_mut().expect("it was just made"))
     }
 
+    fn judge(&self, error: &session::Error) -> StoreError {
+        if self.begun { judge_under_run(error, &self.shown) } else { judge(error, &self.shown) }
+    }
+
     /// One attempt at a transaction; a connection that failed is not used again.
     fn attempt<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T, Failure>) -> Result<T, StoreError> {
-        let shown = self.shown.clone();
         let outcome = work(self.session()?);
         outcome.map_err(|failure| match failure {
             Failure::Postgres(error) => {
                 self.session = None;
-                judge(&error, &shown)
+                self.judge(&error)
             }
             Failure::Store(error) => error,
         })
@@ -148,8 +170,6 @@ fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
     let mut config: Config = connection.parse().map_err(unusable)?;
     config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
     config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
-    let options = format!("{} -c statement_timeout={STATEMENT}", config.get_options().unwrap_or_default());
-    config.options(options.trim_start());
     Ok(config)
 }
 
@@ -160,7 +180,9 @@ pub(crate) fn connect(
     program: &str,
     control: Option<&Arc<Control>>,
 ) -> Result<Client, StoreError> {
-    Client::connect(&configure(connection, program)?, control).map_err(|error| judge(&error, shown))
+    let client = Client::connect(&configure(connection, program)?, control);
+    let settled = client.and_then(|mut client| settle::of_command(&mut client).map(|()| client));
+    settled.map_err(|error| judge(&error, shown))
 }
 
 /// What can go wrong in a transaction.
@@ -181,48 +203,9 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Which faults may pass. Classes of SQLSTATE: 08 connection, 40 rollback (also deadlock), 53 resources, 55 and 57 operator's
-/// doing, 58 system; also a server that may only be read, as one is that is about to be promoted, and a transaction that stood idle
-/// too long, as one does whose process was paused. What has no SQLSTATE is the connection itself.
-pub(crate) fn judge(error: &session::Error, shown: &str) -> StoreError {
-    let text = match error.as_db_error() {
-        Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
-        None => format!("Postgres {shown}: {}", chain(error)),
-    };
-    let transient = match error.code() {
-        Some(code) if [&SqlState::READ_ONLY_SQL_TRANSACTION, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(&code) => {
-            true
-        }
-        Some(code) => ["08", "40", "53", "55", "57", "58"].contains(&&code.code()[..2]),
-        None => error.is_closed() || is_io(error),
-    };
-    if transient { StoreError::Transient(text) } else { StoreError::Fatal(text) }
-}
-
-fn is_io(error: &session::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    // A connection attempt that took too long has no cause.
-    error.to_string().contains("timeout") || error.to_string().contains("connecting")
-}
-
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text += &format!(": {error}");
-        source = error.source();
-    }
-    text
-}
-
 impl Store for PostgresStore {
     fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.begun |= begin.again;
         let stored = self.attempt(|Session { client, .. }| {
             let mut transaction = client.transaction()?;
             // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
@@ -236,16 +219,18 @@ impl Store for PostgresStore {
             Ok(stored)
         })?;
         self.own = Some(Own::new(begin, &stored));
+        self.begun = true;
         Ok(stored)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
-        self.commit_if(commit, Box::new(|| Ok(())))
+        self.commit_if(commit, Box::new(|_| Ok(())))
     }
 
     fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
         let mut own = self.own.take().expect("a run begins before it commits");
         let trouble = self.trouble.take();
+        let mut size = self.size;
         let outcome = self.attempt(|session| {
             fail_point!("commit-before-transaction");
             let mut transaction = session.begin()?;
@@ -257,15 +242,15 @@ impl Store for PostgresStore {
                 return Ok(clock);
             }
             own.attempt(commit);
-            let epoch = own.epoch + 1;
-            write_rows(&mut transaction, commit, epoch)?;
-            write_states(&mut transaction, commit, epoch)?;
+            let mut upserts = Upserts::new(&mut transaction, &mut size, &own, commit)?;
+            upserts.rows()?;
+            upserts.states()?;
             fail_point!("commit-after-rows");
-            write_dead_letters(&mut transaction, &own, commit, epoch)?;
+            upserts.dead_letters()?;
             fail_point!("commit-after-dead-letters");
-            let clock = write_progress(&mut transaction, &own, commit, epoch, trouble.as_deref())?;
+            let clock = upserts.progress(trouble.as_deref())?;
             fail_point!("commit-after-progress");
-            last_word()?;
+            last_word(Some(clock))?;
             // No statement failed, so the transaction is not in the failed state in which COMMIT would quietly roll back.
             transaction.transaction.commit()?;
             fail_point!("commit-after-commit");
@@ -274,6 +259,7 @@ impl Store for PostgresStore {
         if outcome.is_ok() {
             own.applied();
         }
+        self.size = size;
         let epoch = own.epoch;
         self.own = Some(own);
         outcome.map(|clock| Receipt { epoch, clock: Some(clock) })
@@ -312,23 +298,13 @@ fn lock(own: &Own, transaction: &mut Writing<'_>) -> Result<(At, Micros), Failur
 }
 
 /// In a statement of its own, so that it sees what the lock was waited for.
-fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
+pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
     let select =
         "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
     let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
     let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
     let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
     Ok(own.compare_offsets(at, &found)?)
-}
-
-/// Takes the run lock, shared, for as long as the connection lives.
-fn refuse_during_rebuild(client: &mut Client, shown: &str) -> Result<(), StoreError> {
-    let locked = client.query_one("select pg_try_advisory_lock_shared($1, hashtext(current_schema()))", &[&RUN_LOCK]);
-    // Without any schema there is nothing to lock, and what comes next fails by itself.
-    match locked.map_err(|error| judge(&error, shown))?.get(0) {
-        Some(false) => Err(StoreError::Transient(format!("Postgres {shown}: a rebuild is under way"))),
-        _ => Ok(()),
-    }
 }
 
 fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<(), Failure> {
@@ -428,119 +404,6 @@ fn read_verdicts(
             _ => return Ok(()),
         }
     }
-}
-
-fn write_rows(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
-    if commit.rows.is_empty() {
-        return Ok(());
-    }
-    let rows = || commit.rows.iter();
-    let starts: Vec<Timestamp> = rows().map(|row| Timestamp(row.minute.start())).collect();
-    let ends: Vec<Timestamp> = rows().map(|row| Timestamp(row.minute.end())).collect();
-    let streams: Vec<&str> = rows().map(|row| &*row.stream_id).collect();
-    let viewers: Vec<i64> = rows().map(|row| row.totals.viewers).collect();
-    let chats: Vec<i64> = rows().map(|row| row.totals.chats).collect();
-    let cents: Vec<i64> = rows().map(|row| row.totals.cents).collect();
-    transaction.execute(
-        "insert into stream_metrics_minute as stored
-             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
-         select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
-         from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
-             as changed (window_start, window_end, stream_id, viewers, chats, cents)
-         on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-             chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch
-         where (stored.active_viewers, stored.chat_messages, stored.donations_usd)
-             is distinct from (excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)",
-        &[&starts, &ends, &streams, &viewers, &chats, &cents, &epoch],
-    )?;
-    Ok(())
-}
-
-fn write_states(transaction: &mut Writing<'_>, commit: &Commit, epoch: i64) -> Result<(), Failure> {
-    let newest = commit.newest_rows();
-    if newest.is_empty() {
-        return Ok(());
-    }
-    let streams: Vec<&str> = newest.iter().map(|row| &*row.stream_id).collect();
-    let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
-    let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
-    transaction.execute(
-        "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
-         select stream_id, viewers, window_start, now(), $4
-         from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
-         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
-             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
-         where excluded.window_start > stored.window_start
-             or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
-        &[&streams, &viewers, &starts, &epoch],
-    )?;
-    Ok(())
-}
-
-fn write_dead_letters(transaction: &mut Writing<'_>, own: &Own, commit: &Commit, epoch: i64) -> Result<(), Failure> {
-    if commit.dead_letters.is_empty() {
-        return Ok(());
-    }
-    let letters = &commit.dead_letters;
-    let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
-    let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
-    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
-    let errors: Vec<&str> = letters.iter().map(|letter| letter.error.as_str()).collect();
-    let keys: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.key.as_deref()).collect();
-    let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
-    let times: Vec<Option<Timestamp>> = letters.iter().map(|letter| letter.record_time.map(Timestamp)).collect();
-    transaction.execute(
-        "insert into dead_letters (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
-         select $1, partition, \"offset\", reason, error, key, payload, record_time, $9
-         from unnest($2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[])
-             as rejected (partition, \"offset\", reason, error, key, payload, record_time)
-         on conflict do nothing",
-        &[&own.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
-    )?;
-    Ok(())
-}
-
-/// Answers the store's clock.
-fn write_progress(
-    transaction: &mut Writing<'_>,
-    own: &Own,
-    commit: &Commit,
-    epoch: i64,
-    trouble: Option<&str>,
-) -> Result<Micros, Failure> {
-    let marks = || commit.partitions.values();
-    let partitions: Vec<i32> = marks().map(|mark| mark.partition).collect();
-    let starts: Vec<i64> = marks().map(|mark| mark.start_offset).collect();
-    let nexts: Vec<i64> = marks().map(|mark| mark.next_offset).collect();
-    let ends: Vec<i64> = marks().map(|mark| mark.end_offset).collect();
-    let watermarks: Vec<Option<Timestamp>> = marks().map(|mark| mark.watermark.map(Timestamp)).collect();
-    let states: Vec<&str> = marks().map(|mark| mark.standing.as_str()).collect();
-    let before: Vec<i64> = own.expected(At::Last).values().copied().collect();
-    // Nothing is written if the offsets are not those of this run's last commit. It costs no exchange of its own.
-    let written = transaction.execute(
-        "insert into progress_partitions as stored
-             (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
-         select $1, $2, changed.* from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[])
-             as changed
-         where $9 = array(select next_offset from progress_partitions where pipeline = $1 and topic = $2 order by partition)
-         on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
-             end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
-        &[&own.pipeline, &own.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states, &before],
-    )?;
-    if written < partitions.len() as u64 {
-        compare_offsets(own, At::Last, transaction)?;
-        return Err(own.superseded(&"other offsets").into());
-    }
-    // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back. The api is told, once the
-    // transaction is committed, that there is a new epoch.
-    let row = transaction.query_opt(
-        "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
-             checkpoints = coalesce($4, checkpoints), heartbeat_at = clock_timestamp(), trouble = $5
-         where pipeline = $1
-         returning clock_timestamp(), pg_notify('tidemark_epoch', epoch::text)",
-        &[&own.pipeline, &epoch, &commit.watermark.map(Timestamp), &commit.checkpoints.as_ref().map(Json), &trouble],
-    )?;
-    Ok(row.ok_or_else(|| own.superseded(&"no progress"))?.get::<_, Timestamp>(0).0)
 }
 
 /// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.

@@ -223,14 +223,17 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// From now on a statement may take this long.
+    pub(crate) fn limit(&mut self, longest: Duration) -> Result<(), Error> {
+        self.batch_execute(&format!("set local statement_timeout = {}", longest.as_millis()))?;
+        // As with the usual limit, the server ends a statement a little earlier by itself.
+        self.link.longest = Some(longest + Duration::from_secs(5));
+        Ok(())
+    }
+
     pub(crate) fn commit(mut self) -> Result<(), Error> {
         let transaction = self.transaction.take().expect("it ends with the value");
         self.link.exchange("a commit", transaction.commit())
-    }
-
-    pub(crate) fn rollback(mut self) -> Result<(), Error> {
-        let transaction = self.transaction.take().expect("it ends with the value");
-        self.link.exchange("a rollback", transaction.rollback())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tidemark_model::{Micros, Minute, Reason};
@@ -20,8 +21,34 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     lock: Option<RunLock>,
+    files: Files,
     own: Option<Own>,
     trouble: Option<String>,
+}
+
+/// The files that are open, by device and inode: another one may be under the same name by now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Files {
+    database: Option<(u64, u64)>,
+    /// The write-ahead log.
+    log: Option<(u64, u64)>,
+}
+
+impl Files {
+    fn of(path: &Path) -> Files {
+        Files { database: identity(path), log: identity(&beside(path, "-wal")) }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// A file whose name begins as that of the store.
+fn beside(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = store.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 impl SqliteStore {
@@ -32,13 +59,46 @@ impl SqliteStore {
             let unusable = |error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", dir.display()));
             std::fs::create_dir_all(dir).map_err(unusable)?;
         }
-        let connection = Connection::open(path).map_err(place)?;
-        connection.busy_timeout(BUSY).map_err(place)?;
-        // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(place)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(place)?;
-        Ok(SqliteStore { connection, path: path.to_owned(), lock: None, own: None, trouble: None })
+        let connection = connect(path).map_err(place)?;
+        Ok(SqliteStore { connection, path: path.to_owned(), lock: None, files: Files::of(path), own: None, trouble: None })
     }
+
+    /// Refuses to write into a file that nobody can find any more.
+    fn refuse_replaced(&self) -> Result<(), StoreError> {
+        let (Some(own), found) = (&self.own, Files::of(&self.path)) else { return Ok(()) };
+        if found.database == self.files.database {
+            return Ok(());
+        }
+        if found.log.is_some() && found.log == self.files.log {
+            // It belongs to the file that was replaced. SQLite would take it for the new one's.
+            for suffix in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(beside(&self.path, suffix));
+            }
+        }
+        let what = if found.database.is_some() { "another file" } else { "no file" };
+        Err(own.superseded(&format_args!("{what} is at {}", self.path.display())))
+    }
+
+    /// Whether the tables hold the pipeline. If not, they may be on their way back.
+    fn holds(&mut self, pipeline: &str) -> Result<bool, rusqlite::Error> {
+        if Files::of(&self.path).database != self.files.database {
+            self.connection = connect(&self.path)?;
+            self.files = Files::of(&self.path);
+        }
+        let tables = "select count(*) from sqlite_schema where type = 'table' and name in
+            ('progress', 'progress_partitions', 'stream_metrics_minute', 'stream_state', 'dead_letters')";
+        let tables: i64 = self.connection.query_row(tables, [], |row| row.get(0))?;
+        Ok(tables == 5 && self.connection.prepare("select 1 from progress where pipeline = ?1")?.exists([pipeline])?)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
 }
 
 /// The lock of a file beside the store's: a run holds it shared, a rebuild alone, for as long as it lives.
@@ -58,10 +118,8 @@ impl RunLock {
     }
 
     fn take(store: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<RunLock>, StoreError> {
-        let mut path = store.to_owned().into_os_string();
-        path.push("-run");
-        let unusable =
-            |error: std::io::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", Path::new(&path).display()));
+        let path = beside(store, "-run");
+        let unusable = |error: std::io::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", path.display()));
         let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;
         match lock(&file) {
             Ok(()) => Ok(Some(RunLock { _file: file })),
@@ -87,6 +145,12 @@ impl Store for SqliteStore {
         if self.lock.is_none() {
             let lock = RunLock::shared(&self.path)?;
             self.lock = Some(lock.ok_or_else(|| StoreError::Transient("SQLite: a rebuild is under way".to_owned()))?);
+        }
+        if begin.again && !self.holds(&begin.pipeline)? {
+            let place = self.path.display();
+            return Err(StoreError::Transient(format!(
+                "SQLite: {place} does not hold the pipeline: waiting for it to be restored"
+            )));
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
@@ -115,10 +179,12 @@ impl Store for SqliteStore {
         )?;
         transaction.commit()?;
         self.own = Some(Own::new(begin, &stored));
+        self.files = Files::of(&self.path);
         Ok(stored)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.refuse_replaced()?;
         let own = self.own.as_mut().expect("a run begins before it commits");
         fail_point!("commit-before-transaction");
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -148,6 +214,7 @@ impl Store for SqliteStore {
     }
 
     fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.refuse_replaced()?;
         let own = self.own.as_ref().expect("a run begins before it lives");
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         compare(own, &transaction)?;
@@ -160,7 +227,8 @@ impl Store for SqliteStore {
 
 /// Where the store stands, if this run may write.
 fn compare(own: &Own, transaction: &Transaction<'_>) -> Result<At, StoreError> {
-    let mut statement = transaction.prepare_cached("select fence, run, epoch from progress where pipeline = ?1")?;
+    let select = "select fence, run, epoch from progress where pipeline = ?1";
+    let mut statement = transaction.prepare_cached(select).map_err(|error| own.superseded(&error))?;
     let held = statement.query_row([&own.pipeline], |row| Ok(Held { fence: row.get(0)?, run: row.get(1)?, epoch: row.get(2)? }));
     let held = held.optional()?.ok_or_else(|| own.superseded(&"no progress"))?;
     let at = own.compare(&held)?;

@@ -12,7 +12,7 @@ use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
-use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::source::{Asked, Description, Log, Position, Source, SourceError, Take};
 use tidemark_model::{Micros, Reason};
@@ -98,6 +98,8 @@ pub struct FaultyStore {
     pub store: MemoryStore,
     pub chance: Chance,
     pub judge: Judge,
+    /// The time of the world, which is its clock's.
+    pub now: Box<dyn Fn() -> i64 + Send>,
     /// Crashes the run.
     pub crash: Arc<AtomicBool>,
     pub control: Arc<Control>,
@@ -127,7 +129,7 @@ impl Store for FaultyStore {
     fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         self.fails(commit, "it was not applied")?;
         let before = self.store.tables().clone();
-        let receipt = self.store.commit(commit)?;
+        let receipt = Receipt { clock: Some(Micros((self.now)())), ..self.store.commit(commit)? };
         let after = self.store.tables().clone();
         if after.epoch != before.epoch {
             self.judge.commit(&before, &after);
@@ -139,8 +141,14 @@ impl Store for FaultyStore {
         Ok(receipt)
     }
 
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
+        last_word(Some(Micros((self.now)())))?;
+        self.commit(commit)
+    }
+
     fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
-        self.store.heartbeat(trouble)
+        self.store.heartbeat(trouble)?;
+        Ok(Some(Micros((self.now)())))
     }
 }
 

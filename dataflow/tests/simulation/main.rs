@@ -38,7 +38,8 @@ use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
-const EXPECTED_ENDS: [&str; 3] = ["a simulated crash", "took over", "ended while waiting to commit"];
+const EXPECTED_ENDS: [&str; 4] =
+    ["a simulated crash", "took over", "ended while waiting to commit", "were judged by a clock that is"];
 
 /// What all runs of one schedule share.
 #[derive(Clone)]
@@ -142,13 +143,17 @@ impl World {
             store: self.store.clone(),
             chance: chance.clone(),
             judge: self.judge.clone(),
+            now: Box::new({
+                let simulation = Arc::clone(&simulation);
+                move || simulation.world()
+            }),
             crash: simulation.crash_in_step(),
             control: Arc::clone(simulation.control()),
         });
         let parts = Arc::new(FaultyParts { parts: self.parts.clone(), chance });
         let (metrics, _) = Metrics::new();
         let outcome = cluster::run(&options, log, store, parts, simulation.control(), &metrics);
-        self.now = simulation.clock();
+        self.now = simulation.world();
         if simulation.overran() {
             let what =
                 format!("a run does not come to its end ({ends_by_itself}): {setup:?}, {:?}", self.store.tables().partitions);

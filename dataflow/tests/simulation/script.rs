@@ -3,7 +3,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tidemark_dataflow::background::{Script, Step, Task};
@@ -40,6 +40,10 @@ pub struct Simulation {
     stage: Mutex<Stage>,
     changed: Condvar,
     control: OnceLock<Arc<Control>>,
+    /// Both clocks, for those that may not wait.
+    glance: (AtomicI64, AtomicI64),
+    /// The time of the world, by which all wall clocks should go.
+    world: AtomicI64,
     over: AtomicBool,
     overrun: AtomicBool,
     crash_in_step: Arc<AtomicBool>,
@@ -52,6 +56,8 @@ struct Stage {
     random: Xoshiro256PlusPlus,
     /// By the monotonic clock.
     now: i64,
+    /// How far the time of the world is ahead of it: it stops with the whole machine.
+    world_ahead: i64,
     /// How far the wall clock is ahead of it.
     wall_ahead: i64,
     /// The process is paused and its wall clock stepped, now and then.
@@ -91,6 +97,7 @@ impl Simulation {
             random,
             slow_store,
             now,
+            world_ahead: 0,
             wall_ahead: 0,
             faults,
             most_per_turn,
@@ -105,6 +112,8 @@ impl Simulation {
             stage: Mutex::new(stage),
             changed: Condvar::new(),
             control: OnceLock::new(),
+            glance: (AtomicI64::new(now), AtomicI64::new(now)),
+            world: AtomicI64::new(now),
             over: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             crash_in_step: Arc::default(),
@@ -116,9 +125,9 @@ impl Simulation {
         self.control.get_or_init(Arc::default)
     }
 
-    /// The monotonic clock, without waiting for a turn. It is also the time of the world, by which all clocks should go.
-    pub fn clock(&self) -> i64 {
-        self.lock().now
+    /// The time of the world, without waiting for a turn.
+    pub fn world(&self) -> i64 {
+        self.world.load(Ordering::Acquire)
     }
 
     /// Set in a step of a task, it crashes the run at the end of that step.
@@ -152,6 +161,10 @@ impl Simulation {
             }
         }
         stage.pass_time_and_step_the_clock();
+        let Reading { at, wall } = stage.reading();
+        self.glance.0.store(at.0, Ordering::Release);
+        self.glance.1.store(wall.0, Ordering::Release);
+        self.world.store(stage.now + stage.world_ahead, Ordering::Release);
         match &mut stage.end {
             End::Crash(turns) if stage.turns >= *turns => return self.crash(stage),
             End::Stop(turns) if stage.turns >= *turns => {
@@ -183,22 +196,24 @@ impl Stage {
     }
 
     fn pass_time_and_step_the_clock(&mut self) {
-        (self.between_turns)(&mut self.random, self.now, Turn::Usual);
+        (self.between_turns)(&mut self.random, self.now + self.world_ahead, Turn::Usual);
         if !self.faults {
             return;
         }
         if self.random.random_range(0..150) == 0 {
-            // Several times as long as a partition may be silent before it is idle.
+            // Several times as long as a partition may be silent before it is idle. A machine that stands still stops its clocks too.
+            let machine = self.random.random_range(0..3) == 0;
             for _ in 0..self.random.random_range(1..=20) {
-                self.now += self.random.random_range(1..=15_000_000);
-                (self.between_turns)(&mut self.random, self.now, Turn::Paused);
+                *(if machine { &mut self.world_ahead } else { &mut self.now }) += self.random.random_range(1..=15_000_000);
+                (self.between_turns)(&mut self.random, self.now + self.world_ahead, Turn::Paused);
             }
         }
         if self.random.random_range(0..100) == 0 {
             // Healed as often as it goes wrong: by seconds, minutes, or as a machine's clock that begins in 1970.
-            let away = [0, 0, 0, 2_000_000, 600_000_000];
+            let away = [0, 0, 0, 2_000_000, 600_000_000, self.now];
             let away = away[self.random.random_range(0..away.len())];
-            self.wall_ahead = if away < self.now && self.random.random_range(0..2) == 0 { away } else { -away };
+            let away = if away < self.now && self.random.random_range(0..2) == 0 { away } else { -away };
+            self.wall_ahead = self.world_ahead + away;
         }
     }
 
@@ -245,6 +260,10 @@ impl Script for Simulation {
             }
             stage = self.changed.wait(stage).expect("no worker panics while it holds the stage");
         }
+    }
+
+    fn glance(&self) -> Reading {
+        Reading { at: Monotonic(self.glance.0.load(Ordering::Acquire)), wall: Micros(self.glance.1.load(Ordering::Acquire)) }
     }
 
     fn leave(&self) {

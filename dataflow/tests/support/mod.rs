@@ -59,7 +59,7 @@ impl Setup {
             max_ahead: self.max_ahead,
             patience: Duration::ZERO,
             checkpoint_every: self.checkpoint_every,
-            clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
+            clock: Clock::manual(&Arc::new(AtomicI64::new(self.now.0)), 100),
             background: Background::Threads,
             stints: Stints::default(),
             most_unfolded: MOST_UNFOLDED,

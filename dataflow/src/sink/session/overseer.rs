@@ -177,7 +177,7 @@ impl Overseer {
             Ok(Ok(finding)) => finding,
             // Too many connections, or a server that starts: it is alive, and more is not known.
             Ok(Err(error)) if error.as_db_error().is_some() => Finding::Unknown,
-            Ok(Err(error)) => Finding::Nothing(crate::sink::postgres::chain(&error)),
+            Ok(Err(error)) => Finding::Nothing(crate::sink::judge::chain(&error)),
             Err(_) => Finding::Nothing(format!("no answer within {PROBE:?}")),
         }
     }
