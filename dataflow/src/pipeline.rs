@@ -70,7 +70,9 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Don
     let (folded, shares) = shares.probe();
     let rows = views::minute_metrics(shares.as_collection());
 
-    let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
+    // In the first slice nothing is read that the store does not have: its rows are those of a checkpoint, perhaps millions.
+    let row = |((key, totals), slice, diff)| (diff > 0 && slice > 0).then_some((slice, Change::Row(key, totals)));
+    let rows = rows.inner.flat_map(row);
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),
         Mark::Clock(_) | Mark::Checkpoint { .. } | Mark::Trouble { .. } | Mark::Ended => None,

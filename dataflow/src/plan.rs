@@ -53,7 +53,7 @@ pub struct Plan {
     pub partitions: BTreeMap<i32, PartitionPlan>,
     /// Stored verdicts that a clock had a part in.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Streams that have rows in open windows. Only the sink asks for them, so they stay with process 0.
+    /// Streams that have rows in open windows, and the newest of these. Only the sink asks for them, so they stay with process 0.
     #[serde(skip)]
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.

@@ -6,6 +6,7 @@
 //! - [`store`]: where the metrics are: Postgres or SQLite
 //! - [`process`]: what every program does first
 //! - [`secret`]: values that may stand in a file
+//! - [`signals`]: which signals ask a program to end
 //! - [`usage`]: what is said of a command line that cannot be used
 //!
 //! An environment variable that is set but empty counts as unset, as compose files make them.
@@ -15,6 +16,7 @@ pub mod kafka;
 pub mod log;
 pub mod process;
 pub mod secret;
+pub mod signals;
 pub mod store;
 pub mod usage;
 

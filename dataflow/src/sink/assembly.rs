@@ -102,7 +102,7 @@ impl Assembly {
     }
 }
 
-/// Takes up a stream's name. It is told once for each window and by each worker.
+/// Takes up a stream's name. Each worker tells it when it meets a newer window.
 fn told(names: &mut KeyMap<StreamKey, Named>, stream: StreamKey, minute: Minute, name: &str) {
     let named = names.entry(stream).or_insert_with(|| Named { name: name.into(), newest: minute });
     named.newest = named.newest.max(minute);

@@ -59,7 +59,7 @@ pub struct DeadLetter {
 pub enum Change {
     /// The newest totals of a row.
     Row(RowKey, Totals),
-    /// The name of a stream, for the rows of one window.
+    /// The name of a stream, for its rows of this window and of older ones.
     Name(StreamKey, Minute, Box<str>),
     /// A rejected record.
     DeadLetter(Box<DeadLetter>),
@@ -163,7 +163,7 @@ pub struct Stored {
     pub partitions: BTreeMap<i32, (i64, i64)>,
     /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Windows and names of the rows that are not final.
+    /// Streams that have rows which are not final, and the newest window of these.
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
@@ -308,7 +308,7 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
 pub struct Resume {
     /// The stored watermark.
     pub watermark: Option<Micros>,
-    /// Names of streams that have rows in open windows.
+    /// Names of streams that have rows in open windows, and the newest of these.
     pub names: Vec<(Minute, StreamKey, String)>,
     /// Every partition as it stands before its owner has spoken.
     pub partitions: Vec<PartitionMark>,

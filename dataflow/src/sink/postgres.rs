@@ -367,8 +367,10 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         &[&begin.pipeline, &begin.topic],
     )?;
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
-    let open_rows = transaction
-        .query("select window_start, stream_id from stream_metrics_minute where window_start >= $1", &[&first_open])?;
+    let open_rows = transaction.query(
+        "select max(window_start), stream_id from stream_metrics_minute where window_start >= $1 group by 2",
+        &[&first_open],
+    )?;
     Ok(Stored {
         fence: row.get(0),
         epoch: row.get(1),

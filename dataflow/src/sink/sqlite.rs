@@ -275,7 +275,15 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
     let mut rows = transaction.prepare("select window_start, stream_id from stream_metrics_minute where window_start >= ?1")?;
-    let rows = rows.query_map([first_open], |row| Ok((minute(row.get(0)?), row.get(1)?)))?;
+    let mut rows = rows.query([first_open])?;
+    let mut newest: BTreeMap<String, Minute> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (window, stream) = (minute(row.get(0)?), row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+        match newest.get_mut(stream) {
+            Some(newest) => *newest = window.max(*newest),
+            None => drop(newest.insert(stream.to_owned(), window)),
+        }
+    }
     Ok(Stored {
         fence,
         epoch,
@@ -283,7 +291,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         watermark,
         partitions: partitions.collect::<Result<_, _>>()?,
         verdicts: BTreeMap::new(),
-        open_rows: rows.collect::<Result<_, _>>()?,
+        open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints)
             .map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?,
         clock: None,

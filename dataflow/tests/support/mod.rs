@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 #![allow(dead_code, reason = "each test target uses its own part")]
 
+pub mod brokers;
+pub mod clock;
 pub mod logs;
 pub mod parts;
+pub mod pause;
 pub mod process;
 pub mod proxy;
 pub mod random;

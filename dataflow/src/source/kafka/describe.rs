@@ -3,7 +3,7 @@
 
 use super::admin::{Answer, Answers, text};
 use super::topic::Asker;
-use super::{ASK, Context, KafkaLog, log_id};
+use super::{ASK, Context, DESCRIBE, KafkaLog, log_id};
 use crate::source::{Bounds, Description, SourceError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
@@ -11,7 +11,7 @@ use rdkafka_sys as sys;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl KafkaLog {
     /// Asks the brokers, each question for a bounded time.
@@ -33,9 +33,10 @@ impl KafkaLog {
             let what = format!("Kafka at {bootstrap} has no topic {name}: create it, or set KAFKA_TOPIC");
             return Err(SourceError::NotYet(what));
         };
-        let mut partitions = BTreeMap::new();
+        let (mut partitions, until) = (BTreeMap::new(), Instant::now() + DESCRIBE);
         for partition in topic.partitions() {
-            let bounds = consumer.fetch_watermarks(name, partition.id(), ASK).map_err(|error| no_answer(&error))?;
+            let wait = ASK.min(until.saturating_duration_since(Instant::now()));
+            let bounds = consumer.fetch_watermarks(name, partition.id(), wait).map_err(|error| no_answer(&error))?;
             partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
         }
         self.refuse_compaction(&consumer)?;

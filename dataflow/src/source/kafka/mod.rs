@@ -34,6 +34,8 @@ use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
+/// How long all questions about a topic may take together: one for each partition, which a slow broker answers slowly.
+const DESCRIBE: Duration = Duration::from_secs(60);
 /// How long the brokers may take to confirm the topic before they are asked again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
