@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,9 @@ use tidemark_dataflow::run::{Control, STOP_WITHIN};
 use tidemark_dataflow::sink::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
-use tidemark_settings::store;
+use tidemark_settings::kafka::Role;
+use tidemark_settings::process::{self, Process, READER_GONE};
+use tidemark_settings::{store, usage};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
@@ -25,13 +27,13 @@ use tracing_subscriber::filter::LevelFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    tidemark_settings::unset_empty_variables();
-    let command = Cli::parse().into_command();
+    let process = process::begin();
+    let command = Cli::try_parse().unwrap_or_else(|error| usage::exit(&error)).into_command();
     match &command {
-        Command::Run(args) => start_logging(args.log_format, LevelFilter::INFO),
-        Command::Rebuild(args) => start_logging(args.run.log_format, LevelFilter::WARN),
+        Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
+        Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
         Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) => {
-            start_logging(LogFormat::Text, LevelFilter::WARN)
+            start_logging(&process, LogFormat::Text, LevelFilter::WARN)
         }
     }
     #[cfg(feature = "failpoints")]
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
                     tracing::error!("{error:#}");
                     if args.processes > 1 {
                         // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
-                        signal_hook::low_level::exit(1);
+                        process::exit(1);
                     }
                     ExitCode::FAILURE
                 }
@@ -56,12 +58,14 @@ fn main() -> ExitCode {
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
-    outcome
-        .unwrap_or_else(|error| {
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(OpsError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => READER_GONE.into(),
+        Err(error) => {
             tracing::error!("{error}");
-            Outcome::NotDone
-        })
-        .into()
+            Outcome::NotDone.into()
+        }
+    }
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
@@ -83,14 +87,14 @@ fn stoppable() -> Result<Arc<Control>, OpsError> {
 fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = args.options().map_err(anyhow::Error::msg)?;
     let place = args.place().map_err(anyhow::Error::msg)?;
-    let topic = args.log.resolve(&None)?;
+    let topic = args.log.resolve(Role::Consumer, &None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
     let (process, processes) = (args.process, args.processes);
     tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
     let log = source::open(topic);
     let parts = args.checkpoints().map_err(anyhow::Error::msg)?;
     let (metrics, registry) = Metrics::new();
-    if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
+    if let Some(address) = args.metrics_addr.0.as_ref().filter(|_| !args.until_end) {
         telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
     }
     let control = Arc::new(Control::default());
@@ -105,7 +109,11 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     if args.until_end {
         let summary = summary(&metrics, started.elapsed());
-        out.write_all(summary.as_bytes()).context("standard output")?;
+        match out.write_all(summary.as_bytes()) {
+            // The run is done, and nobody wants to know its figures.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.context("standard output")?,
+        }
     }
     tracing::info!("stopped; everything that was read is committed");
     Ok(())
@@ -118,20 +126,22 @@ fn open_store(target: &store::Store, control: &Arc<Control>) -> Result<Box<dyn S
     })
 }
 
-fn start_logging(format: LogFormat, level: LevelFilter) {
+fn start_logging(process: &Process, format: LogFormat, level: LevelFilter) {
     let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let writer = process.log_writer();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    process.log_is_ready();
 }
 
-/// The first signal stops the run cleanly, within [`STOP_WITHIN`]; a second one ends the process.
+/// The first signal stops the run cleanly, within [`STOP_WITHIN`]; a second one ends the process at once.
 fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
     let hangup = (!tidemark_settings::signals::hangup_is_ignored()).then_some(SIGHUP);
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
@@ -142,7 +152,7 @@ fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
         for signal in signals.forever() {
             // Not `stopping`: another process of the cluster may have been the first to hear of the same stop.
             if std::mem::replace(&mut signalled, true) {
-                signal_hook::low_level::exit(128 + signal);
+                process::exit(128 + signal);
             }
             tracing::info!(signal, "stopping: committing what was read");
             control.stop();

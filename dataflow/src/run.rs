@@ -155,7 +155,7 @@ impl Control {
             let what = if waits.is_empty() { "nothing that has a name" } else { &waits };
             tracing::error!("{bound:?} after it was to end this process still waits for {what}: it ends without that");
             // Not `exit`: what is waited for may hold up its handlers too.
-            signal_hook::low_level::exit(1);
+            tidemark_settings::process::exit(1);
         };
         std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
     }

@@ -13,7 +13,8 @@ use tidemark_generator::app;
 use tidemark_generator::config::{Cli, Command, UsageError};
 use tidemark_generator::progress::Progress;
 use tidemark_generator::publish::PublishError;
-use tidemark_settings::SettingsError;
+use tidemark_settings::process::{self, Process};
+use tidemark_settings::{SettingsError, usage};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -25,7 +26,7 @@ const BAD_USAGE: u8 = 2;
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    tidemark_settings::unset_empty_variables();
+    let process = process::begin();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     };
     let mut progress = Progress::new();
     let stop = Arc::new(AtomicBool::new(false));
-    if let Err(error) = start_logging(&progress).and_then(|()| catch_signals(&stop)) {
+    if let Err(error) = start_logging(&process, &progress).and_then(|()| catch_signals(&stop)) {
         return complain(&format!("{error:#}"), exit_status(&error));
     }
     let command = cli.command.unwrap_or_else(|| Command::Generate(Box::new(cli.generate)));
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(text: &str, status: u8) -> ExitCode {
-    drop(writeln!(std::io::stderr(), "tidemark-generator: {text}"));
+    process::tell(&format!("tidemark-generator: {text}"));
     ExitCode::from(status)
 }
 
@@ -59,15 +60,17 @@ fn exit_status(error: &anyhow::Error) -> u8 {
     if usage { BAD_USAGE } else { FAILURE }
 }
 
-fn start_logging(progress: &Progress) -> anyhow::Result<()> {
+fn start_logging(process: &Process, progress: &Progress) -> anyhow::Result<()> {
     let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::builder().parse(&directives).map_err(|error| {
         UsageError(format!("RUST_LOG={directives:?}: {error}; allowed: as in info, debug, or tidemark_generator=debug"))
     })?;
-    let writer = progress.log_writer();
+    process::write_to(progress.log_writer());
+    let writer = process.log_writer();
     let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colours);
-    subscriber.with_writer(move || writer.clone()).init();
+    subscriber.with_writer(move || writer).init();
+    process.log_is_ready();
     Ok(())
 }
 
@@ -76,7 +79,7 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let hangup = (!tidemark_settings::signals::hangup_is_ignored()).then_some(SIGHUP);
     let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
     let stop = Arc::clone(stop);
-    let end = || signal_hook::low_level::exit(i32::from(FAILURE));
+    let end = || process::exit(i32::from(FAILURE));
     let last_resort = move || {
         std::thread::sleep(STOP_WITHIN);
         complain(
@@ -99,7 +102,7 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
 
 /// clap's message without its usage text, and with the environment's name if the value came from there.
 fn one_line(error: &clap::Error) -> String {
-    let rendered = error.to_string();
+    let rendered = usage::told(error);
     let told = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let text = told.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();

@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
+use tidemark_settings::process::StandardError;
 
 /// Between two log lines.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -99,16 +100,16 @@ impl fmt::Display for Status {
 }
 
 /// Writes to the standard error, around the progress line.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LogWriter(ProgressBar);
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
+        self.0.suspend(|| StandardError.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ impl Store {
     pub fn announcements(&self) -> Announcements<'_> {
         match &self.feed {
             Pool::Postgres(pool) => {
-                Announcements::Postgres(Ears { pool, listener: None, try_at: Instant::now(), told: Told::Nothing })
+                Announcements::Postgres(Box::new(Ears { pool, listener: None, try_at: Instant::now(), told: Told::Nothing }))
             }
             Pool::Sqlite(_) => Announcements::Sqlite,
         }
@@ -44,7 +44,7 @@ impl Store {
 /// When to look at the epoch again.
 pub enum Announcements<'a> {
     /// Listens, or polls while it cannot.
-    Postgres(Ears<'a>),
+    Postgres(Box<Ears<'a>>),
     /// Polls.
     Sqlite,
 }

@@ -54,7 +54,7 @@ struct OutOfReach {
 #[allow(dead_code, reason = "the document's words for what `health` answers")]
 enum Unhealthy {
     OutOfReach(OutOfReach),
-    Standstill(Health),
+    Standstill(Box<Health>),
 }
 
 /// The partition that holds the watermark.

@@ -55,15 +55,13 @@ pub enum OpsError {
     /// The run of a rebuild.
     #[error(transparent)]
     Run(#[from] crate::cluster::RunError),
-    /// A file or a pipe.
+    /// Standard output went away, or its disk is full.
+    #[error("standard output: {0}")]
+    Output(std::io::Error),
+    /// A file.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
     /// It is refused, and why.
     #[error("{0}")]
     Refused(String),
-}
-
-/// Standard output went away, or a disk is full.
-fn output_failed(error: std::io::Error) -> OpsError {
-    OpsError::File("standard output".to_owned(), error)
 }
