@@ -170,7 +170,7 @@ mod tests {
     fn the_system_s_clocks_are_what_they_say() {
         let (first, second) = (Clock::System.now(), Clock::System.now());
         assert!(second.at >= first.at);
-        let by_std = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let by_std = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert!(by_std.as_micros().abs_diff(u128::from(second.wall.0.unsigned_abs())) < 60_000_000, "{second:?} {by_std:?}");
         assert!((first.wall_ahead() - second.wall_ahead()).abs() < 60_000_000);
     }

@@ -133,6 +133,7 @@ fn commit(rows: u64, number: i64) -> Commit {
         standing: Standing::AtEnd,
         delivered: true,
         silent_until: None,
+        judged_by: None,
         replayed: true,
         touched: Vec::new(),
     };

@@ -80,6 +80,8 @@ impl Traffic {
         let parts: Arc<dyn Parts> = Arc::new(MemoryParts::default());
         let metrics = Metrics::new().0;
         std::thread::scope(|scope| {
+            // Also if an assertion fails: the scope waits for the run.
+            let _stop = Stop(&control);
             let run = scope.spawn(|| resume::run(&options, &log, &mut |_| open(), &parts, &control, &metrics));
             let reach = |ends: &BTreeMap<i32, i64>| {
                 let until = Instant::now() + LONG;
@@ -103,6 +105,15 @@ impl Traffic {
             let differences = find().differences(&self.expected, &ends, &Rules::default());
             assert!(differences.is_empty(), "{}", differences[..differences.len().min(10)].join("\n"));
         });
+    }
+}
+
+/// Stops the run when it is dropped.
+struct Stop<'a>(&'a Control);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -173,7 +184,8 @@ fn rows_that_are_copied_back_under_a_run() {
     };
     let go_back = || {
         let copy = each("insert into public.$ select * from saved.$");
-        database.sql(&format!("begin; truncate {}; {copy}; commit", TABLES.join(", ")));
+        // As a commit does, the progress table first: otherwise the two end in a deadlock.
+        database.sql(&format!("begin; lock progress; truncate {}; {copy}; commit", TABLES.join(", ")));
     };
     database.run(&save, &go_back);
     let row = database.client().query_one("select run, heartbeat_at > now() - interval '1 minute', fence from progress", &[]);

@@ -22,6 +22,7 @@ use support::process::Process;
 use support::proxy::{Proxy, Way, silent_server};
 use tidemark_generator::publish::{KafkaOptions, KafkaPublisher, Publisher as _, Record};
 use tidemark_model::file_log;
+use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::KafkaTopic;
 
 const SIGNALS: [(&str, Signal); 4] = [("TERM", Signal::TERM), ("INT", Signal::INT), ("HUP", Signal::HUP), ("PIPE", Signal::PIPE)];
@@ -282,7 +283,7 @@ fn dataflow_without_brokers() -> Option<Scene> {
     let broker = std::env::var("TIDEMARK_TEST_KAFKA").ok().filter(|broker| !broker.is_empty())?;
     let (dir, network) = (a_dir(), Proxy::to_broker(&broker));
     let topic = format!("signals-{}", dir.path().file_name()?.to_str()?.trim_start_matches('.'));
-    let place = KafkaTopic { bootstrap: broker, topic: topic.clone(), properties: BTreeMap::new() };
+    let place = KafkaTopic { bootstrap: broker, topic: topic.clone(), properties: Properties::default() };
     let options = KafkaOptions { wait: STATE, create_with_partitions: Some(1), stop: Arc::default() };
     let mut publisher = KafkaPublisher::open(&place, &options).unwrap();
     publisher.publish(Record { payload: b"{}", ..Record::default() }).unwrap();

@@ -179,8 +179,11 @@ mod tests {
         assert!(matches!(run.heartbeat(None), Err(StoreError::Superseded(_))));
         let said = run.commit(&up_to(30)).unwrap_err().to_string();
         assert!(said.contains("{0: 20}") && said.contains("epoch 1 of fence token 1"), "{said}");
-        let tables = store.tables().clone();
-        assert_eq!((tables.epoch, tables.partitions[&0].next_offset), (1, 10), "it writes nothing");
+        let (epoch, next_offset) = {
+            let tables = store.tables();
+            (tables.epoch, tables.partitions[&0].next_offset)
+        };
+        assert_eq!((epoch, next_offset), (1, 10), "it writes nothing");
         // Another run goes on from what the store holds.
         let mut next = running(&store, "b", &[]);
         assert_eq!(next.commit(&up_to(30)).unwrap().epoch, 2);

@@ -259,6 +259,7 @@ mod tests {
         assert_eq!((size.rows, size.limit), (450, LIMIT.0));
         size.too_slow(450);
         size.too_slow(225);
+        size.too_slow(112);
         assert_eq!((size.rows, size.limit), (100, LIMIT.0));
         size.too_slow(100);
         assert_eq!((size.rows, size.limit), (100, 2 * LIMIT.0));
