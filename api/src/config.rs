@@ -1,9 +1,11 @@
 //! Flags and environment. The doc comments are the text of `--help`.
 
+use crate::proxies::Network;
 use clap::{CommandFactory, Parser, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
-use tidemark_settings::{duration, store::StoreArgs};
+use tidemark_settings::duration::{self, OrOff};
+use tidemark_settings::store::StoreArgs;
 
 /// Answers queries about the metrics over HTTP
 #[derive(Clone, Debug, Parser)]
@@ -24,7 +26,11 @@ pub struct Config {
     /// Longest time for a request, its turn included; then it is answered with 503 and the query is ended
     #[arg(long, env = "API_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
     pub api_request_timeout: Duration,
-    /// Most clients of /live at once; further ones are answered with 503
+    /// Longest time without a sign of life of the pipeline's writer, which gives one every 2s; then /health answers with 503. off: never
+    #[arg(long, env = "API_STALE_AFTER", value_name = "DURATION", default_value = "8s", value_parser = stale_after)]
+    pub api_stale_after: OrOff,
+    /// Most clients of /live at once, and at most half of the connections that the limit of open files allows; further ones are
+    /// answered with 503
     #[arg(long, allow_negative_numbers = true, env = "API_LIVE_CLIENTS", value_name = "N", default_value_t = 2_000, value_parser = live_clients)]
     pub api_live_clients: usize,
     /// File that holds a token: every path but /health then asks for it, as Authorization: Bearer TOKEN
@@ -36,6 +42,10 @@ pub struct Config {
     /// Most requests a second from one address, and at once; further ones are answered with 429. 0: no limit
     #[arg(long, env = "API_RATE_LIMIT", value_name = "N", default_value_t = 0, value_parser = rate_limit)]
     pub api_rate_limit: u32,
+    /// Proxies whose X-Forwarded-For or Forwarded header is believed, as addresses or networks with commas between them, as in
+    /// 10.0.0.1,192.168.0.0/16; without them all clients behind a proxy share one rate limit
+    #[arg(long, env = "API_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
+    pub api_trusted_proxies: Vec<Network>,
     /// Form of the log on standard error; RUST_LOG sets its level (info, debug, ...)
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -114,6 +124,16 @@ fn rate_limit(text: &str) -> Result<u32, String> {
     }
 }
 
+fn stale_after(text: &str) -> Result<OrOff, String> {
+    match duration::parse_or_off(text)? {
+        OrOff::After(time) if time < Duration::from_secs(3) => {
+            Err("must be at least 3s: a sign of life comes every 2s; or off".to_owned())
+        }
+        OrOff::After(time) if time > Duration::from_secs(86_400) => Err("must be at most 1 day, or off".to_owned()),
+        time => Ok(time),
+    }
+}
+
 fn request_timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration::parse_positive(text)?;
     match timeout {
@@ -136,6 +156,8 @@ mod tests {
             ("--api-request-timeout", "5", "API_REQUEST_TIMEOUT"),
             ("--api-live-clients", "-1", "API_LIVE_CLIENTS"),
             ("--api-rate-limit", "many", "API_RATE_LIMIT"),
+            ("--api-stale-after", "2s", "API_STALE_AFTER"),
+            ("--api-trusted-proxies", "10.0.0.0/33", "API_TRUSTED_PROXIES"),
             ("--api-cors-origins", "a.example", "API_CORS_ORIGINS"),
             ("--log-format", "xml", "LOG_FORMAT"),
         ] {

@@ -128,7 +128,7 @@ impl ResponseError for ApiError {
             ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
             ApiError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::NotYet { .. } => StatusCode::GATEWAY_TIMEOUT,
-            ApiError::Store(StoreError::Refused(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::Store(StoreError::Refused(_) | StoreError::Pooler(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Busy(_) | ApiError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -1,7 +1,7 @@
 //! Large answers as CSV or one JSON object a line: sent as they are read, in pieces, never whole in memory.
 
 use crate::error::ApiError;
-use crate::freshness::tell_moment;
+use crate::freshness::{Wanted, tell_moment};
 use crate::params::Choice;
 use crate::queries::{MetricsQuery, Store};
 use crate::rows::MetricRow;
@@ -9,6 +9,7 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use futures_util::{StreamExt, stream};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 const CSV_HEAD: &str = "window_start,window_end,stream_id,active_viewers,chat_messages,donations_usd,final\r\n";
@@ -38,8 +39,9 @@ impl Choice for Format {
 
 /// All rows of the query, of one snapshot. An answer that breaks off in the middle ends without its last chunk, so no client
 /// takes it for whole.
-pub async fn export(store: &Store, query: &MetricsQuery, format: Format) -> Result<HttpResponse, ApiError> {
+pub async fn export(store: &Store, query: &MetricsQuery, format: Format, wanted: &Wanted) -> Result<HttpResponse, ApiError> {
     let (at, rows) = store.export(query).await?;
+    wanted.is_in(&at)?;
     let head = if format == Format::Csv { CSV_HEAD } else { "" };
     let pieces = rows.map(move |rows| Ok(write(&rows?, format)));
     let body = stream::iter([Ok(Bytes::from_static(head.as_bytes()))]).chain(pieces);
@@ -75,8 +77,16 @@ fn write(rows: &[MetricRow], format: Format) -> Bytes {
 fn csv_line(text: &mut String, row: &MetricRow) {
     let (start, end) = (row.window_start.0, row.window_end.0);
     let (viewers, chats, dollars) = (row.active_viewers, row.chat_messages, &row.donations_usd);
-    let stream = csv_text(&row.stream_id);
+    let stream = csv_text(&disarm(&row.stream_id));
     writeln!(text, "{start},{end},{stream},{viewers},{chats},{dollars},{}\r", row.is_final).expect("memory takes all text");
+}
+
+/// Spreadsheets run a cell that begins like a formula. Such a text, and one that only seems disarmed, gets a single quotation mark
+/// before it, so the original is what remains without the first one. Only CSV does this: JSON is exact.
+fn disarm(text: &str) -> Cow<'_, str> {
+    let begins_a_formula =
+        |character| matches!(character, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠');
+    if text.trim_start_matches('\'').starts_with(begins_a_formula) { format!("'{text}").into() } else { text.into() }
 }
 
 /// Quoted if it holds a character that has a meaning.
@@ -86,12 +96,22 @@ fn csv_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::csv_text;
+    use super::{csv_text, disarm};
 
     #[test]
     fn text_with_a_meaning_is_quoted() {
         for (text, expected) in [("a b", "a b"), ("a,b", "\"a,b\""), ("a\"b", "\"a\"\"b\""), ("a\nb", "\"a\nb\""), ("", "")] {
             assert_eq!(csv_text(text), expected);
+        }
+    }
+
+    #[test]
+    fn no_text_begins_a_formula_and_each_can_be_had_back() {
+        for armed in ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "'=1", "''=1", "＝1"] {
+            assert_eq!(disarm(armed), format!("'{armed}"));
+        }
+        for plain in ["a=1", "'a", "", "1", " =1", "😀"] {
+            assert_eq!(disarm(plain), plain);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An answer depends on the commit, on the question, and for questions about the last minutes on the clock; but windows are
 //! whole minutes, so between two minutes of the store's clock and within one epoch only `server_time_utc` differs. That is why
-//! entity tags are weak, and why an answer from memory gets the present time before it is sent.
+//! entity tags are weak, and why an answer from memory gets the present time before it is sent. A tag names the run beside the epoch:
+//! after a store went back, another run may reach the same epoch with other rows.
 
 use crate::error::ApiError;
 use crate::feed::Feed;
@@ -87,22 +88,42 @@ impl Freshness {
         Asked: Future<Output = Result<Written, ApiError>>,
     {
         let question = serde_json::to_string(&(request.match_pattern(), question)).expect("questions always serialize");
-        let known = self.feed.now().and_then(|at| Some((at, Key::new(&question, &at, clock)?)));
+        let wanted = self.wait(&Parameters::of(request.query_string())).await?;
+        let known = self.feed.known().and_then(|known| Some((known.at, Key::new(&question, &known, clock)?)));
         let Some((at, key)) = known else {
             let written = ask().await?;
+            wanted.is_in(&written.at)?;
             return Ok(respond(request, &question, clock, &written, written.at.now));
         };
+        wanted.is_in(&at)?;
         if let Some(unchanged) = unchanged(request, &tag(&question, &at, clock), &at) {
             return Ok(unchanged);
         }
         let written: Arc<Written> = self.memory.get_or_ask(key, ask).await?;
+        wanted.is_in(&written.at)?;
         Ok(respond(request, &question, clock, &written, at.now))
     }
 
-    /// Waits for `min_epoch`, if the request has one.
-    pub async fn wait(&self, parameters: &Parameters<'_>) -> Result<(), ApiError> {
-        let Some(epoch) = parameters.whole_number("min_epoch")?.map(Epoch) else { return Ok(()) };
-        self.feed.wait_for(epoch, self.longest_wait).await.map_err(|not_yet| ApiError::NotYet { wanted: epoch, has: not_yet.has })
+    /// Waits for `min_epoch`, if the request has one. The store may go back afterwards, so the answer is looked at too.
+    pub async fn wait(&self, parameters: &Parameters<'_>) -> Result<Wanted, ApiError> {
+        let Some(epoch) = parameters.whole_number("min_epoch")?.map(Epoch) else { return Ok(Wanted(None)) };
+        let reached = self.feed.wait_for(epoch, self.longest_wait).await;
+        reached.map(|()| Wanted(Some(epoch))).map_err(|not_yet| ApiError::NotYet { wanted: epoch, has: not_yet.has })
+    }
+}
+
+/// The commit that an answer must have, if the request named one.
+#[must_use = "the answer may be of an earlier commit"]
+pub struct Wanted(Option<Epoch>);
+
+impl Wanted {
+    /// Refuses an answer of an earlier commit.
+    pub fn is_in(&self, at: &Moment) -> Result<(), ApiError> {
+        match self.0 {
+            // Before the first commit the store has epoch 0.
+            Some(wanted) if at.epoch.unwrap_or(Epoch(0)) < wanted => Err(ApiError::NotYet { wanted, has: at.epoch }),
+            _ => Ok(()),
+        }
     }
 }
 

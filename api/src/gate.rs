@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::proxies::{self, Network};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -38,6 +39,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
 pub struct Gate {
     token: Option<String>,
     rate: Option<RateLimit>,
+    proxies: Vec<Network>,
     longest: Duration,
 }
 
@@ -54,7 +56,8 @@ impl Gate {
         }
         // A request may wait for an epoch, and then for the store.
         let longest = config.api_request_timeout * 2 + Duration::from_millis(500);
-        Ok(Gate { token, rate: NonZeroU32::new(config.api_rate_limit).map(RateLimit::new), longest })
+        let rate = NonZeroU32::new(config.api_rate_limit).map(RateLimit::new);
+        Ok(Gate { token, rate, proxies: config.api_trusted_proxies.clone(), longest })
     }
 
     fn refusal(&self, request: &HttpRequest) -> Option<ApiError> {
@@ -68,9 +71,8 @@ impl Gate {
         if self.token.as_ref().is_some_and(|token| !bears(request.headers(), token)) {
             return Some(ApiError::Unauthorized);
         }
-        let address = request.peer_addr().map(|address| address.ip());
-        let refused = self.rate.as_ref().zip(address).and_then(|(rate, address)| rate.take(address, Instant::now()).err());
-        refused.map(ApiError::TooMany)
+        let (rate, address) = (self.rate.as_ref()?, proxies::client(request, &self.proxies)?);
+        rate.take(address, Instant::now()).err().map(ApiError::TooMany)
     }
 }
 

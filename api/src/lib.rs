@@ -4,7 +4,7 @@
 //! In the order of a request:
 //! - [`startup`]: the application that `main` and the tests both start
 //! - [`telemetry`], [`scrape`]: one log line per request, and figures for Prometheus
-//! - [`gate`]: bounds, token and security headers
+//! - [`gate`]: bounds, token and security headers; [`proxies`]: whose request it is behind a proxy; [`descriptors`]: how many at once
 //! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
 //! - [`freshness`], [`memory`]: how new an answer is, and answers that need not be computed again
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
@@ -17,6 +17,7 @@
 pub mod config;
 pub mod cursor;
 pub mod dashboard;
+pub mod descriptors;
 pub mod error;
 pub mod export;
 pub mod feed;
@@ -25,6 +26,7 @@ pub mod gate;
 pub mod instant;
 pub mod memory;
 pub mod params;
+pub mod proxies;
 pub mod queries;
 pub mod routes;
 pub mod rows;

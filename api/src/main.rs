@@ -18,7 +18,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidemark-api: {error:#}");
-            let bad_setting = matches!(error.downcast_ref(), Some(StartupError::Setting(_) | StartupError::Connection(_)));
+            let bad_setting = matches!(
+                error.downcast_ref(),
+                Some(
+                    StartupError::Setting(_)
+                        | StartupError::Connection(_)
+                        | StartupError::Pooler(_)
+                        | StartupError::Descriptors(_)
+                )
+            );
             ExitCode::from(if bad_setting { 2 } else { 1 })
         }
     }

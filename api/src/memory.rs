@@ -1,9 +1,10 @@
 //! Answers of the newest epoch. Never stale: an entry belongs to a life of the tables, a commit and a minute, and nothing is
-//! looked up but by the newest that is known. Never larger than its bounds, and each question is asked once at a time.
+//! looked up but by the newest that is known. When the store goes back to an earlier epoch, all answers are forgotten. Never larger than its bounds, and each question is asked once at a time.
 
 use crate::error::ApiError;
+use crate::feed::Known;
 use crate::freshness::{Clock, Written};
-use crate::rows::{Epoch, Moment};
+use crate::rows::Epoch;
 use prometheus_client::metrics::counter::Counter;
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,15 +30,18 @@ pub struct Memory {
 #[derive(Debug)]
 pub struct Key {
     life: u64,
-    epoch: Epoch,
+    age: Age,
     minute: i64,
     question: String,
 }
 
+/// How often the store went back, and the epoch since then: it only rises within a life.
+type Age = (u64, Epoch);
+
 #[derive(Default)]
 struct Generation {
     life: u64,
-    epoch: Option<Epoch>,
+    age: Option<Age>,
     entries: HashMap<(i64, String), Entry>,
     bytes: usize,
 }
@@ -46,8 +50,9 @@ type Entry = Arc<OnceCell<Arc<Written>>>;
 
 impl Key {
     /// `None` before the first commit: then nothing tells whether an answer has changed.
-    pub fn new(question: &str, at: &Moment, clock: Clock) -> Option<Key> {
-        Some(Key { life: at.life, epoch: at.epoch?, minute: clock.minute(at), question: question.to_owned() })
+    pub fn new(question: &str, known: &Known, clock: Clock) -> Option<Key> {
+        let (at, age) = (&known.at, (known.times_back, known.at.epoch?));
+        Some(Key { life: at.life, age, minute: clock.minute(at), question: question.to_owned() })
     }
 }
 
@@ -57,7 +62,7 @@ impl Memory {
     where
         Asked: Future<Output = Result<Written, ApiError>>,
     {
-        let (life, epoch) = (key.life, key.epoch);
+        let (life, age) = (key.life, key.age);
         let entry = self.entry(key);
         let mut asked = false;
         let written = entry.get_or_try_init(|| {
@@ -67,7 +72,7 @@ impl Memory {
         let written = written.await?.clone();
         if asked {
             self.misses.inc();
-            self.count_bytes(life, epoch, written.size());
+            self.count_bytes(life, age, written.size());
         } else {
             self.hits.inc();
         }
@@ -77,9 +82,9 @@ impl Memory {
     fn entry(&self, key: Key) -> Entry {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         // Another request may have seen the next commit already: its answers are newer, so they serve this one too.
-        let newer = generation.life == key.life && generation.epoch > Some(key.epoch);
-        if !newer && (generation.life, generation.epoch) != (key.life, Some(key.epoch)) {
-            *generation = Generation { life: key.life, epoch: Some(key.epoch), ..Generation::default() };
+        let newer = generation.life == key.life && generation.age > Some(key.age);
+        if !newer && (generation.life, generation.age) != (key.life, Some(key.age)) {
+            *generation = Generation { life: key.life, age: Some(key.age), ..Generation::default() };
         }
         if generation.entries.len() >= ENTRIES {
             generation.forget();
@@ -87,9 +92,9 @@ impl Memory {
         generation.entries.entry((key.minute, key.question)).or_default().clone()
     }
 
-    fn count_bytes(&self, life: u64, epoch: Epoch, bytes: usize) {
+    fn count_bytes(&self, life: u64, age: Age, bytes: usize) {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        if (generation.life, generation.epoch) == (life, Some(epoch)) {
+        if (generation.life, generation.age) == (life, Some(age)) {
             generation.bytes += bytes;
         }
         if generation.bytes > BYTES {

@@ -140,6 +140,11 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// The answer to a question about a stream that names none.
+pub fn no_stream_id() -> BadParameter {
+    BadParameter::new("stream_id", "", format!("1 byte or more, {}", allowed_id()))
+}
+
 /// A stream's name as the last part of a path, where `+` is no blank.
 pub fn stream_id_in_path(text: &str) -> Result<String, BadParameter> {
     let bad = || BadParameter::new("stream_id", text, format!("1 byte or more, {}", allowed_id()));

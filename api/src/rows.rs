@@ -197,7 +197,8 @@ pub struct Moment {
     pub epoch: Option<Epoch>,
     /// Rows that end at or before it are final.
     pub watermark: Option<UtcTime>,
-    /// Tells tables that were made anew from those before; 0 before the first commit.
+    /// Changes when the tables are made anew and when another run takes over: only within a life does an epoch name the same rows. 0
+    /// before the first commit.
     pub life: u64,
 }
 
@@ -229,6 +230,10 @@ pub struct Progress {
     pub fingerprint: String,
     /// The store's clock at its last commit.
     pub committed_at: UtcTime,
+    /// The store's clock at the writer's last sign of life; none from a dataflow that gives none.
+    pub heartbeat_at: Option<UtcTime>,
+    /// What holds the pipeline up.
+    pub trouble: Option<String>,
     /// Its partitions, by topic and number.
     pub partitions: Vec<Partition>,
     /// The store's clock.

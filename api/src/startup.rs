@@ -1,12 +1,13 @@
 //! The application that `main` and the tests both start.
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::feed::Feed;
 use crate::freshness::{EPOCH, Freshness, WATERMARK};
 use crate::gate::{self, Gate};
 use crate::memory::Memory;
-use crate::queries::{BadConnection, Store};
-use crate::routes::{self, LiveLimit};
+use crate::queries::{BadConnection, Pooler, Store, StoreError};
+use crate::routes::{self, LiveLimit, StaleAfter};
 use crate::scrape::Metrics;
 use crate::telemetry;
 use actix_cors::Cors;
@@ -19,10 +20,16 @@ use actix_web::{App, HttpServer};
 use std::io;
 use std::time::Duration;
 use tidemark_settings::SettingsError;
-use tokio::signal::unix::{SignalKind, signal};
+use tidemark_settings::signals::hangup_is_ignored;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Pause between two looks for a store that is not up at the start.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// After a signal, requests that have begun get their own time and this much more; then they are cut.
+const GRACE: Duration = Duration::from_secs(1);
+/// So much later the process ends, whatever still runs: a stop takes the time of a request and 3 s at most.
+const LAST_RESORT: Duration = Duration::from_secs(2);
 
 /// Why the application cannot run. The sources say more.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,12 @@ pub enum StartupError {
     /// A connection string that cannot be used.
     #[error("DATABASE_URL cannot be used (allowed: postgres://user:password@host:port/database)")]
     Connection(#[from] BadConnection),
+    /// The connection string leads to something that is not Postgres itself.
+    #[error("DATABASE_URL cannot be used")]
+    Pooler(#[from] Pooler),
+    /// The limit of open files leaves no room for clients.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -50,6 +63,7 @@ pub enum StartupError {
 pub struct Application {
     server: Server,
     port: u16,
+    unusable: oneshot::Receiver<Pooler>,
 }
 
 impl Application {
@@ -58,8 +72,10 @@ impl Application {
     pub fn build(config: Config) -> Result<Application, StartupError> {
         let place = config.store.resolve(&config.data_dir)?;
         let timeout = config.api_request_timeout;
-        let (gate, live_limit) = (Data::new(Gate::new(&config)?), Data::new(LiveLimit(config.api_live_clients)));
-        let store = Data::new(Store::new(&place, config.api_pool_size, timeout)?);
+        let share = descriptors::share(&place, config.api_pool_size)?;
+        let live_limit = Data::new(LiveLimit(config.api_live_clients.min(share.live_clients)));
+        let (gate, stale_after) = (Data::new(Gate::new(&config)?), Data::new(StaleAfter(config.api_stale_after.duration())));
+        let store = Data::new(Store::new(&place, share.pool, timeout)?);
         let feed = Data::new(Feed::default());
         let freshness = Freshness { feed: feed.clone(), memory: Data::new(Memory::default()), longest_wait: timeout };
         let (metrics, freshness) = (Data::new(Metrics::new(&freshness)), Data::new(freshness));
@@ -69,6 +85,7 @@ impl Application {
                 .app_data(shared_store.clone())
                 .app_data(shared_feed.clone())
                 .app_data(live_limit.clone())
+                .app_data(stale_after.clone())
                 .app_data(freshness.clone())
                 .app_data(metrics.clone())
                 .app_data(gate.clone())
@@ -83,18 +100,21 @@ impl Application {
         let address = config.api_addr;
         let ending = feed.clone();
         let server = server.shutdown_signal(async move {
-            stop_signal().await;
+            stop_signal(timeout + GRACE + LAST_RESORT).await;
             // Answers without an end must not hold up the stop.
             ending.stop();
         });
         // A request that has begun is answered before a stop: none takes longer than its timeout.
-        let server = server.shutdown_timeout(timeout.as_secs() + 1);
+        let server = server.shutdown_timeout((timeout + GRACE).as_secs());
+        let server = server.workers(share.workers).max_connections(share.connections_of_a_worker);
+        let server = server.keep_alive(share.patience()).client_request_timeout(share.patience());
         let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
         let addresses = server.addrs();
-        tracing::info!(?addresses, store = %place, "listening");
-        tokio::spawn(announce(store.clone()));
+        tracing::info!(?addresses, store = %place, connections = share.connections(), "listening");
+        let (refuse, unusable) = oneshot::channel();
+        tokio::spawn(announce(store.clone(), refuse));
         tokio::spawn(async move { feed.run(&store).await });
-        Ok(Application { port: addresses.first().map_or(0, |address| address.port()), server: server.run() })
+        Ok(Application { port: addresses.first().map_or(0, |address| address.port()), server: server.run(), unusable })
     }
 
     /// The port that it listens on.
@@ -107,21 +127,39 @@ impl Application {
         self.server.handle()
     }
 
-    /// Answers until SIGINT or SIGTERM, then finishes the requests that have begun.
+    /// Answers until SIGINT, SIGTERM or SIGHUP, then finishes the requests that have begun.
     pub async fn run_until_stopped(self) -> Result<(), StartupError> {
-        Ok(self.server.await?)
+        tokio::select! {
+            ended = self.server => Ok(ended?),
+            Ok(pooler) = self.unusable => Err(pooler.into()),
+        }
     }
 }
 
-/// SIGINT or SIGTERM.
-async fn stop_signal() {
-    let listen = |kind| signal(kind).expect("these two can be listened for");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+/// SIGINT, SIGTERM, or SIGHUP if it is not ignored. From then on the process ends at a second one, and after `longest` at the latest: neither waits for any
+/// task or thread.
+async fn stop_signal(longest: Duration) {
+    let listen = |kind| signal(kind).expect("these can be listened for");
+    let hangup = (!hangup_is_ignored()).then(SignalKind::hangup);
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+    let mut signals: Vec<_> = kinds.map(listen).collect();
+    any(&mut signals).await;
     tracing::info!("stopping: requests that have begun are answered");
+    std::thread::spawn(move || {
+        std::thread::sleep(longest);
+        tracing::warn!("stopped: some requests did not end in time");
+        std::process::exit(0)
+    });
+    tokio::spawn(async move {
+        any(&mut signals).await;
+        tracing::warn!("stopped by a second signal");
+        std::process::exit(0)
+    });
+}
+
+async fn any(signals: &mut [Signal]) {
+    let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures_util::future::select_all(received).await;
 }
 
 /// Which other sites' pages may read the answers.
@@ -136,15 +174,24 @@ fn cors(origins: &[String]) -> Cors {
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
-/// Says once that the store is not up yet, and once that it is.
-async fn announce(store: Data<Store>) {
+/// Says once that the store is not up yet, and once that it is; or refuses what only looks like one.
+async fn announce(store: Data<Store>, refuse: oneshot::Sender<Pooler>) {
     let mut waiting = false;
-    while let Err(error) = store.progress().await {
+    while let Err(error) = store.look().await {
+        if let StoreError::Pooler(pooler) = error {
+            // Nobody waits for it any more: the service stops anyway.
+            drop(refuse.send(pooler));
+            return;
+        }
+        let no_tables = matches!(error, StoreError::NoTables);
         if !waiting {
             error.log();
             tracing::warn!("waiting for the store; requests are answered with 503 until it is up");
         }
         waiting = true;
+        if no_tables {
+            store.wait_for_tables().await;
+        }
         tokio::time::sleep(STORE_RETRY).await;
     }
     tracing::info!("the store is up");

@@ -1,4 +1,5 @@
 //! What an admitted event costs in the state of its viewers' owner: `cargo bench -p tidemark-dataflow --bench fold`.
+//! With `-- windows` instead: what it costs when thousands of windows are open, by the order in which they open.
 //!
 //! The plain state without the operator around it, slice by slice as the operator drives it: open what was touched, sort events by range, fold,
 //! hand out the changes, close, tidy. Everybody is there before it is measured.
@@ -12,7 +13,7 @@ use std::hint::black_box;
 use std::time::Instant;
 use tidemark_dataflow::exchange::Events;
 use tidemark_dataflow::fold::{Admitted, Buffers, Fold, Input};
-use tidemark_dataflow::keys::{StreamKey, ViewerKey};
+use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::watermark::Watermark;
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
@@ -37,6 +38,9 @@ const START: i64 = 1_767_225_600_000_000_000;
 const TIMEOUT: i64 = 12 * 60 * MINUTE;
 
 fn main() {
+    if std::env::args().any(|argument| argument == "windows") {
+        return windows();
+    }
     let data = format!(
         "{SLICE} events a slice, {SLICES_PER_MINUTE} slices a minute of event time, lateness {LATENESS} minutes, {STREAMS} streams; \
          35 % joins, 30 % leaves, 30 % messages, 5 % donations, all with ids; {} slices measured",
@@ -74,12 +78,13 @@ fn measure(viewers: usize) {
                 buffers.keep(range);
             }
             let folded = start.elapsed();
-            let changes = black_box(fold.changes()).len();
-            let closed = black_box(fold.close());
+            let (mut changes, mut closed) = (0, 0);
+            fold.changes(|_, change| changes += usize::from(black_box(change).events > 0));
+            fold.close(|_, change| closed += usize::from(black_box(change).events < 0));
             while fold.tidy() {}
             let took = start.elapsed();
             assert!(changes > 0, "events change rows");
-            assert!(closed.is_empty() == (slice > 0 || minute < LATENESS), "windows close in the first slice of a minute");
+            assert!((closed == 0) == (slice > 0 || minute < LATENESS), "windows close in the first slice of a minute");
             if minute >= WARM_UP {
                 all.push(took.as_secs_f64() * 1e9 / SLICE as f64);
                 folding.push((folded - before_folding).as_secs_f64() * 1e9 / SLICE as f64);
@@ -90,6 +95,59 @@ fn measure(viewers: usize) {
     report(&format!("{} viewers: folding alone", viewers.len()), "event", &mut folding);
 }
 
+/// Every stream has an event in each window, and one viewer who joins twice a day, which is as long as a join counts.
+fn windows() {
+    const WINDOWS: i64 = 8_000;
+    const STREAMS: u64 = 200;
+    const AT_A_TIME: usize = 100;
+    heading(
+        "fold -- windows",
+        &format!("{WINDOWS} windows of {STREAMS} streams, {AT_A_TIME} of them a slice; then all are closed, {AT_A_TIME} a slice"),
+    );
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
+    let mut shuffled: Vec<i64> = (0..WINDOWS).collect();
+    (1..shuffled.len()).for_each(|at| shuffled.swap(at, random.random_range(0..=at)));
+    for (order, minutes) in
+        [("forwards", (0..WINDOWS).collect()), ("backwards", (0..WINDOWS).rev().collect()), ("shuffled", shuffled)]
+    {
+        let (metrics, _registry) = Metrics::new();
+        let mut fold = Fold::new(TIMEOUT, metrics.of_worker(0));
+        let mut buffers = Buffers::default();
+        let (mut opening, mut closing) = (Vec::new(), Vec::new());
+        let start = Instant::now();
+        for some in minutes.chunks(AT_A_TIME) {
+            let mut opened: Vec<Minute> = some.iter().map(|minute| Minute::of(Nanos(START + minute * MINUTE))).collect();
+            opened.sort_unstable();
+            let mut batch = Vec::new();
+            for &minute in some {
+                for stream in 0..STREAMS {
+                    let (id, ts) = (Some(EventKey(random.random(), random.random())), Nanos(START + minute * MINUTE));
+                    let kind = if minute % 720 == 0 { Kind::ViewerJoin } else { Kind::ChatMessage };
+                    let viewer = ViewerKey(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15), stream);
+                    batch.push(Admitted { viewer, stream: StreamKey(stream, stream), id, ts, amount: Cents(0), kind });
+                }
+            }
+            let slice = Instant::now();
+            fold.open(vec![watermark(Micros(0), opened)]);
+            let mut input = Input::default();
+            input.take(&mut Events(batch), &mut buffers);
+            input.events.iter().for_each(|range| fold.fold(range));
+            fold.changes(|_, change| _ = black_box(change));
+            opening.push(slice.elapsed().as_secs_f64() * 1e9 / (some.len() as f64 * STREAMS as f64));
+        }
+        for closed in (0..=WINDOWS).step_by(AT_A_TIME).skip(1) {
+            let (slice, mut rows) = (Instant::now(), 0);
+            fold.open(vec![watermark(Nanos(START + closed * MINUTE).to_micros(), Vec::new())]);
+            fold.close(|_, change| rows += usize::from(black_box(change).events != 0));
+            while fold.tidy() {}
+            assert_eq!(rows, AT_A_TIME * STREAMS as usize, "each stream has a row in each window");
+            closing.push(slice.elapsed().as_secs_f64() * 1e9 / rows as f64);
+        }
+        report(&format!("{order}: opening"), "event", &mut opening);
+        report(&format!("{order}: closing; {:.2} s in all", start.elapsed().as_secs_f64()), "row", &mut closing);
+    }
+}
+
 /// Everybody joins in the minute before.
 fn gather(fold: &mut Fold, viewers: &[(ViewerKey, StreamKey)]) {
     let ts = Nanos(START - MINUTE);
@@ -97,8 +155,10 @@ fn gather(fold: &mut Fold, viewers: &[(ViewerKey, StreamKey)]) {
     fold.open(vec![watermark(Micros(0), vec![Minute::of(ts)])]);
     let joins: Vec<_> = viewers.iter().map(|&(viewer, stream)| Admitted { viewer, stream, id, ts, amount, kind }).collect();
     fold.fold(&joins);
-    assert_eq!(fold.changes().len(), STREAMS, "each stream has a row");
-    fold.close();
+    let mut rows = 0;
+    fold.changes(|_, _| rows += 1);
+    assert_eq!(rows, STREAMS, "each stream has a row");
+    fold.close(|_, _| ());
 }
 
 fn batches(random: &mut Xoshiro256PlusPlus, viewers: &[(ViewerKey, StreamKey)], from: i64) -> Vec<Vec<Admitted>> {
@@ -111,5 +171,5 @@ fn batches(random: &mut Xoshiro256PlusPlus, viewers: &[(ViewerKey, StreamKey)], 
 }
 
 fn watermark(at: Micros, opened: Vec<Minute>) -> Watermark {
-    Watermark { at: Some(at), opened, live: true, alignment: None, checkpoint: None, ended: false }
+    Watermark { at: Some(at), opened, live: true, alignment: None, checkpoint: None, ended: false, clock: None }
 }

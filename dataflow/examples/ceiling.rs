@@ -21,10 +21,12 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
+use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::decode::{Decoded, Decoder};
 use tidemark_dataflow::source::kafka::KafkaLog;
-use tidemark_dataflow::source::{self, Bounds, Log as _};
+use tidemark_dataflow::source::{self, Asked, Bounds, Log as _};
 use tidemark_settings::log::{KafkaTopic, Log, LogArgs};
 
 /// Allocates as the program does.
@@ -137,13 +139,14 @@ fn batch(log: Log) -> anyhow::Result<Count> {
     let mut count = Count::default();
     let mut last_record = Instant::now();
     while !open.is_empty() {
-        source.serve()?;
+        source.serve(Asked { at: Clock::System.now().at, worker_0: None })?;
         let before = count.records;
         for (&partition, bounds) in &open {
             source.read(partition, Some(bounds.high), BATCH, &mut |record| {
                 count.events += u64::from(matches!(black_box(decoder.decode(record.payload)), Ok(Decoded::Event(_))));
                 count.records += 1;
                 count.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
+                ControlFlow::Continue(())
             })?;
         }
         for partition in open.keys().copied().collect::<Vec<_>>() {

@@ -21,7 +21,7 @@ use std::time::Instant;
 use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::keys::{HashKey, Keys, StreamKey};
 use tidemark_dataflow::sink::postgres::PostgresStore;
-use tidemark_dataflow::sink::{Begin, Commit, Row, Store as _};
+use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
 use tidemark_dataflow::watermark::{PartitionMark, Standing};
 use tidemark_model::{Cents, Minute};
 use tidemark_settings::store::{Store, StoreArgs};
@@ -72,8 +72,10 @@ fn main() -> anyhow::Result<()> {
         start_offsets: offsets.clone(),
         new_offsets: offsets,
         hash_key,
+        run: "sink_rate".to_owned(),
+        again: false,
     };
-    let stored = store.begin(&begin, &mut |_| Ok(()))?;
+    let stored = store.begin(&begin, &mut |_| Ok(Decision::default()))?;
     if stored.epoch > 0 {
         bail!("{shown} holds rows already: name an empty database");
     }
@@ -110,6 +112,8 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
         highest: None,
         watermark: None,
         standing: Standing::AtEnd,
+        silent_until: None,
+        judged_by: None,
         delivered: true,
         replayed: true,
         touched: Vec::new(),

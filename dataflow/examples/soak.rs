@@ -22,8 +22,8 @@ use tidemark_dataflow::checkpoint::directory::Directory;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::run::Control;
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
-use tidemark_dataflow::source::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
+use tidemark_dataflow::source::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_generator::traffic::{FaultShares, Generated, Traffic, TrafficConfig, numbered_streams};
 use tidemark_model::Micros;
@@ -107,17 +107,15 @@ struct MadeUpSource {
 }
 
 impl Source for MadeUpSource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let (traffic, next) = self.partitions.get_mut(&partition).expect("a partition that was opened");
         let end = before.unwrap_or(self.each).min(self.each);
-        for Generated { sent_at, payload, .. } in traffic.take(max.min(usize::try_from(end - *next).unwrap_or(0))) {
-            take(Record { offset: *next, time: Some(sent_at), key: None, payload: Some(&payload) });
+        for _ in 0..max.min(usize::try_from(end - *next).unwrap_or(0)) {
+            let Some(Generated { sent_at, payload, .. }) = traffic.peek() else { break };
+            if take(Record { offset: *next, time: Some(*sent_at), key: None, payload: Some(payload) }).is_break() {
+                break;
+            }
+            traffic.next();
             *next += 1;
         }
         Ok(())
@@ -125,10 +123,10 @@ impl Source for MadeUpSource {
 
     fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
         let next_offset = self.partitions[&partition].1;
-        Ok(Position { next_offset, end_offset: self.each, at_end: next_offset >= self.each, low_offset: 0 })
+        Ok(Position { next_offset, end_offset: self.each, at_end: next_offset >= self.each, confirmed: None, low_offset: 0 })
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, _: Asked) -> Result<(), SourceError> {
         Ok(())
     }
 
@@ -150,11 +148,11 @@ struct HourlyStore {
 }
 
 impl Store for HourlyStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        self.store.begin(begin, check)
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.store.begin(begin, decide)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         let hour = |watermark: Option<Micros>| watermark.map(|watermark| (watermark.0 - START.0).div_euclid(HOUR));
         let (before, after) = (hour(self.watermark), hour(self.watermark.max(commit.watermark)));
         self.watermark = self.watermark.max(commit.watermark);
@@ -167,7 +165,7 @@ impl Store for HourlyStore {
         self.store.commit(commit)
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        self.store.check_fence()
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.store.heartbeat(trouble)
     }
 }

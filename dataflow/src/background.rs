@@ -3,6 +3,7 @@
 //! A task is a step that is repeated. In production each has a thread of its own; a simulation makes the steps itself, one at a
 //! time and in an order that its seed decides.
 
+use crate::clock::Reading;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,8 +51,10 @@ impl Haste {
 
 /// Decides by itself when time passes and when tasks make their steps.
 pub trait Script: Send + Sync + std::fmt::Debug {
-    /// The present instant, in microseconds since 1970. The caller goes on when the script lets it.
-    fn now(&self) -> i64;
+    /// The present instant. The caller goes on when the script lets it.
+    fn now(&self) -> Reading;
+    /// The present instant, without waiting for anything: tasks may ask for it in their steps.
+    fn glance(&self) -> Reading;
     /// The calling worker reads the clock no more.
     fn leave(&self);
     /// Takes over a task.

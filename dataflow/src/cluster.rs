@@ -5,7 +5,7 @@ use crate::background::{Background, Started};
 use crate::checkpoint::schedule::{Schedule, Settled};
 use crate::checkpoint::writer::Spare;
 use crate::checkpoint::{self, Parts};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::decode::Decoder;
 use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
@@ -25,7 +25,7 @@ use crate::sink::{Resume, Store};
 use crate::source::Log;
 use crate::telemetry::Metrics;
 use crate::watermark::{self, Known, PartitionMark, Standing, Tracker};
-use crate::worker::{Ending, InFlight, Loop, Pace, Senders, drop_dataflows};
+use crate::worker::{Ending, InFlight, Lookout, Loop, Pace, Senders, drop_dataflows};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -33,7 +33,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
 use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::dataflow::InputHandle;
@@ -83,18 +82,28 @@ pub enum RunError {
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
+    /// The store does not hold what the run wrote: another run may go on from what it holds.
+    #[error("{0}")]
+    Superseded(String),
+}
+
+/// How a run ended of which this is the control.
+fn outcome(control: &Control) -> Result<(), RunError> {
+    let Some(failure) = control.failure() else { return Ok(()) };
+    let failure = failure.to_owned();
+    Err(if control.superseded() { RunError::Superseded(failure) } else { RunError::Failed(failure) })
 }
 
 /// Runs until it is stopped, or until the end of the log if that was wished.
 pub fn run(
     options: &Options,
     log: Arc<dyn Log>,
-    mut store: Box<dyn Store>,
+    store: Box<dyn Store>,
     parts: Arc<dyn Parts>,
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else { return Ok(()) };
+    let Some((plan, store)) = decide_with_patience(options, &log, store, &parts, control)? else { return outcome(control) };
     let fabric = net::alone(options.workers).map_err(RunError::Workers)?;
     let process = Process { options, log, parts, start: Start { plan }, control, metrics };
     join(process.start(fabric, Some(store))?, control)
@@ -130,24 +139,23 @@ type Outside = (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>);
 fn run_in_team(
     options: &Options,
     place: &Place,
-    (log, mut store, parts): Outside,
+    (log, store, parts): Outside,
     (peers, rows): (&Peers, Vec<Option<TcpStream>>),
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let failed = || control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())));
-    let start = match &mut store {
+    let (start, store) = match store {
         Some(store) => {
-            let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else {
-                return failed();
+            let Some((plan, store)) = decide_with_patience(options, &log, store, &parts, control)? else {
+                return outcome(control);
             };
             let start = Start { plan };
             peers.send_start(start.clone()).map_err(RunError::Workers)?;
-            start
+            (start, Some(store))
         }
         None => match peers.await_start(control) {
-            Some(start) => *start,
-            None => return failed(),
+            Some(start) => (*start, None),
+            None => return outcome(control),
         },
     };
     if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
@@ -167,7 +175,7 @@ fn run_in_team(
             Err(RecvTimeoutError::Disconnected) => return Err(RunError::Failed("the workers cannot be joined".to_owned())),
         }
     }
-    failed()
+    outcome(control)
 }
 
 /// What one process runs.
@@ -197,12 +205,13 @@ impl Process<'_> {
             "took over the pipeline"
         );
         let plan = Arc::new(plan);
-        let (base, started) = (options.clock.now(), Instant::now());
+        let (base, started) = (options.clock.now().at, Instant::now());
         let settled = Arc::new(Settled::resumed(plan.checkpoint.as_ref(), options.most_increments));
         let commit = |store| {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
-            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, &options.background)
+            let (clock, background) = (options.clock.clone(), &options.background);
+            Committer::start(store, (Arc::clone(&log), plan.log_id.clone()), keeper, control, metrics, clock, background)
         };
         let (committer, commit_thread) = store.map(commit).unzip();
         let committer = Mutex::new(committer);
@@ -235,15 +244,19 @@ impl Drop for Alarm<'_> {
 }
 
 fn join(running: Running, control: &Control) -> Result<(), RunError> {
+    let workers = control.waiting_for("the workers");
     for result in running.workers.join() {
         if let Err(panic) = result {
             control.fail(format!("a worker panicked: {panic}"));
         }
     }
+    drop(workers);
+    let commits = control.waiting_for("the last commits");
     if !running.commit_thread.is_none_or(Started::join) {
         control.fail("the commit thread panicked".to_owned());
     }
-    control.failure().map_or(Ok(()), |failure| Err(RunError::Failed(failure.to_owned())))
+    drop(commits);
+    outcome(control)
 }
 
 /// Tells the clock when a worker is over, however it ends.
@@ -279,20 +292,25 @@ impl Options {
     }
 }
 
-/// The plan, once log and store are there; none if the run is stopped while it waits.
+/// A plan, and the store that it was decided with.
+type Decided = (Plan, Box<dyn Store>);
+
+/// The plan, once log and store are there; none if the run is stopped, or fails, while it waits.
 fn decide_with_patience(
     options: &Options,
-    log: &dyn Log,
-    store: &mut dyn Store,
-    parts: &dyn Parts,
+    log: &Arc<dyn Log>,
+    mut store: Box<dyn Store>,
+    parts: &Arc<dyn Parts>,
     control: &Control,
-) -> Result<Option<Plan>, PlanError> {
+) -> Result<Option<Decided>, PlanError> {
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
     while !control.stopping() && control.failure().is_none() {
-        let error = match plan::decide(&options.wish, log, store, parts) {
-            Ok(plan) => return Ok(Some(plan)),
+        let Some((decided, same)) = decide_beside(options, log, store, parts, control) else { return Ok(None) };
+        store = same;
+        let error = match decided {
+            Ok(plan) => return Ok(Some((plan, store))),
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
             Err(error) => return Err(error),
         };
@@ -300,10 +318,40 @@ fn decide_with_patience(
             tracing::warn!(%error, "waiting for it, for at most {:?} in all", options.patience);
             said = Some(Instant::now());
         }
-        std::thread::sleep(pause);
+        control.wait_for_stop(pause);
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     Ok(None)
+}
+
+/// One attempt, in a thread of its own: brokers and store may take seconds to answer, and a stop must not wait for that. None if the run
+/// is to end; then the thread is left to its end.
+fn decide_beside(
+    options: &Options,
+    log: &Arc<dyn Log>,
+    mut store: Box<dyn Store>,
+    parts: &Arc<dyn Parts>,
+    control: &Control,
+) -> Option<(Result<Plan, PlanError>, Box<dyn Store>)> {
+    let (tell, told) = sync_channel(1);
+    let (wish, log, parts) = (options.wish.clone(), Arc::clone(log), Arc::clone(parts));
+    let decide = move || {
+        let decided = plan::decide(&wish, log.as_ref(), store.as_mut(), parts.as_ref());
+        // Nobody listens if the run has ended meanwhile.
+        let _ = tell.send((decided, store));
+    };
+    std::thread::Builder::new().name("start".to_owned()).spawn(decide).expect("the system can start a thread");
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(answer) => return Some(answer),
+            Err(RecvTimeoutError::Timeout) if control.ending_for().is_some() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                control.fail("the start panicked; its message is above".to_owned());
+                return None;
+            }
+        }
+    }
 }
 
 fn worker_config() -> WorkerConfig {
@@ -322,7 +370,7 @@ fn work(
     plan: &Plan,
     log: &dyn Log,
     parts: &Arc<dyn Parts>,
-    (base, started): (Micros, Instant),
+    (base, started): (Monotonic, Instant),
     committer: Option<Committer>,
     settled: &Arc<Settled>,
     control: &Arc<Control>,
@@ -374,6 +422,7 @@ fn work(
         },
         committer,
         metrics: Arc::clone(metrics),
+        troubles: Arc::clone(control.troubles()),
     };
     let mut senders = Senders { events: InputHandle::new(), marks: InputHandle::new(), changes: InputHandle::new() };
     let done = worker.dataflow_named::<Slice, _, _>("Tidemark", |scope| {
@@ -396,7 +445,7 @@ fn work(
     };
     tracing::info!(worker = worker.index(), partitions = start.len(), took = ?started.elapsed(), "reading");
     let now = options.clock.now();
-    let readers = start.keys().map(|&partition| reader(partition, plan, now)).collect();
+    let readers = start.keys().map(|&partition| reader(partition, plan, now.at)).collect();
     let desk = Desk {
         keys: plan.keys.clone(),
         rules,
@@ -421,7 +470,9 @@ fn work(
     let (unfolded, uncommitted) = (InFlight::until(done.folded), InFlight::until(done.committed));
     let ending = Ending::default();
     let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
+    let lookout = Lookout::new(worker.index(), options.workers);
     let own = Loop {
+        index: worker.index(),
         source,
         readers,
         desk,
@@ -436,11 +487,12 @@ fn work(
         schedule,
         notices,
         ending,
+        lookout,
     };
     own.run(worker);
 }
 
-fn reader(partition: i32, plan: &Plan, now: Micros) -> Reader {
+fn reader(partition: i32, plan: &Plan, now: Monotonic) -> Reader {
     let verdicts = plan.verdicts.range((partition, i64::MIN)..=(partition, i64::MAX));
     let verdicts = verdicts.map(|(&(_, offset), &reason)| (offset, reason)).collect();
     Reader::new(partition, plan.partitions[&partition], verdicts, now)
@@ -456,6 +508,8 @@ fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
         highest: of.highest,
         watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
+        silent_until: None,
+        judged_by: None,
         delivered: false,
         replayed: of.replay_from >= of.emit_from,
         touched: Vec::new(),

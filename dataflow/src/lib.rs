@@ -16,7 +16,8 @@
 //! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run;
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
-//! - [`plan`]: where a run starts; [`run`]: how it ends; [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//! - [`plan`]: where a run starts; [`run`]: how it ends; [`resume`]: how it goes on when the store went back;
+//!   [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`trouble`]: what holds the run up at the moment, for the log and for `/health`
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
@@ -50,6 +51,7 @@ pub mod oracle;
 pub mod pipeline;
 pub mod plan;
 pub mod reader;
+pub mod resume;
 pub mod rules;
 pub mod run;
 pub mod sink;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_dataflow::cluster;
 use tidemark_dataflow::config::{Cli, Command, LogFormat, RunArgs};
-use tidemark_dataflow::ops::args::RebuildArgs;
+use tidemark_dataflow::ops::args::{DeadLettersCommand, RebuildArgs};
 use tidemark_dataflow::ops::{self, OpsError, Outcome};
-use tidemark_dataflow::run::Control;
-use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
+use tidemark_dataflow::resume;
+use tidemark_dataflow::run::{Control, STOP_WITHIN};
+use tidemark_dataflow::sink::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
+use tidemark_settings::kafka::Role;
 use tidemark_settings::process::{self, Process, READER_GONE};
-use tidemark_settings::store;
+use tidemark_settings::{store, usage};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
@@ -26,7 +28,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let process = process::begin();
-    let command = Cli::parse().into_command();
+    let command = Cli::try_parse().unwrap_or_else(|error| usage::exit(&error)).into_command();
     match &command {
         Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
         Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Verify(args) => ops::verify::run(args, &mut out),
-        Command::DeadLetters(command) => ops::dead_letters::run(command, &mut out),
+        Command::DeadLetters(command) => dead_letters(command, &mut out),
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
@@ -67,31 +69,41 @@ fn main() -> ExitCode {
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    ops::rebuild::run(args, &stoppable()?, out)
+}
+
+fn dead_letters(command: &DeadLettersCommand, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    // What only reads may end at any moment.
+    let control = if matches!(command, DeadLettersCommand::Replay(_)) { Some(stoppable()?) } else { None };
+    ops::dead_letters::run(command, control.as_ref(), out)
+}
+
+fn stoppable() -> Result<Arc<Control>, OpsError> {
     let control = Arc::new(Control::default());
     stop_on_signals(&control).map_err(|error| OpsError::File("signal handlers".to_owned(), error))?;
-    ops::rebuild::run(args, &control, out)
+    Ok(control)
 }
 
 fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let options = args.options().map_err(anyhow::Error::msg)?;
     let place = args.place().map_err(anyhow::Error::msg)?;
-    let topic = args.log.resolve(&None)?;
+    let topic = args.log.resolve(Role::Consumer, &None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
     let (process, processes) = (args.process, args.processes);
     tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
     let log = source::open(topic);
     let parts = args.checkpoints().map_err(anyhow::Error::msg)?;
     let (metrics, registry) = Metrics::new();
-    if let Some(address) = args.metrics_addr.0.filter(|_| !args.until_end) {
+    if let Some(address) = args.metrics_addr.0.as_ref().filter(|_| !args.until_end) {
         telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
     }
     let control = Arc::new(Control::default());
     stop_on_signals(&control).context("signal handlers")?;
     let started = Instant::now();
     match place {
-        None => cluster::run(&options, log, open_store(&target)?, parts, &control, &metrics)?,
+        None => resume::run(&options, &log, &mut |control| open_store(&target, control), &parts, &control, &metrics)?,
         Some(place) => {
-            let store = if process == 0 { Some(open_store(&target)?) } else { None };
+            let store = if process == 0 { Some(open_store(&target, &control)?) } else { None };
             cluster::run_with_others(&options, &place, log, store, parts, &control, &metrics)?;
         }
     }
@@ -107,9 +119,9 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_store(target: &store::Store) -> anyhow::Result<Box<dyn Store>> {
+fn open_store(target: &store::Store, control: &Arc<Control>) -> Result<Box<dyn Store>, StoreError> {
     Ok(match target {
-        store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?),
+        store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?.stopped_by(control)),
         store::Store::Sqlite(path) => Box::new(SqliteStore::open(path)?),
     })
 }
@@ -129,9 +141,11 @@ fn start_logging(process: &Process, format: LogFormat, level: LevelFilter) {
     process.log_is_ready();
 }
 
-/// The first signal stops the run cleanly; a second one ends the process at once.
+/// The first signal stops the run cleanly, within [`STOP_WITHIN`]; a second one ends the process at once.
 fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let hangup = (!tidemark_settings::signals::hangup_is_ignored()).then_some(SIGHUP);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    control.end_within(STOP_WITHIN)?;
     let control = Arc::clone(control);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut signalled = false;

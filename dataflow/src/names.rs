@@ -1,11 +1,11 @@
-//! Names of streams, as one worker's readers meet them: the key of each, and whether its name was told for a window.
+//! Names of streams, as one worker's readers meet them: the key of each, and up to which window its name was told.
 //!
 //! Few streams have most of the events, so those that were met last are remembered by their names as they stand in the event, and
 //! neither hashed anew nor looked for among all that was told.
 
-use crate::keys::{KeySet, Keys, StreamKey};
+use crate::keys::{KeyMap, Keys, StreamKey, give_back_room};
 use hashbrown::DefaultHashBuilder;
-use std::collections::BTreeMap;
+use hashbrown::hash_map::Entry;
 use std::hash::BuildHasher;
 use tidemark_model::Minute;
 
@@ -16,8 +16,10 @@ const LONGEST: usize = 43;
 
 /// What is known of streams' names.
 pub struct Names {
-    /// By window: whose names were told for it.
-    told: BTreeMap<Minute, KeySet<StreamKey>>,
+    /// The newest window for which the name was told of each stream. It is known for older ones too: they are closed first.
+    told: KeyMap<StreamKey, Minute>,
+    /// No window before this one is open.
+    first_open: Minute,
     /// The stream that was met last of those that share a place.
     met: Box<[Met]>,
     hasher: DefaultHashBuilder,
@@ -28,7 +30,7 @@ pub struct Names {
 #[repr(align(64))]
 struct Met {
     stream: StreamKey,
-    /// A window for which its name was told.
+    /// A window up to which its name was told.
     told: Minute,
     /// Bytes of its name; zero: nobody is here.
     length: u8,
@@ -40,12 +42,18 @@ const _: () = assert!(size_of::<Met>() == 64);
 impl Default for Names {
     fn default() -> Names {
         let nobody = Met { stream: StreamKey(0, 0), told: Minute(0), length: 0, name: [0; LONGEST] };
-        Names { told: BTreeMap::new(), met: vec![nobody; PLACES].into(), hasher: DefaultHashBuilder::default() }
+        Names {
+            told: KeyMap::default(),
+            first_open: Minute(0),
+            met: vec![nobody; PLACES].into(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 }
 
 impl Names {
-    /// The key of a stream of which an event of this window was met, and whether its name is to be told for the window: the first time.
+    /// The key of a stream of which an event of this window was met, and whether its name is to be told for the window: the first time that
+    /// it or a newer one is met.
     pub fn meet(&mut self, name: &str, minute: Minute, keys: &Keys) -> (StreamKey, bool) {
         if name.is_empty() || name.len() > LONGEST {
             let stream = keys.stream(name);
@@ -54,7 +62,7 @@ impl Names {
         let place = usize::try_from(self.hasher.hash_one(name.as_bytes()) % PLACES as u64).expect("fewer than that");
         let Met { stream, told, length, name: other } = &self.met[place];
         let stream = match other[..usize::from(*length)] == *name.as_bytes() {
-            true if *told == minute => return (*stream, false),
+            true if *told >= minute => return (*stream, false),
             true => *stream,
             false => keys.stream(name),
         };
@@ -67,15 +75,27 @@ impl Names {
         (stream, first)
     }
 
-    /// Whether this is the first time for the window.
+    /// Whether the name is to be told for the window.
     fn tell(&mut self, stream: StreamKey, minute: Minute) -> bool {
-        self.told.entry(minute).or_default().insert(stream)
+        match self.told.entry(stream) {
+            Entry::Occupied(told) if *told.get() >= minute => false,
+            Entry::Occupied(mut told) => {
+                told.insert(minute);
+                true
+            }
+            Entry::Vacant(stream) => {
+                stream.insert(minute);
+                true
+            }
+        }
     }
 
     /// Forgets what was told for windows before `first_open`: no event of theirs is met again.
     pub fn close(&mut self, first_open: Minute) {
-        if self.told.first_key_value().is_some_and(|(&minute, _)| minute < first_open) {
-            self.told = self.told.split_off(&first_open);
+        if first_open > self.first_open {
+            self.first_open = first_open;
+            self.told.retain(|_, told| *told >= first_open);
+            give_back_room(&mut self.told);
         }
     }
 }
@@ -86,22 +106,27 @@ mod tests {
     use crate::keys::HashKey;
 
     #[test]
-    fn a_name_is_told_once_a_window_however_many_share_its_place_and_however_long_it_is() {
+    fn a_name_is_told_once_for_a_newer_window_however_many_share_its_place_and_however_long_it_is() {
         let (keys, mut names) = (Keys::new(HashKey([7; 16])), Names::default());
         let long = "x".repeat(LONGEST);
         let all: Vec<String> = (0..2 * PLACES)
             .map(|number| format!("stream_{number}"))
             .chain([long.clone(), format!("{long}x"), format!("{long}xyz"), "stream_1\0".to_owned(), "ström".to_owned()])
             .collect();
-        for (round, minute) in [5, 6, 5, 6].map(Minute).into_iter().enumerate() {
+        for (minute, newer) in [(5, true), (6, true), (5, false), (6, false), (1, false)] {
             for name in &all {
                 for again in [false, true] {
-                    assert_eq!(names.meet(name, minute, &keys), (keys.stream(name), round < 2 && !again), "{name:?} {minute}");
+                    let told = names.meet(name, Minute(minute), &keys);
+                    assert_eq!(told, (keys.stream(name), newer && !again), "{name:?} {minute}");
                 }
             }
         }
-        names.close(Minute(6));
-        assert_eq!(names.told.keys().collect::<Vec<_>>(), [&Minute(6)]);
-        assert!(all.iter().all(|name| !names.meet(name, Minute(6), &keys).1 && names.meet(name, Minute(7), &keys).1));
+        // However many windows are open, what is remembered grows with the streams.
+        assert_eq!(names.told.len(), all.len());
+        assert!(names.meet("stream_7", Minute(8), &keys).1);
+        names.close(Minute(7));
+        assert_eq!(names.told.values().collect::<Vec<_>>(), [&Minute(8)]);
+        let told: Vec<&String> = all.iter().filter(|name| names.meet(name, Minute(7), &keys).1).collect();
+        assert!(told.len() == all.len() - 1 && !told.iter().any(|name| *name == "stream_7"));
     }
 }

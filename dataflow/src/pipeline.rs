@@ -8,6 +8,7 @@ use crate::fold::{self, Fold, Stints};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Change, Resume};
 use crate::telemetry::Metrics;
+use crate::trouble::Troubles;
 use crate::views;
 use crate::watermark::{self, Known, Mark, Tracker};
 use differential_dataflow::AsCollection;
@@ -48,6 +49,8 @@ pub struct State {
     pub committer: Option<Committer>,
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
+    /// What holds the run up.
+    pub troubles: Arc<Troubles>,
 }
 
 /// How far the dataflow is.
@@ -60,17 +63,19 @@ pub struct Done {
 
 /// Builds the dataflow.
 pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Done {
-    let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics);
+    let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics, state.troubles);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
     let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints, state.idle);
     let (folded, shares) = shares.probe();
     let rows = views::minute_metrics(shares.as_collection());
 
-    let rows = rows.inner.flat_map(|((key, totals), slice, diff)| (diff > 0).then_some((slice, Change::Row(key, totals))));
+    // In the first slice nothing is read that the store does not have: its rows are those of a checkpoint, perhaps millions.
+    let row = |((key, totals), slice, diff)| (diff > 0 && slice > 0).then_some((slice, Change::Row(key, totals)));
+    let rows = rows.inner.flat_map(row);
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),
-        Mark::Clock(_) | Mark::Checkpoint { .. } | Mark::Ended => None,
+        Mark::Clock(_) | Mark::Checkpoint { .. } | Mark::Trouble { .. } | Mark::Ended => None,
     });
     let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(Box::new(watermark))));
     let changes = with_slice(inputs.changes, Some);

@@ -8,7 +8,7 @@ use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
-use crate::sink::{Begin, Store, StoreError, Stored};
+use crate::sink::{Begin, Decision, Store, StoreError, Stored};
 use crate::source::{Description, Log, SourceError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub struct Plan {
     pub partitions: BTreeMap<i32, PartitionPlan>,
     /// Stored verdicts that a clock had a part in.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Streams that have rows in open windows. Only the sink asks for them, so they stay with process 0.
+    /// Streams that have rows in open windows, and the newest of these. Only the sink asks for them, so they stay with process 0.
     #[serde(skip)]
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.
@@ -103,6 +103,8 @@ pub struct Wish {
     pub until_end: bool,
     /// Replay the log from its start, whatever checkpoints there are.
     pub ignore_checkpoints: bool,
+    /// This process has run the pipeline before: it goes on from what the store holds, and makes nothing anew.
+    pub again: bool,
 }
 
 /// Takes over the pipeline and decides where this run starts.
@@ -118,15 +120,21 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         fingerprint: fingerprint(&description, &wish.rules),
         start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
         new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
-        hash_key: draw_hash_key()?,
+        hash_key: draw()?,
+        run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        again: wish.again,
     };
     let mut checkpoints = Vec::new();
     let mut unanswered = None;
     let stored = store.begin(&begin, &mut |stored| {
         checkpoints = usable_checkpoints(stored, parts, wish.ignore_checkpoints)?;
+        let decision = Decision {
+            replay_from: replay_from(stored, checkpoints.first()).map(|(partition, (from, _))| (partition, from)).collect(),
+            above_fence: newest_fence(parts, stored),
+        };
         let objection = check_offsets(stored, checkpoints.first(), &description, log.topic());
         if objection.is_ok() {
-            return objection;
+            return Ok(decision);
         }
         // A run that goes on until this one has taken over may have read what came after the log was described. Now it can commit
         // nothing any more, so the log cannot be behind the store for that reason.
@@ -134,10 +142,10 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
             Ok(newer) => description.partitions = newer.partitions,
             Err(error) => {
                 unanswered = Some(error);
-                return objection;
+                objection?;
             }
         }
-        check_offsets(stored, checkpoints.first(), &description, log.topic())
+        check_offsets(stored, checkpoints.first(), &description, log.topic()).map(|()| decision)
     });
     let stored = stored.map_err(|error| unanswered.map_or_else(|| error.into(), PlanError::from))?;
     fail_point!("took-over");
@@ -149,6 +157,27 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence)
         .map_err(|error| PlanError::Checkpoints(format!("CHECKPOINT_DIR cannot be written: {error}")))?;
     Ok(plan)
+}
+
+/// Where each partition is replayed from, and the highest event time below that.
+fn replay_from<'a>(
+    stored: &'a Stored,
+    checkpoint: Option<&'a Manifest>,
+) -> impl Iterator<Item = (i32, (i64, Option<Nanos>))> + 'a {
+    stored.partitions.iter().map(move |(&partition, &(start_offset, _))| {
+        // A partition that is not in the checkpoint was found after it.
+        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&partition));
+        (partition, read_to.map_or((start_offset, None), |read_to| (read_to.next_offset, read_to.highest)))
+    })
+}
+
+/// The highest fence token by which anything of this pipeline is called among the checkpoints. A database that was restored may have
+/// forgotten it.
+fn newest_fence(parts: &dyn Parts, stored: &Stored) -> i64 {
+    let tag = Keys::new(HashKey(stored.hash_key)).tag();
+    // Without an answer the run's random name alone tells two runs apart.
+    let sets = parts.list().unwrap_or_default();
+    sets.iter().filter(|set| set.id.pipeline == tag).map(|set| set.id.fence).max().unwrap_or(0)
 }
 
 /// The stored checkpoints that can be used, newest first.
@@ -184,23 +213,20 @@ pub fn fingerprint(description: &Description, rules: &Rules) -> String {
 fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {
     let keys = Keys::new(HashKey(stored.hash_key));
     let checkpoint = checkpoints.first();
+    let starts: BTreeMap<i32, (i64, Option<Nanos>)> = replay_from(&stored, checkpoint).collect();
     let partition = |(&partition, &(start_offset, next_offset)): (&i32, &(i64, i64))| {
         let high = description.partitions.get(&partition).map(|bounds| bounds.high);
         let stop_at = high.filter(|_| wish.until_end);
-        // A partition that is not in the checkpoint was found after it.
-        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&partition));
-        let replay_from = read_to.map_or(start_offset, |read_to| read_to.next_offset);
-        let highest = read_to.and_then(|read_to| read_to.highest);
+        let (replay_from, highest) = starts[&partition];
         (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
     let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
     let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
-    let to_replay = |&(partition, offset): &(i32, i64)| offset >= partitions[&partition].replay_from;
     Plan {
         fence: stored.fence,
         log_id: description.id.clone(),
         watermark: stored.watermark,
-        verdicts: stored.verdicts.into_iter().filter(|(at, _)| partitions.contains_key(&at.0) && to_replay(at)).collect(),
+        verdicts: stored.verdicts,
         checkpoint: checkpoint.cloned(),
         partitions,
         names,
@@ -245,7 +271,7 @@ fn check_offsets(stored: &Stored, checkpoint: Option<&Manifest>, description: &D
     Ok(())
 }
 
-fn draw_hash_key() -> Result<[u8; 16], SourceError> {
+fn draw() -> Result<[u8; 16], SourceError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key).map_err(|error| SourceError::Fatal(format!("the system gives no random bytes: {error}")))?;
     Ok(key)
@@ -279,6 +305,8 @@ mod tests {
                 highest: None,
                 watermark: None,
                 standing: Standing::AtEnd,
+                silent_until: None,
+                judged_by: None,
                 delivered: true,
                 replayed: true,
                 touched: Vec::new(),
@@ -306,6 +334,7 @@ mod tests {
             starting_offsets: StartingOffsets::Earliest,
             until_end: false,
             ignore_checkpoints: false,
+            again: false,
         };
         let mut before = MemoryStore::default();
         let mut store = before.clone();

@@ -15,6 +15,7 @@
 
 use crate::Slice;
 use crate::admit::{Admission, Judge};
+use crate::clock::{MOST_APART, Monotonic, Reading};
 use crate::decode::{Decoded, Decoder, Event, Rejected};
 use crate::fold::Admitted;
 use crate::keys::{Keys, StreamKey};
@@ -25,7 +26,12 @@ use crate::sink::{Change, DeadLetter};
 use crate::source::{Position, Record, Source, SourceError};
 use crate::watermark::{Known, PartitionMark, Standing};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use tidemark_model::{Micros, Minute, Reason};
+
+/// How old the newest word of a partition may be, a record or its leader's answer, before nobody can tell whether there is more to read.
+/// In microseconds. A leader is asked twice a second, and may take three seconds to answer.
+const STALE: i64 = 6_000_000;
 
 /// What a reader may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +94,42 @@ pub struct Tally {
 /// The moment of the worker's loop in which something is read.
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
-    /// The clock's reading.
-    pub now: Micros,
+    /// The clocks.
+    pub now: Reading,
+    /// How far the monotonic clock is ahead of worker 0's, which may be in another process.
+    pub ahead_of_worker_0: i64,
+    /// What is known of the store's wall clock now.
+    pub store: StoreTime,
     /// The open slice.
     pub slice: Slice,
     /// What is known of the pipeline's watermark.
     pub known: &'a Known,
     /// How far a partition may be ahead of it, in microseconds.
     pub max_ahead: i64,
+}
+
+/// What is known of the store's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTime {
+    /// Nothing yet.
+    Unheard,
+    /// It has none of its own, so nothing contradicts this machine's.
+    None,
+    /// What it shows now.
+    At(Micros),
+}
+
+impl Turn<'_> {
+    /// Whether a verdict on a record can be taken now. One in which the wall clock has a part waits until the store's clock agrees.
+    fn can_judge(&self, record_time: Option<Micros>) -> bool {
+        let wall = self.now.wall;
+        match self.store {
+            StoreTime::None => true,
+            StoreTime::Unheard => false,
+            StoreTime::At(store) if store.0.abs_diff(wall.0) <= MOST_APART.unsigned_abs() => true,
+            StoreTime::At(store) => record_time.is_some_and(|time| time <= wall.min(store)),
+        }
+    }
 }
 
 /// Reads one partition.
@@ -105,8 +139,10 @@ pub struct Reader {
     gate: Gate,
     admission: Admission,
     verdicts: BTreeMap<i64, Reason>,
-    last_delivery: Micros,
+    last_delivery: Monotonic,
     delivered: bool,
+    /// [`PartitionMark::judged_by`] of this slice.
+    judged_by: Option<(i64, i64)>,
     /// Windows of this slice's events, in order.
     touched: Vec<Minute>,
     said: Option<PartitionMark>,
@@ -114,7 +150,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader that starts where the plan says. Until life has begun for all it reads only what the store holds already.
-    pub fn new(partition: i32, plan: PartitionPlan, verdicts: BTreeMap<i64, Reason>, now: Micros) -> Reader {
+    pub fn new(partition: i32, plan: PartitionPlan, verdicts: BTreeMap<i64, Reason>, now: Monotonic) -> Reader {
         Reader {
             partition,
             plan,
@@ -123,6 +159,7 @@ impl Reader {
             verdicts,
             last_delivery: now,
             delivered: false,
+            judged_by: None,
             touched: Vec::new(),
             said: None,
         }
@@ -130,7 +167,7 @@ impl Reader {
 
     /// A reader of a partition that came into being while the pipeline runs: from its beginning, and it announces itself before it
     /// reads, so that no window closes past it unseen.
-    pub fn of_new_partition(partition: i32, now: Micros) -> Reader {
+    pub fn of_new_partition(partition: i32, now: Monotonic) -> Reader {
         let plan = PartitionPlan { start_offset: 0, replay_from: 0, highest: None, emit_from: 0, stop_at: None };
         let reader = Reader::new(partition, plan, BTreeMap::new(), now);
         Reader { gate: Gate::Quiet, ..reader }
@@ -165,8 +202,9 @@ impl Reader {
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), SourceError> {
-        let Turn { now, slice, known, max_ahead } = turn;
-        let before = match self.pass_gate(source, slice, known)? {
+        let Turn { now, slice, known, max_ahead, .. } = turn;
+        let gate = self.pass_gate(source, now.at, slice, known)?;
+        let before = match gate {
             Gate::Replaying => Some(self.plan.emit_from),
             Gate::Reading => self.plan.stop_at,
             _ => return Ok(()),
@@ -175,17 +213,25 @@ impl Reader {
             return Ok(());
         }
         let records = desk.tally.records;
-        source.read(self.partition, before, max, &mut |record| self.record(record, now, desk, outlet))?;
+        source.read(self.partition, before, max, &mut |record| {
+            // What is replayed was judged before.
+            if gate == Gate::Reading && !turn.can_judge(record.time) {
+                return ControlFlow::Break(());
+            }
+            self.record(record, turn, desk, outlet);
+            ControlFlow::Continue(())
+        })?;
         if desk.tally.records > records {
             self.delivered = true;
-            self.last_delivery = now;
+            self.last_delivery = now.at;
         }
         Ok(())
     }
 
     /// Moves on to the gate that is open now.
-    fn pass_gate(&mut self, source: &mut dyn Source, slice: Slice, known: &Known) -> Result<Gate, SourceError> {
-        let Position { next_offset, at_end, .. } = source.position(self.partition)?;
+    fn pass_gate(&mut self, source: &mut dyn Source, now: Monotonic, slice: Slice, known: &Known) -> Result<Gate, SourceError> {
+        let position = source.position(self.partition)?;
+        let next_offset = position.next_offset;
         if self.gate == Gate::Replaying && next_offset >= self.plan.emit_from {
             self.gate = Gate::AwaitingLife;
         }
@@ -194,7 +240,7 @@ impl Reader {
             self.verdicts = BTreeMap::new();
             self.gate = Gate::Reading;
         }
-        if self.gate == Gate::Quiet && !at_end {
+        if self.gate == Gate::Quiet && !self.is_at_end(&position, now) {
             self.gate = Gate::Announced(slice);
         }
         if let Gate::Announced(slice) = self.gate
@@ -209,10 +255,10 @@ impl Reader {
         Ok(self.gate)
     }
 
-    fn record(&mut self, record: Record<'_>, now: Micros, desk: &mut Desk, outlet: &mut dyn Outlet) {
+    fn record(&mut self, record: Record<'_>, turn: Turn<'_>, desk: &mut Desk, outlet: &mut dyn Outlet) {
         desk.tally.records += 1;
         let outcome = match desk.decoder.decode(record.payload) {
-            Ok(Decoded::Event(event)) => self.admit(&event, &record, now, desk, outlet),
+            Ok(Decoded::Event(event)) => self.admit(&event, &record, turn, desk, outlet),
             Ok(Decoded::Other(_)) => {
                 desk.tally.other_types += 1;
                 Ok(())
@@ -240,13 +286,21 @@ impl Reader {
         &mut self,
         event: &Event<'_>,
         record: &Record<'_>,
-        now: Micros,
+        turn: Turn<'_>,
         desk: &mut Desk,
         outlet: &mut dyn Outlet,
     ) -> Result<(), Rejected> {
         let judge = match self.gate {
             Gate::Replaying => Judge::Replay(self.verdicts.get(&record.offset).copied()),
-            _ => Judge::Live(now),
+            _ => {
+                let Turn { now, .. } = turn;
+                if record.time.is_none_or(|time| time > now.wall) {
+                    let ahead = now.wall_ahead().saturating_add(turn.ahead_of_worker_0);
+                    self.judged_by =
+                        Some(self.judged_by.map_or((ahead, ahead), |(least, most)| (least.min(ahead), most.max(ahead))));
+                }
+                Judge::Live(now.wall)
+            }
         };
         let minute = self.admission.judge(event.ts, record.time, judge, &desk.rules).inspect_err(|rejected| {
             if let (Reason::Late, Some(watermark)) = (rejected.reason, self.admission.watermark(&desk.rules)) {
@@ -266,9 +320,15 @@ impl Reader {
     }
 
     /// What is to be said of the partition at the end of a slice, if anything has changed.
-    pub fn mark(&mut self, source: &mut dyn Source, now: Micros, desk: &Desk) -> Result<Option<PartitionMark>, SourceError> {
+    pub fn mark(&mut self, source: &mut dyn Source, now: Monotonic, desk: &Desk) -> Result<Option<PartitionMark>, SourceError> {
         let position = source.position(self.partition)?;
-        let standing = self.stand(position, now, desk);
+        let standing = self.stand(&position, now, desk);
+        // While it is quiet and has more to read already, what it said last still holds.
+        let silent_until = match position.confirmed {
+            _ if standing != Standing::Idle => None,
+            Some(asked) => asked.worker_0,
+            None => self.said.as_ref().and_then(|said| said.silent_until),
+        };
         let mark = PartitionMark {
             partition: self.partition,
             start_offset: self.plan.start_offset,
@@ -277,6 +337,8 @@ impl Reader {
             highest: self.admission.highest(),
             watermark: self.admission.watermark(&desk.rules),
             standing,
+            silent_until,
+            judged_by: self.judged_by.take(),
             delivered: std::mem::take(&mut self.delivered),
             replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
             touched: std::mem::take(&mut self.touched),
@@ -284,27 +346,35 @@ impl Reader {
         if self.said.as_ref() == Some(&mark) {
             return Ok(None);
         }
-        self.said = Some(PartitionMark { touched: Vec::new(), ..mark.clone() });
+        self.said = Some(PartitionMark { touched: Vec::new(), judged_by: None, ..mark.clone() });
         Ok(Some(mark))
     }
 
+    /// Whether all that the log has was read, as far as its newest word tells.
+    fn is_at_end(&self, position: &Position, now: Monotonic) -> bool {
+        let newest_word = position.confirmed.map_or(self.last_delivery, |asked| asked.at.max(self.last_delivery));
+        position.at_end && now.since(newest_word) < STALE
+    }
+
     /// Where the partition stands; a partition that stops holding the watermark falls quiet.
-    fn stand(&mut self, position: Position, now: Micros, desk: &Desk) -> Standing {
+    fn stand(&mut self, position: &Position, now: Monotonic, desk: &Desk) -> Standing {
         let never_valid = self.admission.highest().is_none();
         match self.gate {
             Gate::Done if never_valid => return Standing::NotCounting,
             Gate::Done => return Standing::AtEnd,
-            Gate::Reading | Gate::Quiet if position.at_end => {}
+            Gate::Reading | Gate::Quiet if self.is_at_end(position, now) => {}
             Gate::Quiet => return self.said.as_ref().map_or(Standing::NotCounting, |mark| mark.standing),
             _ => return Standing::Backlogged,
         }
-        let silent = now.0.saturating_sub(self.last_delivery.0);
-        let standing = if never_valid {
-            Standing::NotCounting
-        } else if desk.idle_after.is_some_and(|idle_after| silent >= idle_after) {
-            Standing::Idle
-        } else {
-            Standing::AtEnd
+        // Silence is what the leader has confirmed, and not what the clock says.
+        let confirmed = position.confirmed.filter(|asked| asked.worker_0.is_some());
+        let silent = confirmed.map(|asked| asked.at.since(self.last_delivery)).filter(|&silent| silent >= 0);
+        let idle = |silent| desk.idle_after.is_some_and(|idle_after| silent >= idle_after);
+        let standing = match silent {
+            Some(_) if never_valid => Standing::NotCounting,
+            Some(silent) if idle(silent) => Standing::Idle,
+            _ if never_valid => return Standing::Backlogged,
+            _ => Standing::AtEnd,
         };
         if standing != Standing::AtEnd {
             self.gate = Gate::Quiet;

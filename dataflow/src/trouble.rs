@@ -5,22 +5,23 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// A kind of trouble. At most one of each kind is known at a time.
+/// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The brokers, or the leaders of some partitions, do not answer.
-    Log,
+    /// The brokers, or the leaders of some partitions, do not answer the worker with this index.
+    Log(usize),
     /// A commit is being tried again.
     Store,
     /// This machine's clock was stepped, or disagrees with the store's.
     Clock,
-    /// The process stood still, or a part of it does.
+    /// A part of the run stands still.
     Standstill,
 }
 
 /// All that holds a run up.
 #[derive(Debug, Default)]
 pub struct Troubles {
+    /// At most one of each kind.
     present: Mutex<BTreeMap<Kind, (Instant, String)>>,
 }
 
@@ -62,11 +63,11 @@ mod tests {
         let troubles = Troubles::default();
         assert_eq!(troubles.sentence(), None);
         troubles.tell(Kind::Store, "the store does not answer".to_owned());
-        troubles.tell(Kind::Log, "no broker answers".to_owned());
-        troubles.tell(Kind::Log, "the leader of partition 3 does not answer".to_owned());
+        troubles.tell(Kind::Log(0), "no broker answers".to_owned());
+        troubles.tell(Kind::Log(0), "the leader of partition 3 does not answer".to_owned());
         assert_eq!(troubles.sentence().as_deref(), Some("the leader of partition 3 does not answer; the store does not answer"));
-        troubles.over(Kind::Log);
-        troubles.over(Kind::Log);
+        troubles.over(Kind::Log(0));
+        troubles.over(Kind::Log(0));
         assert_eq!(troubles.sentence().as_deref(), Some("the store does not answer"));
     }
 }

@@ -5,11 +5,17 @@
 //!
 //! [`Tracker`] is the rule, a plain struct; [`of_all_partitions`] is the operator around it. Neither reads a clock: worker 0 sends
 //! its reading as a mark.
+//!
+//! No record that was on time is closed, whatever stands still. An idle partition counts with what its *evidence* allows: its leader was
+//! asked after worker 0's clock showed `e`, and had nothing more. So what is unread was written after `e`, and the partition moves the
+//! watermark up to `e` minus lateness at most: measured by the wall clock, and measured from the newest event time by the monotonic one.
 
 use crate::Slice;
 use crate::checkpoint::Id;
+use crate::clock::{Monotonic, Reading, SecondOpinion};
 use crate::rules::Rules;
 use crate::telemetry::Metrics;
+use crate::trouble::{Kind, Troubles};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +73,11 @@ pub struct PartitionMark {
     pub watermark: Option<Micros>,
     /// Where it stands.
     pub standing: Standing,
+    /// If it is idle: worker 0's clock before its leader was asked whether there is more. `None` otherwise.
+    pub silent_until: Option<Monotonic>,
+    /// How far the wall clocks by which verdicts were taken in this slice were ahead of worker 0's monotonic clock: the least and the
+    /// most.
+    pub judged_by: Option<(i64, i64)>,
     /// Whether records of it were read in this slice.
     pub delivered: bool,
     /// Whether it has reached its emit-from offset.
@@ -75,17 +86,33 @@ pub struct PartitionMark {
     pub touched: Vec<Minute>,
 }
 
+/// Worker 0's clocks, and what the store's clock says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Worker 0's.
+    pub now: Reading,
+    /// The store's.
+    pub store: SecondOpinion,
+}
+
 /// What travels to the watermark operator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Mark {
-    /// Worker 0's clock at the end of the slice.
-    Clock(Micros),
+    /// Worker 0's clocks at the end of the slice.
+    Clock(Clocks),
     /// A partition's.
     Partition(PartitionMark),
     /// Worker 0's word that it is time for a checkpoint.
     Checkpoint {
         /// [`Request::ids_since`].
         ids_since: Option<Id>,
+    },
+    /// What keeps a worker from reading, whenever that changes.
+    Trouble {
+        /// The worker.
+        worker: usize,
+        /// In a sentence for people; `None`: nothing any more.
+        sentence: Option<String>,
     },
     /// A worker's word that it reads nothing any more.
     Ended,
@@ -94,6 +121,8 @@ pub enum Mark {
 /// The pipeline's watermark as of a slice, the same on every worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
+    /// Worker 0's clocks at the end of the slice.
+    pub clock: Option<Clocks>,
     /// The watermark; `None` while nothing is known. Windows that end at or before it are closed.
     pub at: Option<Micros>,
     /// Windows that an admitted event touched for the first time in this slice, in order.
@@ -113,7 +142,7 @@ pub struct Watermark {
 pub struct Request {
     /// Its number in this run, from 1.
     pub number: u64,
-    /// Worker 0's clock at the end of the slice.
+    /// Worker 0's wall clock at the end of the slice.
     pub taken_at: Micros,
     /// The windows that are open after the slice.
     pub open: Vec<Minute>,
@@ -151,15 +180,15 @@ pub struct Tracker {
     at: Option<Micros>,
     live: bool,
     partitions: BTreeMap<i32, PartitionMark>,
-    clock: Option<Micros>,
-    last_delivery: Option<Micros>,
+    clock: Option<Clocks>,
+    last_delivery: Option<Monotonic>,
     open: BTreeSet<Minute>,
     checkpoints: u64,
     /// As worker 0 said it last. The last checkpoint of a run is nobody's wish.
     ids_since: Option<Id>,
     reading_workers: usize,
-    /// Which partition holds the watermark, and by the clock since when.
-    holder: Option<(i32, Option<Micros>)>,
+    /// Which partition holds the watermark, and by worker 0's clock since when.
+    holder: Option<(i32, Option<Monotonic>)>,
 }
 
 /// What the rule goes on from.
@@ -217,8 +246,8 @@ impl Tracker {
                     // The last one, so that the next run replays nothing.
                     wanted |= self.reading_workers == 0;
                 }
-                // Never backwards, also if the machine's clock is set back.
-                Mark::Clock(now) => self.clock = self.clock.max(Some(now)),
+                Mark::Clock(clocks) => self.clock = Some(clocks),
+                Mark::Trouble { .. } => {}
                 Mark::Partition(mut mark) => {
                     delivered |= mark.delivered;
                     let touched = std::mem::take(&mut mark.touched);
@@ -228,12 +257,13 @@ impl Tracker {
             }
         }
         if delivered || self.last_delivery.is_none() {
-            self.last_delivery = self.clock;
+            self.last_delivery = self.clock.map(|clock| clock.now.at);
         }
         self.open.extend(&opened);
         self.advance();
         self.note_holder();
         Watermark {
+            clock: self.clock,
             at: self.at,
             opened: opened.into_iter().collect(),
             live: self.live,
@@ -246,7 +276,7 @@ impl Tracker {
 
     fn request(&mut self) -> Request {
         self.checkpoints += 1;
-        let taken_at = self.clock.unwrap_or(Micros(0));
+        let taken_at = self.clock.map_or(Micros(0), |clock| clock.now.wall);
         let open = self.open.iter().copied().collect();
         Request { number: self.checkpoints, taken_at, open, ids_since: self.ids_since }
     }
@@ -267,7 +297,7 @@ impl Tracker {
     /// Which partition holds the watermark, since when, and how far behind; none while no partition counts.
     pub fn holding(&self) -> Option<Holding> {
         let (partition, since) = self.holder?;
-        let held = self.clock.zip(since).map_or(0, |(now, since)| now.0.saturating_sub(since.0));
+        let held = self.clock.zip(since).map_or(0, |(clock, since)| clock.now.at.since(since));
         let counts_with = self.counting().find(|(_, mark)| mark.partition == partition)?.0;
         let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max();
         let behind = counts_with.map(|own| most_advanced.map_or(0, |most| most.0.saturating_sub(own.0).max(0)));
@@ -282,28 +312,29 @@ impl Tracker {
         };
         let holder = self.counting().min_by_key(precedence).map(|(_, mark)| mark.partition);
         if holder != before {
-            self.holder = holder.map(|partition| (partition, self.clock));
+            self.holder = holder.map(|partition| (partition, self.clock.map(|clock| clock.now.at)));
         }
     }
 
     /// The partitions that count, each with the watermark that it counts with.
     fn counting(&self) -> impl Iterator<Item = (Option<Micros>, &PartitionMark)> {
-        let idle = self.idle_watermark();
+        let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max();
         self.partitions.values().filter_map(move |mark| match mark.standing {
             Standing::NotCounting => None,
-            Standing::Idle => Some((mark.watermark.max(idle), mark)),
+            Standing::Idle => Some((mark.watermark.max(self.idle_watermark(mark, most_advanced)), mark)),
             Standing::Backlogged | Standing::AtEnd => Some((mark.watermark, mark)),
         })
     }
 
-    /// What an idle partition may count with: `IDLE_AFTER` behind the most advanced one, and once all are silent, on with the
-    /// clock at the clock's speed, though never closer to it than lateness and `IDLE_AFTER`.
-    fn idle_watermark(&self) -> Option<Micros> {
+    /// What an idle partition may count with: `IDLE_AFTER` behind the most advanced one, and once all are silent, on with the clock at
+    /// the clock's speed, though never closer to it than lateness and `IDLE_AFTER`. The clock is worker 0's as of the evidence, which
+    /// may be older than the last delivery: then it counts with less than the most advanced one.
+    fn idle_watermark(&self, mark: &PartitionMark, most_advanced: Option<Micros>) -> Option<Micros> {
         let (idle_after, clock, last_delivery) = (self.idle_after?, self.clock?, self.last_delivery?);
-        let most_advanced = self.partitions.values().filter_map(|mark| mark.watermark).max()?;
-        let silent = clock.0.saturating_sub(last_delivery.0);
-        let by_clock = clock.0.saturating_sub(self.lateness);
-        Some(Micros(by_clock.min(most_advanced.0.saturating_add(silent)).saturating_sub(idle_after)))
+        let (silent_until, most_advanced) = (mark.silent_until?, most_advanced?);
+        let by_wall = silent_until.0.saturating_add(clock.now.wall_ahead()).saturating_sub(self.lateness);
+        let by_silence = most_advanced.0.saturating_add(silent_until.since(last_delivery));
+        Some(Micros(by_wall.min(by_silence).saturating_sub(idle_after)))
     }
 
     /// During a replay a partition that has reached its emit-from offset waits for the others: it must not hold them back.
@@ -320,6 +351,7 @@ pub fn of_all_partitions<'scope>(
     marks: StreamVec<'scope, Slice, Mark>,
     mut tracker: Tracker,
     metrics: Arc<Metrics>,
+    troubles: Arc<Troubles>,
 ) -> StreamVec<'scope, Slice, Watermark> {
     type Builder = CapacityContainerBuilder<Vec<Watermark>>;
     marks.unary_frontier::<Builder, _, _, _>(Exchange::new(|_: &Mark| 0), "Watermark", move |initial, _| {
@@ -330,7 +362,16 @@ pub fn of_all_partitions<'scope>(
                 let capability = stamp.retain_least(0).expect("a message has a time");
                 let slice = *capability.time();
                 let marks = &mut stash.entry(slice).or_insert_with(|| (capability, Vec::new())).1;
-                marks.extend(data.flat_map(|batch| batch.drain(..)));
+                for mark in data.flat_map(|batch| batch.drain(..)) {
+                    // Told at once: it may be why the slice does not end.
+                    if let Mark::Trouble { worker, sentence } = &mark {
+                        match sentence {
+                            Some(sentence) => troubles.tell(Kind::Log(*worker), sentence.clone()),
+                            None => troubles.over(Kind::Log(*worker)),
+                        }
+                    }
+                    marks.push(mark);
+                }
             });
             while let Some(entry) = stash.first_entry().filter(|entry| !frontier.less_equal(entry.key())) {
                 let (capability, marks) = entry.remove();
@@ -351,6 +392,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// Worker 0's clock at the end of the newest slice whose watermark has arrived.
+    pub fn worker_0(&self) -> Option<Monotonic> {
+        self.latest.as_ref().and_then(|(_, watermark)| watermark.clock).map(|clock| clock.now.at)
+    }
+
     /// The watermark, if that of `slice` or of a later one is known.
     pub fn as_of(&self, slice: Slice) -> Option<Option<Micros>> {
         self.latest.as_ref().filter(|(known, _)| *known >= slice).map(|(_, watermark)| watermark.at)

@@ -4,16 +4,17 @@
 use crate::Slice;
 use crate::checkpoint::PartNotice;
 use crate::checkpoint::schedule::{Schedule, Settled};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic, Reading, SecondOpinion};
 use crate::exchange::Events;
 use crate::fold::Admitted;
 use crate::fold::idle::Idle;
-use crate::reader::{Desk, Outlet, Reader, Tally, Turn};
+use crate::reader::{Desk, Outlet, Reader, StoreTime, Tally, Turn};
 use crate::run::Control;
 use crate::sink::Change;
-use crate::source::{Source, SourceError};
+use crate::source::{Asked, Source, SourceError};
 use crate::telemetry::Metrics;
-use crate::watermark::{Known, Mark};
+use crate::trouble::Kind;
+use crate::watermark::{Clocks, Known, Mark};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -40,8 +41,13 @@ pub const MOST_UNFOLDED: u64 = 200_000;
 const MOST_UNCOMMITTED: u64 = 600_000;
 /// Bytes of rejected records that it may have uncommitted, likewise.
 const MOST_REJECTED_BYTES: u64 = 64 << 20;
-/// How long the last checkpoint is waited for when a run ends.
+/// How long the last checkpoint is waited for when a run ends by itself, and when it is stopped: then the one before it has to do.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
+const LAST_CHECKPOINT_AT_STOP: Duration = Duration::from_secs(10);
+/// A standstill that is told: no turn, or no slice, for this many microseconds.
+const STANDSTILL: i64 = 5_000_000;
+/// A change of the wall clock that is told, in microseconds: more than it is corrected by when it is only slewed.
+const STEP: i64 = 1_000_000;
 /// How long a worker that has nothing to do sleeps before it looks again.
 const NAP: Duration = Duration::from_millis(5);
 
@@ -72,7 +78,7 @@ pub struct Pace {
     /// Tells slices apart, and judges events.
     pub clock: Clock,
     /// When the first tick began; the same for all workers of a process.
-    pub base: Micros,
+    pub base: Monotonic,
     /// Microseconds in a slice that does not end early.
     pub slice: i64,
     /// When the run was started, by another clock: how long recovering took is told from there.
@@ -87,6 +93,8 @@ pub struct Pace {
 
 /// One worker's loop and all that it owns.
 pub struct Loop {
+    /// Its index among all workers.
+    pub index: usize,
     /// Its partitions' source.
     pub source: Box<dyn Source>,
     /// Its partitions.
@@ -115,6 +123,28 @@ pub struct Loop {
     pub notices: Receiver<PartNotice>,
     /// How far it is with ending.
     pub ending: Ending,
+    /// What it notices between its turns.
+    pub lookout: Lookout,
+}
+
+/// What a worker notices between its turns.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    /// Whether it speaks for its process.
+    speaks: bool,
+    /// Whether worker 0 is in the same process, and reads the same clocks.
+    beside_worker_0: bool,
+    /// The least by which this process's monotonic clock was ahead of what was heard of worker 0's: the wait until it is heard is in it.
+    ahead_of_worker_0: Option<i64>,
+    last_turn: Option<Reading>,
+    /// The newest slice from which the store's clock is known, what it showed then, and when that was heard here.
+    store: Option<(Slice, SecondOpinion, Monotonic)>,
+    /// The store's clock at the end of that slice.
+    store_wall: Option<Micros>,
+    /// What keeps it from reading, as it was last said.
+    trouble: Option<String>,
+    /// When that was.
+    said: Option<Monotonic>,
 }
 
 /// How far a worker is with ending.
@@ -161,12 +191,17 @@ impl Loop {
             self.unfolded.forget_done();
             self.uncommitted.forget_done();
             let now = self.pace.clock.now();
+            self.lookout.turn(now, &self.known.borrow());
+            if first_worker {
+                self.tell_standstill(now.at);
+            }
+            self.source.serve(Asked { at: now.at, worker_0: self.known.borrow().worker_0() })?;
             self.give_notice();
             if recovering && self.known.borrow().live() {
                 self.metrics.recovered(self.pace.started.elapsed());
                 recovering = false;
             }
-            let due = self.pace.next_slice(slice, now, self.ends_early());
+            let due = self.pace.next_slice(slice, now.at, self.ends_early());
             let bounded = self.uncommitted.oldest().is_none_or(|oldest| due - oldest < MOST_SLICES * TICKS);
             if due > slice && bounded {
                 let over = self.has_ended();
@@ -181,13 +216,12 @@ impl Loop {
                 true => 0,
                 false => self.read(slice, now)?,
             };
-            self.source.serve()?;
-            self.take_up_new_partitions(worker, now)?;
+            self.take_up_new_partitions(worker, now.at)?;
             if read > 0 {
                 worker.step();
             } else {
                 self.idle.grant();
-                let nap = self.pace.nap(now, self.ends_early());
+                let nap = self.pace.nap(now.at, self.ends_early());
                 worker.step_or_park(Some(self.pace.clock.sleep(nap)));
             }
         }
@@ -222,7 +256,8 @@ impl Loop {
             return false;
         }
         let waited = self.ending.since.get_or_insert_with(Instant::now).elapsed();
-        if self.ending.noticed < known.checkpoint && waited > LAST_CHECKPOINT {
+        let patience = if self.control.stopping() { LAST_CHECKPOINT_AT_STOP } else { LAST_CHECKPOINT };
+        if self.ending.noticed < known.checkpoint && waited > patience {
             tracing::warn!(?waited, "ending without the last checkpoint: its part is not on the disk yet");
             return true;
         }
@@ -230,7 +265,7 @@ impl Loop {
     }
 
     /// Partitions that came into being: their owner reads them, once all that is stored has been replayed.
-    fn take_up_new_partitions(&mut self, worker: &Worker, now: Micros) -> Result<(), SourceError> {
+    fn take_up_new_partitions(&mut self, worker: &Worker, now: Monotonic) -> Result<(), SourceError> {
         if self.pace.until_end || !self.known.borrow().live() {
             return Ok(());
         }
@@ -245,8 +280,10 @@ impl Loop {
     }
 
     /// Reads from each partition, the one that is furthest behind first.
-    fn read(&mut self, slice: Slice, now: Micros) -> Result<u64, SourceError> {
-        let Loop { source, readers, desk, senders, known, unfolded, uncommitted, pace, .. } = self;
+    fn read(&mut self, slice: Slice, now: Reading) -> Result<u64, SourceError> {
+        let Loop { source, readers, desk, senders, known, unfolded, uncommitted, pace, lookout, .. } = self;
+        let store = lookout.store_time(now.at);
+        let ahead_of_worker_0 = if lookout.beside_worker_0 { 0 } else { lookout.ahead_of_worker_0.unwrap_or(0) };
         let known = known.borrow();
         let before = desk.tally.records;
         readers.sort_by_key(|reader| reader.watermark(&desk.rules));
@@ -258,28 +295,51 @@ impl Loop {
             {
                 break;
             }
-            reader.read(source.as_mut(), BATCH, Turn { now, slice, known: &known, max_ahead: pace.max_ahead }, desk, senders)?;
+            reader.read(
+                source.as_mut(),
+                BATCH,
+                Turn { now, ahead_of_worker_0, store, slice, known: &known, max_ahead: pace.max_ahead },
+                desk,
+                senders,
+            )?;
         }
         Ok(desk.tally.records - before)
     }
 
+    /// A slice that not all workers end: one of them, or a whole process, stands still.
+    fn tell_standstill(&self, now: Monotonic) {
+        let since = self.unfolded.oldest().map(|slice| self.pace.began(slice));
+        let waits = since.map(|since| now.since(since)).filter(|&waits| waits >= STANDSTILL);
+        match waits {
+            Some(waits) if self.uncommitted.oldest() == self.unfolded.oldest() => {
+                let seconds = waits / 1_000_000;
+                let sentence = format!("a worker or process of this run has not done its part of the numbers for {seconds} s");
+                self.control.troubles().tell(Kind::Standstill, sentence);
+            }
+            _ => self.control.troubles().over(Kind::Standstill),
+        }
+    }
+
     /// Says where each partition stands, and what was counted.
-    fn close_slice(&mut self, slice: Slice, now: Micros, first_worker: bool) -> Result<(), SourceError> {
+    fn close_slice(&mut self, slice: Slice, now: Reading, first_worker: bool) -> Result<(), SourceError> {
         let reads_no_more = self.reads_no_more();
         let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers.iter_mut() {
             metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
-            if let Some(mark) = reader.mark(source.as_mut(), now, desk)? {
+            if let Some(mark) = reader.mark(source.as_mut(), now.at, desk)? {
                 metrics.partition(&mark);
                 senders.marks.send(Mark::Partition(mark));
             }
         }
         if first_worker {
-            senders.marks.send(Mark::Clock(now));
+            senders.marks.send(Mark::Clock(Clocks { now, store: self.control.store_clock().opinion() }));
+        }
+        if let Some(sentence) = self.lookout.news(source.trouble(), now.at) {
+            senders.marks.send(Mark::Trouble { worker: self.index, sentence });
         }
         if let Some((schedule, settled)) = &mut self.schedule
             && self.known.borrow().live()
-            && schedule.due(now, settled)
+            && schedule.due(now.at, settled)
         {
             senders.marks.send(Mark::Checkpoint { ids_since: settled.ids_since() });
         }
@@ -313,14 +373,72 @@ impl Senders {
     }
 }
 
+impl Lookout {
+    /// Of the worker with this index, with this many in each process. The first of them speaks for the process.
+    pub fn new(index: usize, workers: usize) -> Lookout {
+        Lookout { speaks: index.is_multiple_of(workers), beside_worker_0: index < workers, ..Lookout::default() }
+    }
+
+    /// Told in the log: that the process stood still, and that its wall clock was stepped.
+    fn turn(&mut self, now: Reading, known: &Known) {
+        if let Some(before) = self.last_turn.filter(|_| self.speaks) {
+            let stood_still = now.at.since(before.at);
+            if stood_still >= STANDSTILL {
+                tracing::warn!(seconds = stood_still / 1_000_000, "this process stood still: it was paused, or had no core");
+            }
+            let step = now.wall_ahead().saturating_sub(before.wall_ahead());
+            if step.abs() >= STEP {
+                let seconds = step / 1_000_000;
+                tracing::warn!(seconds, "this machine's wall clock was set: forward if the number is positive, else back");
+            }
+        }
+        self.last_turn = Some(now);
+        let newest = known.latest.as_ref().and_then(|(slice, watermark)| Some((*slice, watermark.clock?)));
+        if let Some((slice, clocks)) = newest.filter(|(slice, _)| self.store.is_none_or(|(heard, ..)| heard < *slice)) {
+            let ahead = now.at.since(clocks.now.at);
+            self.ahead_of_worker_0 = Some(self.ahead_of_worker_0.map_or(ahead, |least| least.min(ahead)));
+            self.store = Some((slice, clocks.store, now.at));
+            self.store_wall = match clocks.store {
+                SecondOpinion::Ahead(ahead) => Some(Micros(clocks.now.at.0.saturating_add(ahead))),
+                SecondOpinion::Unheard | SecondOpinion::None => None,
+            };
+        }
+    }
+
+    /// What the store's clock shows now. It is heard a moment late, which is little beside what makes clocks disagree.
+    fn store_time(&self, now: Monotonic) -> StoreTime {
+        match (self.store, self.store_wall) {
+            (Some((_, _, heard)), Some(wall)) => StoreTime::At(Micros(wall.0.saturating_add(now.since(heard)))),
+            (Some((_, SecondOpinion::None, _)), _) => StoreTime::None,
+            _ => StoreTime::Unheard,
+        }
+    }
+
+    /// What keeps the worker from reading, if that is to be said now: when it begins, ends, and every second.
+    fn news(&mut self, trouble: Option<String>, now: Monotonic) -> Option<Option<String>> {
+        let pause = self.said.is_some_and(|said| now.since(said) < 1_000_000);
+        if trouble == self.trouble || (pause && trouble.is_some() == self.trouble.is_some()) {
+            return None;
+        }
+        self.said = Some(now);
+        self.trouble.clone_from(&trouble);
+        Some(trouble)
+    }
+}
+
 impl Pace {
+    /// When a slice began.
+    fn began(&self, slice: Slice) -> Monotonic {
+        Monotonic(self.base.0.saturating_add(self.tick_length().saturating_mul(slice.cast_signed())))
+    }
+
     /// Which tick it is.
-    fn tick(&self, now: Micros) -> u64 {
+    fn tick(&self, now: Monotonic) -> u64 {
         (self.since_base(now) / self.tick_length()).unsigned_abs()
     }
 
-    fn since_base(&self, now: Micros) -> i64 {
-        now.0.saturating_sub(self.base.0).max(0)
+    fn since_base(&self, now: Monotonic) -> i64 {
+        now.since(self.base).max(0)
     }
 
     fn tick_length(&self) -> i64 {
@@ -328,13 +446,13 @@ impl Pace {
     }
 
     /// The slice that is open now, if it is not this one any more. A slice is called by the tick in which it was opened.
-    fn next_slice(&self, slice: Slice, now: Micros, early: bool) -> Slice {
+    fn next_slice(&self, slice: Slice, now: Monotonic, early: bool) -> Slice {
         let tick = self.tick(now);
         if early || tick / TICKS > slice / TICKS { tick.max(slice) } else { slice }
     }
 
     /// Until the slice's time is over, or the next tick if it ends early; but never long.
-    fn nap(&self, now: Micros, early: bool) -> Duration {
+    fn nap(&self, now: Monotonic, early: bool) -> Duration {
         let length = self.tick_length() * if early { 1 } else { TICKS.cast_signed() };
         let left = length - self.since_base(now) % length;
         NAP.min(Duration::from_micros(left.unsigned_abs()))

@@ -7,6 +7,7 @@ mod support;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::logs::{Event, produce, required};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
-use tidemark_dataflow::clock::Clock;
+use tidemark_dataflow::clock::{Clock, Monotonic};
 use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::sqlite::SqliteStore;
-use tidemark_dataflow::source::{Log, Source, kafka::KafkaLog};
+use tidemark_dataflow::source::{Asked, Log, Source, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
 use tidemark_settings::log::KafkaTopic;
@@ -75,7 +76,7 @@ fn run(script: &str, arguments: &[&str]) -> Output {
 }
 
 fn chat(partition: usize) -> Event {
-    let now = Clock::System.now();
+    let now = Clock::System.now().wall;
     let payload = format!(r#"{{"event_type":"chat_message","stream_id":"s{partition}","ts":"{now}"}}"#).into_bytes();
     Event { partition, time_ms: now.0 / 1_000, payload }
 }
@@ -190,8 +191,16 @@ fn port(kafka: &Kafka) -> &str {
     kafka.bootstrap.rsplit_once(':').expect("HOST:PORT").1
 }
 
+/// The newest question whose answer showed that everything was read, by this process's clock.
+fn confirmed(source: &mut dyn Source) -> Option<Monotonic> {
+    let now = Clock::System.now().at;
+    source.serve(Asked { at: now, worker_0: Some(now) }).expect("no fault is final");
+    source.read(0, None, 100, &mut |_| ControlFlow::Continue(())).expect("no fault is final");
+    source.position(0).expect("no fault is final").confirmed.map(|asked| asked.at)
+}
+
 #[test]
-fn a_partition_without_a_leader_is_not_at_its_end() {
+fn only_the_leader_s_own_word_shows_that_a_partition_is_at_its_end() {
     let Some(Kafka { script, topic, .. }) = Kafka::new("leader") else { return };
     // A broker of our own, because it is killed.
     let dir = tempfile::tempdir().expect("a directory");
@@ -203,22 +212,28 @@ fn a_partition_without_a_leader_is_not_at_its_end() {
     kafka.topics(&["--create", "--partitions", "1"]);
     kafka.produce(0, 3);
     let mut source = kafka.log().open(&BTreeMap::from([(0, 0)])).expect("it opens");
-    let at_end = |source: &mut dyn Source| {
-        source.serve().expect("no fault is final");
-        source.read(0, None, 100, &mut |_| ()).expect("no fault is final");
-        source.position(0).expect("no fault is final").at_end
-    };
-    until("it is at its end", || at_end(source.as_mut()));
+    let source = source.as_mut();
+    let after = |source: &mut dyn Source, earlier| confirmed(source).is_some_and(|asked| asked > earlier);
+    until("it is at its end", || confirmed(source).is_some());
+    let first = Clock::System.now().at;
+    until("its leader says so again and again", || after(source, first));
     run(&kafka.script, &["kill9", &data]);
-    until("it is in doubt", || !at_end(source.as_mut()));
-    // And stays so for as long as nobody can tell.
-    let doubt = Instant::now();
-    while doubt.elapsed() < Duration::from_secs(8) {
-        assert!(!at_end(source.as_mut()), "at its end again after {:?}, without a broker", doubt.elapsed());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let killed = Clock::System.now().at;
+    until("it is told that the leader does not answer", || {
+        assert!(!after(source, killed), "a broker that is gone has confirmed something");
+        source.trouble().is_some_and(|trouble| trouble.contains("partition 0 is silent"))
+    });
     run(&kafka.script, &["start", &data, "0"]);
-    until("it is at its end again", || at_end(source.as_mut()));
+    until("its leader says so again", || after(source, killed) && source.trouble().is_none());
+    // What is written while nobody reads is not covered by what the leader said before.
+    kafka.produce(0, 1);
+    let written = Clock::System.now().at;
+    until("the record is read, and its leader says that there are no more", || {
+        let confirmed = confirmed(source).filter(|&asked| asked > written);
+        let read = source.position(0).expect("no fault is final").next_offset == 4;
+        assert!(read || confirmed.is_none(), "the end is confirmed before the record is read");
+        confirmed.is_some()
+    });
 }
 
 struct Stop {

@@ -41,7 +41,7 @@ fn it_is_read_by_its_owner_from_its_beginning() {
     };
     let mut options = Options { clock: Clock::System, ..setup.options() };
     options.wish.until_end = false;
-    let now = Clock::System.now();
+    let now = Clock::System.now().wall;
     let log = MemoryLog::default();
     let append = |partition: i32, stream: &str, at: i64| {
         let payload = format!(r#"{{"event_type":"chat_message","stream_id":"{stream}","ts":"{}"}}"#, Micros(at));

@@ -15,7 +15,7 @@ use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::MemoryStore;
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::{Micros, Reason};
@@ -128,17 +128,17 @@ struct Noting {
 }
 
 impl Store for Noting {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        self.store.begin(begin, check)
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.store.begin(begin, decide)
     }
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         if commit.watermark >= Some(self.instant) {
             self.passed.lock().unwrap().get_or_insert(self.clock.load(Ordering::Relaxed));
         }
         self.store.commit(commit)
     }
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        self.store.check_fence()
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.store.heartbeat(trouble)
     }
 }
 
@@ -153,7 +153,7 @@ fn one_idle_partition_holds_windows_open_for_no_longer_than_idle_after() {
     let options = setup.options();
     let options = Options {
         wish: tidemark_dataflow::plan::Wish { until_end: false, ..options.wish },
-        clock: Clock::Manual { now: Arc::clone(&now), step: 100 },
+        clock: Clock::manual(&now, 100),
         slice: Duration::from_millis(100),
         idle_after: Some(Duration::from_secs(30)),
         ..options

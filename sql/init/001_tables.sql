@@ -49,7 +49,10 @@ create table if not exists progress (
     fingerprint text not null,                        -- what must not change between runs
     hash_key    bytea not null,                       -- 16 bytes, drawn once: the key of the pipeline's hashes
     checkpoints jsonb not null,                       -- the valid checkpoints, newest first
-    updated_at  timestamptz not null                  -- the database's clock at the last commit
+    updated_at  timestamptz not null,                 -- the database's clock at the last commit
+    run          text,                                -- random name of the run that holds the fence token
+    heartbeat_at timestamptz,                         -- the database's clock at that run's last sign of life, every 2 s
+    trouble      text                                 -- what holds the pipeline up at the moment; null: nothing
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (

@@ -42,7 +42,10 @@ create table if not exists progress (
     fingerprint text not null,
     hash_key    blob not null,
     checkpoints text not null,
-    updated_at  integer not null
+    updated_at  integer not null,
+    run          text,
+    heartbeat_at integer,
+    trouble      text
 ) strict;
 
 create table if not exists progress_partitions (

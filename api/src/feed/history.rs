@@ -11,6 +11,9 @@ const REMEMBERED: usize = 4_096;
 #[derive(Default)]
 pub struct History {
     life: u64,
+    /// The newest commit of an earlier life: up to it, a number may be that of a commit that was lost.
+    ambiguous: Option<Epoch>,
+    newest: Option<Epoch>,
     marks: VecDeque<(Epoch, Option<Micros>)>,
 }
 
@@ -18,10 +21,12 @@ impl History {
     /// Takes note of what the store has.
     pub fn record(&mut self, at: &Moment) {
         let Some(epoch) = at.epoch else { return };
-        if at.life != self.life || self.marks.back().is_some_and(|(newest, _)| epoch < *newest) {
+        if at.life != self.life || self.newest.is_some_and(|newest| epoch < newest) {
+            self.ambiguous = self.ambiguous.max(self.newest);
             self.marks.clear();
             self.life = at.life;
         }
+        self.newest = Some(epoch);
         let starts_after = at.changes_start_after();
         let minute = |start: Option<Micros>| start.map(Minute::first_open);
         if self.marks.back().is_none_or(|(_, newest)| minute(*newest) != minute(starts_after)) {
@@ -35,6 +40,9 @@ impl History {
     /// [`Moment::changes_start_after`] of this commit, or of an earlier one, whose watermark was at most as high: it bounds the
     /// search as well, only less. `None` for a commit before what is remembered.
     pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
+        if Some(epoch) <= self.ambiguous {
+            return None;
+        }
         let known = self.marks.partition_point(|(mark, _)| *mark <= epoch);
         self.marks.get(known.checked_sub(1)?).map(|(_, starts_after)| *starts_after)
     }
@@ -76,6 +84,8 @@ mod tests {
         history.record(&moment(10_001, Some(60), 2));
         assert_eq!(seconds(&history, 9_999), None);
         history.record(&moment(3, Some(60), 2));
-        assert_eq!((seconds(&history, 2), seconds(&history, 3)), (None, Some(Some(0))));
+        // Commits up to 10,001 have had their numbers before.
+        history.record(&moment(10_002, Some(120), 2));
+        assert_eq!([3, 10_001, 10_002].map(|epoch| seconds(&history, epoch)), [None, None, Some(Some(60))]);
     }
 }

@@ -11,6 +11,7 @@ use crate::queries::{ChangesQuery, Store, StoreError};
 use crate::rows::{Answer, Epoch, Moment};
 use history::History;
 pub use page::{Page, event};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,14 +45,23 @@ pub struct Feed {
 pub enum Item {
     /// Some changed rows.
     Page(Arc<Page>),
-    /// The tables were made anew: what was told is void.
+    /// The tables were made anew, went back, or another run took over: what was told is void.
     Anew,
 }
 
 #[derive(Clone, Copy)]
 struct Seen {
-    at: Moment,
+    known: Known,
     when: Instant,
+}
+
+/// What the store had at the last look.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The moment, its clock brought forward.
+    pub at: Moment,
+    /// How often this process saw the store go back to an earlier epoch.
+    pub times_back: u64,
 }
 
 /// The store did not reach the epoch in time.
@@ -74,17 +84,26 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Reads until it is dropped.
-    pub async fn run(&self, store: &Store) {
-        tokio::join!(self.watch_epoch(store), self.read_changes(store));
+    /// Reads for ever: nobody else tells of commits.
+    pub async fn run(&self, store: &Store) -> Infallible {
+        tokio::select! {
+            never = self.watch_epoch(store) => never,
+            never = self.read_changes(store) => never,
+        }
     }
 
-    /// The newest known moment, its clock brought forward; `None` if the store was not heard of lately.
-    pub fn now(&self) -> Option<Moment> {
-        let Seen { mut at, when } = (*self.seen.borrow())?;
+    /// What the store had lately; `None` if it was not heard of.
+    pub fn known(&self) -> Option<Known> {
+        let Seen { mut known, when } = (*self.seen.borrow())?;
         let age = when.elapsed();
-        at.now.0.0 = at.now.0.0.saturating_add(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
-        (age < KNOWN_FOR).then_some(at)
+        let clock = &mut known.at.now.0.0;
+        *clock = clock.saturating_add(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+        (age < KNOWN_FOR).then_some(known)
+    }
+
+    /// The newest known moment.
+    pub fn now(&self) -> Option<Moment> {
+        self.known().map(|known| known.at)
     }
 
     /// Whether the store answered when it was last asked.
@@ -95,7 +114,7 @@ impl Feed {
     /// Returns when the store has this commit.
     pub async fn wait_for(&self, epoch: Epoch, longest: Duration) -> Result<(), NotYet> {
         let mut seen = self.seen.subscribe();
-        let has = |seen: &Option<Seen>| seen.and_then(|seen| seen.at.epoch);
+        let has = |seen: &Option<Seen>| seen.and_then(|seen| seen.known.at.epoch);
         // Before the first commit the store has epoch 0.
         let reached = |seen: &Option<Seen>| seen.is_some() && has(seen).unwrap_or(Epoch(0)) >= epoch;
         let reached = seen.wait_for(reached);
@@ -115,7 +134,7 @@ impl Feed {
         self.items.receiver_count()
     }
 
-    /// [`Moment::changes_start_after`] of this commit; `None` if it is too long ago.
+    /// [`Moment::changes_start_after`] of this commit; `None` if it is too long ago, or if its number was given to two commits.
     pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
         self.history().starts_after(epoch)
     }
@@ -130,32 +149,44 @@ impl Feed {
         self.stopping.subscribe()
     }
 
-    async fn watch_epoch(&self, store: &Store) {
+    async fn watch_epoch(&self, store: &Store) -> Infallible {
         let mut announcements = store.announcements();
+        let mut newest: Option<Moment> = None;
+        let mut times_back = 0;
         loop {
-            match store.moment().await {
+            let moved = match store.moment().await {
                 Ok(at) => {
+                    let before = newest.replace(at).unwrap_or(at);
+                    if at.epoch < before.epoch {
+                        tracing::warn!(from = ?before.epoch, to = ?at.epoch, "the store went back to an earlier commit");
+                        times_back += 1;
+                    }
                     self.history().record(&at);
                     self.up.store(true, Ordering::Relaxed);
-                    self.seen.send_replace(Some(Seen { at, when: Instant::now() }));
+                    self.seen.send_replace(Some(Seen { known: Known { at, times_back }, when: Instant::now() }));
+                    at.epoch > before.epoch
                 }
                 Err(error) => {
                     error.log_quietly();
                     self.up.store(false, Ordering::Relaxed);
                     self.seen.send_replace(None);
-                    tokio::time::sleep(RETRY).await;
+                    match error {
+                        StoreError::NoTables => store.wait_for_tables().await,
+                        _ => tokio::time::sleep(RETRY).await,
+                    }
                     continue;
                 }
-            }
-            announcements.next().await;
+            };
+            announcements.next(moved).await;
         }
     }
 
-    async fn read_changes(&self, store: &Store) {
+    async fn read_changes(&self, store: &Store) -> Infallible {
         let mut seen = self.seen.subscribe();
         let mut position: Option<Moment> = None;
-        while seen.changed().await.is_ok() {
-            let Some(Seen { at, .. }) = *seen.borrow_and_update() else { continue };
+        loop {
+            seen.changed().await.expect("the feed that holds the sender is borrowed");
+            let Some(Seen { known: Known { at, .. }, .. }) = *seen.borrow_and_update() else { continue };
             let Some(from) = position else {
                 // A client may have come before this first look. No rows, from here on: if it is not as far, it asks for the rest.
                 let nothing = Page::new(at.epoch, at, true, true, Answer { rows: Vec::new(), at });

@@ -71,11 +71,11 @@ impl Page {
     }
 }
 
-/// An event of changed rows. Only the last one of a commit has the commit's number as its id: who was cut off before that asks
-/// for the rest again.
+/// An event of changed rows. Only the last one of a commit has the commit as its id, as its epoch and the life of the tables: a client
+/// that was cut off before that asks for the rest again.
 pub fn event(id: Option<Epoch>, at: &Moment, rows: &[impl Serialize]) -> Bytes {
     let data = Data { epoch: at.epoch, watermark: at.watermark, rows };
     let data = serde_json::to_string(&data).expect("rows always serialize");
-    let id = id.map(|Epoch(epoch)| format!("id: {epoch}\n")).unwrap_or_default();
+    let id = id.map(|Epoch(epoch)| format!("id: {epoch}-{:016x}\n", at.life)).unwrap_or_default();
     format!("event: rows\n{id}data: {data}\n\n").into()
 }

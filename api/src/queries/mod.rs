@@ -1,14 +1,17 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
 //! - `metrics`: minute rows · `streams`: streams · `totals`: sums over all ·
-//!   `changes`: what commits changed · `pipeline`: how far it is
-//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections
+//!   `changes`: what commits changed · `announcements`: when to look for them · `pipeline`: how far it is
+//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections; `pooler`: what must not stand
+//!   between
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
 
+mod announcements;
 mod changes;
 mod metrics;
 mod pipeline;
+mod pooler;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -16,8 +19,10 @@ mod streams;
 mod totals;
 
 use crate::rows::{Answer, Epoch, Moment, Money, UtcTime};
-pub use changes::{Announcements, ChangesQuery};
+pub use announcements::Announcements;
+pub use changes::ChangesQuery;
 pub use metrics::{Exported, MetricsQuery, Minima, Since};
+pub use pooler::Pooler;
 use siphasher::sip::SipHasher24;
 pub use statement::{By, Direction, OrderBy};
 use statement::{Dialect, Statement};
@@ -73,6 +78,9 @@ pub enum StoreError {
     /// The tables are another program's or another version's, or the role may not read them.
     #[error("the store cannot be read: the service's log says why")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something between this service and Postgres does not hand on what the service needs.
+    #[error("the store cannot be read: the service's log says why")]
+    Pooler(#[source] Pooler),
 }
 
 impl StoreError {
@@ -197,25 +205,26 @@ impl Pool {
 }
 
 /// Columns of [`Statement::moment`]; a row's own come behind them.
-const MOMENT_COLUMNS: usize = 4;
+const MOMENT_COLUMNS: usize = 5;
 
 fn read_moment(columns: &dyn Columns) -> Result<Moment, StoreError> {
     Ok(Moment {
         now: required(columns.time(0)?)?,
         epoch: columns.count(1)?.map(Epoch),
         watermark: columns.time(2)?,
-        life: columns.bytes(3)?.map_or(0, |key| life(&key)),
+        life: columns.bytes(3)?.map_or(Ok(0), |key| Ok(life(&key, &columns.text(4)?.unwrap_or_default())))?,
     })
 }
 
-/// Which life of the tables this is: a rebuild draws another key. The key itself must not be told, not even in part, so it is
-/// used as what it is: the key of a hash.
-fn life(hash_key: &[u8]) -> u64 {
+/// Which life of the tables this is: a rebuild draws another key, and each run another id. After a store went back, an epoch is reached
+/// again only by another run. The key itself must not be told, not even in part, so it is used as what it is: the key of a hash.
+fn life(hash_key: &[u8], run: &str) -> u64 {
     let mut key = [0; 16];
     let known = hash_key.len().min(16);
     key[..known].copy_from_slice(&hash_key[..known]);
     let mut hasher = SipHasher24::new_with_key(&key);
     hasher.write(b"life of the tables");
+    hasher.write(run.as_bytes());
     hasher.finish()
 }
 

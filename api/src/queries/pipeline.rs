@@ -1,20 +1,38 @@
 //! The pipeline itself: how far it is, and what it rejected.
 
-use super::{Columns, MOMENT_COLUMNS, Store, StoreError, required};
+use super::{Columns, MOMENT_COLUMNS, Pool, Store, StoreError, required};
 use crate::rows::{Answer, DeadLetterRow, Epoch, Moment, Partition, Progress};
+use std::time::Duration;
+
+/// Pause between two looks for the tables that the pipeline makes.
+const TABLES_RETRY: Duration = Duration::from_millis(250);
 
 impl Store {
     /// How far the pipeline is; `None` before its first commit. Answers or fails within a second.
     pub async fn progress(&self) -> Result<Option<Progress>, StoreError> {
         let mut statement = self.health.statement();
         statement.moment().sql(", p.fingerprint, p.updated_at, q.topic, cast(q.partition as bigint), q.next_offset,");
-        statement.sql(" q.end_offset, q.watermark, q.state from ").head().sql(" join progress p on p.epoch = h.epoch");
+        statement
+            .sql(" q.end_offset, q.watermark, q.state, h.heartbeat_at, h.trouble from ")
+            .head()
+            .sql(" join progress p on p.epoch = h.epoch");
         statement.sql(" left join progress_partitions q on q.pipeline = p.pipeline order by q.topic, q.partition");
         let rows = self.health.rows(statement, progress_row).await?;
         Ok(rows.into_iter().reduce(|mut progress, next| {
             progress.partitions.extend(next.partitions);
             progress
         }))
+    }
+
+    /// Returns when there may be tables, after [`StoreError::NoTables`]. Postgres is asked in a way that is no error in its log.
+    pub async fn wait_for_tables(&self) {
+        loop {
+            tokio::time::sleep(TABLES_RETRY).await;
+            let Pool::Postgres(pool) = &self.feed else { return };
+            if !pool.lacks_tables().await.unwrap_or(false) {
+                return;
+            }
+        }
     }
 
     /// Rejected records by reason, most frequent first.
@@ -35,6 +53,8 @@ fn progress_row(columns: &dyn Columns) -> Result<Progress, StoreError> {
         watermark: columns.time(2)?,
         fingerprint: required(columns.text(MOMENT_COLUMNS)?)?,
         committed_at: required(columns.time(MOMENT_COLUMNS + 1)?)?,
+        heartbeat_at: columns.time(MOMENT_COLUMNS + 8)?,
+        trouble: columns.text(MOMENT_COLUMNS + 9)?,
         partitions: Vec::new(),
     };
     if let Some(topic) = columns.text(MOMENT_COLUMNS + 2)? {

@@ -3,66 +3,39 @@
 use super::statement::{Statement, Value};
 use super::{BadConnection, Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
 use crate::rows::{Money, UtcTime};
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod};
+use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, PoolError, QueueMode, RecyclingMethod};
 use futures_util::StreamExt;
 use std::error::Error;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::pin::{Pin, pin};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tidemark_model::Micros;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row};
 
 /// Microseconds from 1970 to 2000, where the wire format of `timestamptz` begins to count.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
-/// The channel that the dataflow notifies in the transaction of each commit.
-const LISTEN: &str = "listen tidemark_epoch";
+/// A connection that was silent for this long is asked for a sign of life before it is used: something on the way may have forgotten it.
+const TRUSTED_FOR: Duration = Duration::from_millis(250);
+/// Longest wait for that sign of life; a quarter of a request's time if that is less.
+const PROBE: Duration = Duration::from_secs(1);
+/// Longest silence of the server in the middle of a large answer, and before one.
+const EXPORT_SILENCE: Duration = Duration::from_secs(30);
 
 /// A bounded number of connections.
 pub struct Pool {
     connections: deadpool_postgres::Pool,
     config: Config,
+    /// The same without the settings of its own.
+    plain: Config,
     timeout: Duration,
-}
-
-/// Hears of commits.
-pub struct Listener {
-    /// Holds the connection open.
-    _client: Client,
-    _connection: AbortOnDrop<()>,
-    heard: mpsc::Receiver<()>,
-}
-
-impl Listener {
-    async fn connect(config: &Config) -> Result<Listener, StoreError> {
-        let (client, mut connection) = config.connect(NoTls).await.map_err(|error| StoreError::OutOfReach(error.into()))?;
-        // One place: announcements that nobody has looked at yet are one.
-        let (sender, heard) = mpsc::channel(1);
-        let connection = tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if matches!(message, AsyncMessage::Notification(_))
-                    && matches!(sender.try_send(()), Err(TrySendError::Closed(())))
-                {
-                    return;
-                }
-            }
-        });
-        let listener = Listener { _client: client, _connection: AbortOnDrop(connection), heard };
-        listener._client.batch_execute(LISTEN).await.map_err(classify)?;
-        Ok(listener)
-    }
-
-    /// The next announcement; none once the connection has ended.
-    pub async fn next(&mut self) -> Option<()> {
-        self.heard.recv().await
-    }
 }
 
 impl Pool {
@@ -73,6 +46,7 @@ impl Pool {
         if config.get_ssl_mode() == SslMode::Require {
             return Err(BadConnection::Encrypted);
         }
+        let plain = config.clone();
         let options = format!(
             "{} -c default_transaction_read_only=on -c statement_timeout={} -c jit=off",
             config.get_options().unwrap_or_default(),
@@ -84,9 +58,11 @@ impl Pool {
         }
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(config.clone(), ConnectIn(Handle::current()), manager_config);
-        let builder = deadpool_postgres::Pool::builder(manager).max_size(size);
+        let builder = deadpool_postgres::Pool::builder(manager).max_size(size).pre_recycle(sign_of_life(PROBE.min(timeout / 4)));
+        // The one that was used last is the one least likely to be forgotten.
+        let builder = builder.queue_mode(QueueMode::Lifo);
         let connections = builder.build().expect("only timeouts of the pool's own would need a runtime");
-        Ok(Pool { connections, config, timeout })
+        Ok(Pool { connections, config, plain, timeout })
     }
 
     /// All rows of the result. Its time includes the wait for a free connection and the making of a new one.
@@ -107,10 +83,13 @@ impl Pool {
         let (text, values) = statement.into_parts();
         let values = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_()));
         let all = async {
-            let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
-            let rows = lease.client().query_typed_raw(&text, values).await.map_err(classify)?;
-            let mut pieces = pin!(rows.chunks(EXPORT_ROWS));
-            while let Some(piece) = pieces.next().await {
+            let connected = tokio::time::timeout(EXPORT_SILENCE, self.connections.get());
+            let lease = Lease(Some(connected.await.map_err(|_| StoreError::TimedOut)?.map_err(unreachable)?));
+            let asked = tokio::time::timeout(EXPORT_SILENCE, lease.client().query_typed_raw(&text, values));
+            let mut pieces = pin!(asked.await.map_err(|_| StoreError::TimedOut)?.map_err(classify)?.chunks(EXPORT_ROWS));
+            loop {
+                let piece = tokio::time::timeout(EXPORT_SILENCE, pieces.next()).await.map_err(|_| StoreError::TimedOut)?;
+                let Some(piece) = piece else { break };
                 let piece: Result<Vec<T>, _> = piece.into_iter().map(|row| read(&row.map_err(classify)?)).collect();
                 if to.send(Ok(piece?)).await.is_err() {
                     return Ok(());
@@ -131,14 +110,41 @@ impl Pool {
         (status.size.saturating_sub(status.available), status.available, status.max_size)
     }
 
-    /// A connection of its own that hears of commits.
-    pub async fn listen(&self) -> Result<Listener, StoreError> {
-        let connecting = Listener::connect(&self.config);
-        tokio::time::timeout(self.timeout, connecting).await.map_err(|_| StoreError::TimedOut)?
+    /// What connections are made with.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The same without the settings of its own, which a pooler refuses.
+    pub(super) fn plain_config(&self) -> &Config {
+        &self.plain
+    }
+
+    /// Longest time for an ordinary answer.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether the server is a standby, which takes no LISTEN.
+    pub(super) async fn is_standby(&self) -> Result<bool, StoreError> {
+        self.is_so("select pg_is_in_recovery()").await
+    }
+
+    /// Whether the pipeline has not made its tables, of which this is the last.
+    pub(super) async fn lacks_tables(&self) -> Result<bool, StoreError> {
+        self.is_so("select to_regclass('progress_partitions') is null").await
+    }
+
+    async fn is_so(&self, question: &str) -> Result<bool, StoreError> {
+        let asked = tokio::time::timeout(self.timeout, self.query(question, &[]));
+        let rows = asked.await.map_err(|_| StoreError::TimedOut)??;
+        let answer = rows.first().ok_or_else(|| malformed("no line"))?;
+        answer.try_get(0).map_err(|error| StoreError::Refused(error.into()))
     }
 
     async fn query(&self, text: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let values: Vec<_> = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_())).collect();
+        let mut conflicted = false;
         loop {
             let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
             match lease.client().query_typed(text, &values).await {
@@ -146,6 +152,8 @@ impl Pool {
                 // A new connection is the last try.
                 Err(error) if has_ended(&error) && lease.has_waited() => {}
                 Err(error) if has_ended(&error) => return Err(StoreError::OutOfReach(error.into())),
+                // A standby ends a query that is in the way of what it replays: a reader may ask again.
+                Err(error) if !conflicted && error.code().is_some_and(|code| code.code().starts_with("40")) => conflicted = true,
                 result => {
                     lease.give_back();
                     return result.map_err(classify);
@@ -153,6 +161,32 @@ impl Pool {
             }
         }
     }
+}
+
+/// Throws away a pooled connection that gives no sign of life in this time, and with it all that were last used before: what has
+/// forgotten one has forgotten them all, and each would be waited for in its turn.
+fn sign_of_life(longest: Duration) -> Hook {
+    let forgotten: Arc<Mutex<Option<Instant>>> = Arc::default();
+    Hook::async_fn(move |client, metrics| {
+        let (forgotten, last_used) = (forgotten.clone(), metrics.recycled.unwrap_or(metrics.created));
+        Box::pin(async move {
+            let is_forgotten = *forgotten.lock().unwrap_or_else(PoisonError::into_inner) > Some(last_used);
+            if is_forgotten || last_used.elapsed() < TRUSTED_FOR {
+                return if is_forgotten { Err(HookError::message("forgotten")) } else { Ok(()) };
+            }
+            match tokio::time::timeout(longest, client.simple_query("")).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(HookError::Backend(error)),
+                Err(_) => {
+                    tracing::info!(
+                        "a connection to the store was forgotten on the way: it is replaced, and those that are as old"
+                    );
+                    *forgotten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                    Err(HookError::message("forgotten"))
+                }
+            }
+        })
+    })
 }
 
 /// Whether the connection is of no more use: it is closed, or the server says that it is closing it.
@@ -217,7 +251,7 @@ impl Connect for ConnectIn {
 }
 
 /// A connection that is no longer waited for must not be tried for ever, say on a server that accepts and says nothing.
-struct AbortOnDrop<T>(JoinHandle<T>);
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
@@ -233,7 +267,7 @@ fn unreachable(error: PoolError) -> StoreError {
 }
 
 /// By the class of the server's error code; never by its text, which depends on the server's language.
-fn classify(error: tokio_postgres::Error) -> StoreError {
+pub(super) fn classify(error: tokio_postgres::Error) -> StoreError {
     match error.code() {
         Some(code) if *code == SqlState::UNDEFINED_TABLE => StoreError::NoTables,
         Some(code) if *code == SqlState::QUERY_CANCELED => StoreError::TimedOut,

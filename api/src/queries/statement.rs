@@ -153,15 +153,24 @@ impl Statement {
         self.clock().sql(before).bind(Value::Count(minutes.into())).sql(behind)
     }
 
-    /// Appends a table `h` of one line: the clock, and the pipeline's last commit if there was one.
+    /// Appends a table `h` of one line: the clock, and the pipeline's last commit if there was one. `run`, `heartbeat_at` and `trouble`
+    /// are null in tables of an older dataflow: a column that `progress` lacks is then that of `c`, which is around it.
     pub fn head(&mut self) -> &mut Statement {
-        self.sql("(select c.clock, p.epoch, p.watermark, p.hash_key from (select ").clock().sql(" as clock) c left join");
+        self.sql("(select c.clock, p.epoch, p.watermark, p.hash_key,");
+        self.sql(" (select run from progress order by epoch desc limit 1) as run,");
+        self.sql(" (select heartbeat_at from progress order by epoch desc limit 1) as heartbeat_at,");
+        self.sql(" (select trouble from progress order by epoch desc limit 1) as trouble from (select ")
+            .clock()
+            .sql(" as clock,");
+        self.sql(
+            " cast(null as text) as run, cast(null as timestamptz) as heartbeat_at, cast(null as text) as trouble) c left join",
+        );
         self.sql(" (select epoch, watermark, hash_key from progress order by epoch desc limit 1) p on true) h")
     }
 
     /// Appends the beginning of a query: the columns of the table `h`.
     pub fn moment(&mut self) -> &mut Statement {
-        self.sql("select h.clock, h.epoch, h.watermark, h.hash_key")
+        self.sql("select h.clock, h.epoch, h.watermark, h.hash_key, h.run")
     }
 
     /// Appends the columns of a minute row `r`.

@@ -36,8 +36,9 @@ pub async fn dead_letters(
     freshness: Data<Freshness>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    freshness.wait(&Parameters::of(request.query_string())).await?;
+    let wanted = freshness.wait(&Parameters::of(request.query_string())).await?;
     let answer = store.dead_letters().await?;
+    wanted.is_in(&answer.at)?;
     let mut response = HttpResponse::Ok();
     tell_moment(&mut response, &answer.at);
     Ok(response.json(DeadLetters {

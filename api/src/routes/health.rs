@@ -1,4 +1,7 @@
-//! `/health`: whether the store is in reach, how far the pipeline is, and what holds its watermark.
+//! `/health`: whether the store is in reach, whether the pipeline gives signs of life, how far it is, and what holds it.
+//!
+//! The store's clock alone decides how old a sign of life is. An idle pipeline gives signs of life and is well. One whose writer is
+//! silent, or that commits nothing while something holds it up, stands still: that is a 503.
 
 use crate::freshness::tell_moment;
 use crate::queries::{Store, StoreError};
@@ -6,7 +9,12 @@ use crate::rows::{Epoch, Partition, Progress, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
+use std::time::Duration;
 use utoipa::ToSchema;
+
+/// Longest time without a sign of life of the pipeline's writer, if there is a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct StaleAfter(pub Option<Duration>);
 
 #[derive(Serialize, Default, ToSchema)]
 struct Health {
@@ -20,16 +28,33 @@ struct Health {
     committed_at: Option<UtcTime>,
     holder: Option<Holder>,
     partitions: Vec<Standing>,
+    /// The store's clock at the writer's last sign of life; null from a dataflow that gives none.
+    heartbeat_at: Option<UtcTime>,
+    /// What holds the pipeline up; null if nothing does.
+    trouble: Option<String>,
     server_time_utc: Option<UtcTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
+    /// Why this is a 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// The store is out of reach.
 #[derive(Serialize, ToSchema)]
-struct Unhealthy {
+#[serde(deny_unknown_fields)]
+struct OutOfReach {
     error: &'static str,
     ok: bool,
+}
+
+/// The two answers that are a 503.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "the document's words for what `health` answers")]
+enum Unhealthy {
+    OutOfReach(OutOfReach),
+    Standstill(Health),
 }
 
 /// The partition that holds the watermark.
@@ -82,22 +107,23 @@ fn lag(partition: &Partition) -> i64 {
     path = "/health",
     params(),
     responses(
-        (status = 200, description = "The store is in reach", body = Health),
-        (status = 503, description = "The store is out of reach", body = Unhealthy)
+        (status = 200, description = "The store is in reach and the pipeline does not stand still", body = Health),
+        (status = 503, description = "The store is out of reach (`error` and `ok` only), or the pipeline stands still", body = Unhealthy)
     )
 )]
-pub async fn health(store: Data<Store>) -> impl Responder {
+pub async fn health(store: Data<Store>, stale_after: Data<StaleAfter>) -> impl Responder {
     match store.progress().await {
         Ok(Some(progress)) => {
-            let mut response = HttpResponse::Ok();
+            let error = stale_after.0.and_then(|longest| standstill(&progress, longest));
+            let mut response = if error.is_some() { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
             tell_moment(&mut response, &progress.moment());
-            response.json(of(&progress))
+            response.json(Health { ok: error.is_none(), error, ..of(progress) })
         }
         Ok(None) => HttpResponse::Ok().json(waiting("the pipeline has not committed yet")),
         Err(StoreError::NoTables) => HttpResponse::Ok().json(waiting("the pipeline has not created its tables yet")),
         Err(error) => {
             error.log();
-            HttpResponse::ServiceUnavailable().json(Unhealthy { error: "the store is out of reach", ok: false })
+            HttpResponse::ServiceUnavailable().json(OutOfReach { error: "the store is out of reach", ok: false })
         }
     }
 }
@@ -106,7 +132,23 @@ fn waiting(detail: &'static str) -> Health {
     Health { ok: true, db: true, detail: Some(detail), ..Health::default() }
 }
 
-fn of(progress: &Progress) -> Health {
+/// Why the pipeline is thought to stand still, if it is.
+fn standstill(progress: &Progress, longest: Duration) -> Option<String> {
+    let is_past = |UtcTime(then): UtcTime| {
+        let age = progress.now.0.0.saturating_sub(then.0);
+        u64::try_from(age).is_ok_and(|age| Duration::from_micros(age) > longest)
+    };
+    let (since, committed) = (progress.heartbeat_at.filter(|at| is_past(*at)), progress.committed_at);
+    match (since, &progress.trouble) {
+        (Some(UtcTime(since)), _) => Some(format!("the pipeline's writer has given no sign of life since {since}")),
+        (None, Some(trouble)) if is_past(committed) => {
+            Some(format!("the pipeline stands still since {}: {trouble}", committed.0))
+        }
+        (None, _) => None,
+    }
+}
+
+fn of(progress: Progress) -> Health {
     let lags = progress.partitions.iter().map(lag);
     let counts_records = progress.fingerprint.starts_with("kafka:");
     Health {
@@ -116,10 +158,13 @@ fn of(progress: &Progress) -> Health {
         watermark: progress.watermark,
         lag_records: counts_records.then(|| lags.fold(0, i64::saturating_add)),
         committed_at: Some(progress.committed_at),
-        holder: holder(progress),
+        holder: holder(&progress),
         partitions: progress.partitions.iter().map(|partition| Standing::of(partition, counts_records)).collect(),
+        heartbeat_at: progress.heartbeat_at,
+        trouble: progress.trouble,
         server_time_utc: Some(progress.now),
         detail: None,
+        error: None,
     }
 }
 
@@ -163,7 +208,9 @@ mod tests {
         };
         let partitions = partitions.iter().enumerate().map(partition).collect();
         let (watermark, fingerprint, now) = (Some(time(watermark)), "kafka:".to_owned(), time(1_000));
-        let held_by = holder(&Progress { epoch: Epoch(1), watermark, fingerprint, committed_at: now, partitions, now })?;
+        let (committed_at, heartbeat_at, trouble) = (now, Some(now), None);
+        let held_by =
+            holder(&Progress { epoch: Epoch(1), watermark, fingerprint, committed_at, heartbeat_at, trouble, partitions, now })?;
         Some((held_by.partition, held_by.behind_seconds))
     }
 

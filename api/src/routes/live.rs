@@ -40,10 +40,10 @@ pub struct LiveLimit(pub usize);
     params(
         ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
         ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "A full picture has the rows of the last so many minutes (10), and all that are not final"),
-        ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "Resume behind this event")
+        ("Last-Event-ID" = Option<String>, Header, description = "Resume behind this event: its id, or its epoch")
     ),
     responses(
-        (status = 200, description = "Events: `rows` with epoch, watermark and changed rows (the last one of a commit has its epoch as id), `reset` before a full picture, `slow` when some were left out, of which the newest values follow", body = String, content_type = "text/event-stream")
+        (status = 200, description = "Events: `rows` with epoch, watermark and changed rows (the last one of a commit has an id that begins with its epoch), `reset` before a full picture, also when the store went back or another run writes, `slow` when some were left out, of which the newest values follow", body = String, content_type = "text/event-stream")
     )
 )]
 pub async fn live(
@@ -61,10 +61,10 @@ pub async fn live(
     // Subscribed first: whatever is told during the first query is not missed.
     let (items, stopping) = (feed.subscribe(), feed.stopping());
     let at = store.moment().await?;
-    let resumed = last_event.filter(|epoch| Some(*epoch) <= at.epoch);
-    let resumed = resumed.and_then(|epoch| Some((epoch, feed.starts_after(epoch)?)));
+    let resumed = last_event.filter(|event| Some(event.epoch) <= at.epoch && event.life.is_none_or(|life| life == at.life));
+    let resumed = resumed.and_then(|event| Some((event.epoch, feed.starts_after(event.epoch)?)));
     let (reset, catching_up) = match resumed {
-        Some((epoch, starts_after)) => (false, CatchUp::changes(epoch, starts_after)),
+        Some((epoch, starts_after)) => (false, CatchUp::changes(epoch, at.life, starts_after)),
         None => (true, CatchUp::picture(&at, minutes)),
     };
     let mut client = Client {
@@ -96,14 +96,31 @@ pub async fn live(
     Ok(response.streaming(events))
 }
 
-/// The last event that the client has seen.
-fn last_event_id(request: &HttpRequest) -> Result<Option<Epoch>, BadParameter> {
+/// The last event that a client has seen.
+struct LastEvent {
+    epoch: Epoch,
+    /// None from a client that kept the epoch only.
+    life: Option<u64>,
+}
+
+impl LastEvent {
+    /// Reads `EPOCH-LIFE` or `EPOCH`.
+    fn read(text: &str) -> Option<LastEvent> {
+        let (epoch, life) = text.split_once('-').map_or((text, None), |(epoch, life)| (epoch, Some(life)));
+        let decimal = epoch.bytes().all(|byte| byte.is_ascii_digit());
+        let epoch = Epoch(epoch.parse().ok().filter(|_| decimal)?);
+        let Some(life) = life else { return Some(LastEvent { epoch, life: None }) };
+        let hexadecimal = life.len() == 16 && life.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let life = u64::from_str_radix(life, 16).ok().filter(|_| hexadecimal)?;
+        Some(LastEvent { epoch, life: Some(life) })
+    }
+}
+
+fn last_event_id(request: &HttpRequest) -> Result<Option<LastEvent>, BadParameter> {
     let Some(value) = request.headers().get("last-event-id") else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let epoch = text.parse().ok().filter(|_| digits);
-    let bad = || BadParameter::new("Last-Event-ID", &text, "the id of an event of /live: an integer in digits".to_owned());
-    epoch.map(|epoch| Some(Epoch(epoch))).ok_or_else(bad)
+    let bad = || BadParameter::new("Last-Event-ID", &text, "the id of an event of /live, as in 42-0123456789abcdef".to_owned());
+    LastEvent::read(&text).map(Some).ok_or_else(bad)
 }
 
 /// One client of `/live`.
@@ -131,19 +148,28 @@ struct Position {
 /// A query, page by page. Later pages may be of later commits; the position is the first page's.
 struct CatchUp {
     query: ChangesQuery,
+    /// The life of the tables in which `query.since` has its meaning.
+    life: Option<u64>,
     to: Option<Moment>,
 }
 
 impl CatchUp {
-    fn changes(since: Epoch, starts_after: Option<Micros>) -> CatchUp {
-        CatchUp { query: ChangesQuery { since: Some(since), starts_after, ..ChangesQuery::default() }, to: None }
+    fn changes(since: Epoch, life: u64, starts_after: Option<Micros>) -> CatchUp {
+        let query = ChangesQuery { since: Some(since), starts_after, ..ChangesQuery::default() };
+        CatchUp { query, life: Some(life), to: None }
     }
 
     /// All rows that can still change, and those of the last minutes.
     fn picture(at: &Moment, minutes: u32) -> CatchUp {
         let recent = at.now.plus_seconds(-60 * i64::from(minutes)).0;
         let starts_after = at.changes_start_after().map(|start| start.min(recent));
-        CatchUp { query: ChangesQuery { starts_after, ..ChangesQuery::default() }, to: None }
+        CatchUp { query: ChangesQuery { starts_after, ..ChangesQuery::default() }, life: None, to: None }
+    }
+
+    /// Whether the store went back, or another run took over, since the beginning of what is caught up with.
+    fn is_void(&self, at: &Moment) -> bool {
+        let life = self.to.map(|to| to.life).or(self.life);
+        life.is_some_and(|life| life != at.life) || at.epoch < self.to.and_then(|to| to.epoch).max(self.query.since)
     }
 }
 
@@ -195,6 +221,9 @@ impl Client {
         catching_up.query.streams.clone_from(&self.streams);
         catching_up.query.limit = PAGE_ROWS;
         let answer = self.store.changes(&catching_up.query).await?;
+        if catching_up.is_void(&answer.at) {
+            return Ok(self.reset(Some(answer.at)));
+        }
         let to = *catching_up.to.get_or_insert(answer.at);
         let last = answer.rows.len() < PAGE_ROWS as usize;
         if !last {
@@ -242,7 +271,7 @@ impl Client {
     fn fill_gap(&mut self) -> Bytes {
         let at = self.position.as_ref().map(|position| position.at);
         let Some((at, epoch)) = at.and_then(|at| Some((at, at.epoch?))) else { return self.reset(at.or(self.feed.now())) };
-        self.catching_up = Some(CatchUp::changes(epoch, at.changes_start_after()));
+        self.catching_up = Some(CatchUp::changes(epoch, at.life, at.changes_start_after()));
         COMMENT
     }
 
@@ -256,7 +285,7 @@ impl Client {
     fn reset(&mut self, at: Option<Moment>) -> Bytes {
         let Some(at) = at else {
             // Nothing is known: everything is asked for.
-            self.catching_up = Some(CatchUp { query: ChangesQuery::default(), to: None });
+            self.catching_up = Some(CatchUp { query: ChangesQuery::default(), life: None, to: None });
             return Bytes::from_static(b"event: reset\ndata: {\"epoch\":null}\n\n");
         };
         self.catching_up = Some(CatchUp::picture(&at, self.minutes));

@@ -106,9 +106,9 @@ pub async fn metrics(store: Data<Store>, freshness: Data<Freshness>, request: Ht
         query.since = cursor.lower.map_or(Since::Ever, Since::Instant);
         query.after = Some(cursor.after);
     }
-    freshness.wait(&parameters).await?;
     if format != Format::Json {
-        return export(&store, &query, format).await;
+        let wanted = freshness.wait(&parameters).await?;
+        return export(&store, &query, format, &wanted).await;
     }
     let clock = if matches!(query.since, Since::Minutes(_)) { Clock::Minutes } else { Clock::Unused };
     let question = (filters, parameters.given("cursor"));
@@ -150,7 +150,6 @@ async fn page(store: &Store, mut query: MetricsQuery, filters: &Filters, hash: u
 pub async fn latest(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
     let stream_id = parameters.stream_id()?;
-    freshness.wait(&parameters).await?;
     let ask = || async {
         let answer = store.latest(stream_id.clone()).await?;
         let latest = Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.at.now };

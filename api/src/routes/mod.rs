@@ -13,6 +13,7 @@ use crate::{dashboard, error, gate};
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::{FromRequest, Handler, Responder, guard, web};
+pub use health::StaleAfter;
 pub use live::LiveLimit;
 
 /// All resources; anything else is a 404.
@@ -25,6 +26,7 @@ pub fn configure(service: &mut web::ServiceConfig) {
         .service(get("/metrics/latest", metrics::latest))
         .service(get("/metrics/totals", totals::totals))
         .service(get("/streams", streams::streams))
+        .service(get("/stream", stream::by_name))
         .service(get("/streams/top", streams::top))
         .service(get("/streams/{stream_id}", stream::stream))
         .service(get("/dead-letters", dead_letters::dead_letters))

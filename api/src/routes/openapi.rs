@@ -16,7 +16,7 @@ use utoipa::{Modify, OpenApi};
     info(title = "Tidemark", description = "Per-minute metrics of live streams. Times are RFC 3339 in UTC, money has two exact \
         decimals, errors are problem+json. Unknown parameters are ignored; a known one is right or the request is refused."),
     paths(
-        health::health, metrics::metrics, metrics::latest, totals::totals, streams::streams, streams::top, stream::stream,
+        health::health, metrics::metrics, metrics::latest, totals::totals, streams::streams, streams::top, stream::stream, stream::by_name,
         dead_letters::dead_letters, live::live
     ),
     components(schemas(Problem)),

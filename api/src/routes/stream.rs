@@ -1,4 +1,5 @@
-//! `/streams/{stream_id}`: one stream's state, recent minutes and totals.
+//! `/streams/{stream_id}` and `/stream?stream_id=`: one stream's state, recent minutes and totals. The second takes every name: clients
+//! never send `.` or `..` in a path, and `/streams/top` is the ranking.
 
 use crate::error::{ApiError, Problem};
 use crate::freshness::{Clock, Freshness, Written};
@@ -39,7 +40,7 @@ struct Totals {
     get,
     path = "/streams/{stream_id}",
     params(
-        ("stream_id" = String, Path, description = "The stream, escaped as URLs are; one named top is found by /metrics?stream_id=top"),
+        ("stream_id" = String, Path, description = "The stream, escaped as URLs are; /stream?stream_id= takes every name, also top, . and .."),
         ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
     ),
     responses(
@@ -49,13 +50,38 @@ struct Totals {
     )
 )]
 pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let parameters = Parameters::of(request.query_string());
-    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
     // As it was sent: the router would undo escapes that a name may contain.
     let name = request.uri().path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let stream_id = params::stream_id_in_path(name)?;
-    freshness.wait(&parameters).await?;
-    freshness.answer(&request, &(&stream_id, minutes), Clock::Minutes, || ask(&store, &stream_id, minutes)).await
+    answer(&store, &freshness, &request, params::stream_id_in_path(name)?).await
+}
+
+/// One stream of any name; a 404 if there never was a row of it.
+#[utoipa::path(
+    get,
+    path = "/stream",
+    params(
+        ("stream_id" = String, Query, description = "The stream, whatever its name"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
+    ),
+    responses(
+        (status = 200, description = "The answer", body = StreamAnswer),
+        (status = 304, description = "The client has this answer already"),
+        (status = 404, description = "There never was a row of this stream", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub async fn by_name(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let stream_id = Parameters::of(request.query_string()).stream_id()?;
+    answer(&store, &freshness, &request, stream_id.ok_or_else(params::no_stream_id)?).await
+}
+
+async fn answer(
+    store: &Store,
+    freshness: &Freshness,
+    request: &HttpRequest,
+    stream_id: String,
+) -> Result<HttpResponse, ApiError> {
+    let minutes = Parameters::of(request.query_string()).integer("minutes", 1..=1_440, 60)?;
+    freshness.answer(request, &(&stream_id, minutes), Clock::Minutes, || ask(store, &stream_id, minutes)).await
 }
 
 async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, ApiError> {

@@ -43,7 +43,6 @@ pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: Ht
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 120)?;
     let limit = parameters.integer("limit", 1..=5_000, 200)?;
-    freshness.wait(&parameters).await?;
     let ask = || async {
         let answer = store.streams(minutes, limit).await?;
         Ok(Written::new(answer.at, &Streams { rows: answer.rows, server_time_utc: answer.at.now }))
@@ -66,11 +65,14 @@ pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: Ht
     )
 )]
 pub async fn top(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    // Escaped, as `/streams/%74op`, the word is a stream's name.
+    if !request.uri().path().ends_with("/top") {
+        return super::stream::stream(store, freshness, request).await;
+    }
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 10)?;
     let n = parameters.integer("n", 1..=200, 10)?;
     let by: By = parameters.choice("by")?;
-    freshness.wait(&parameters).await?;
     let ask = || async {
         let answer = store.top(minutes, n, by).await?;
         Ok(Written::new(answer.at, &Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.at.now }))

@@ -47,7 +47,6 @@ pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: Htt
         (None, None) => Since::Minutes(minutes),
     };
     let limit = parameters.integer("limit", 1..=5_000, 1_500)?;
-    freshness.wait(&parameters).await?;
     let clock = if matches!(since, Since::Minutes(_)) { Clock::Minutes } else { Clock::Unused };
     let question = (minutes, from.map(UtcTime), to.map(UtcTime), limit);
     freshness.answer(&request, &question, clock, || ask(&store, TotalsQuery { since, to, limit })).await

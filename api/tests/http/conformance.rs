@@ -48,6 +48,7 @@ fn the_document_is_served_and_names_every_path() {
         "/metrics",
         "/metrics/latest",
         "/metrics/totals",
+        "/stream",
         "/streams",
         "/streams/top",
         "/streams/{stream_id}",

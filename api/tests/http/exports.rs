@@ -68,6 +68,24 @@ fn csv_and_lines_of_json_say_the_same() {
     });
 }
 
+#[test]
+fn no_cell_of_csv_begins_like_a_formula_and_json_is_exact() {
+    const NAMES: [&str; 8] = ["=HYPERLINK(\"x\")", "+1", "-2", "@sum", "\t=1", "'=1", "'plain", "plain=1"];
+    on_every_store(|store| {
+        store.write(&NAMES.map(|name| row(2, name, 1, 2, 3)));
+        let api = store.api();
+        let csv = api.get("/metrics?format=csv").body;
+        for cell in [",\"'=HYPERLINK(\"\"x\"\")\",", ",'+1,", ",'-2,", ",'@sum,", ",'\t=1,", ",''=1,", ",'plain,", ",plain=1,"] {
+            assert!(csv.contains(&format!("{cell}1,2,0.03,false\r\n")), "{cell}: {csv}");
+        }
+        let lines = api.get("/metrics?format=ndjson").body;
+        let mut names: Vec<_> =
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["stream_id"].clone()).collect();
+        names.sort_by_key(|name| NAMES.iter().position(|known| name == known));
+        assert_eq!(names, NAMES);
+    });
+}
+
 fn many(count: i64) -> Vec<Row> {
     (0..count).map(|ago| Row { start: minute(0) - ago * 60_000_000, ..row(0, "a stream", ago, 1, 1) }).collect()
 }

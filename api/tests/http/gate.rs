@@ -80,6 +80,23 @@ fn too_many_requests_are_refused_and_health_is_not_counted() {
 }
 
 #[test]
+fn behind_a_trusted_proxy_each_client_has_its_own_rate() {
+    let store = sqlite();
+    let refused = |api: &Api, header: &str, value: fn(u8) -> String| {
+        let ask = |number| api.request_with("GET", "/metrics", &[(header, &value(number))]).status;
+        (0..12).map(ask).filter(|status| *status == 429).count()
+    };
+    let others: fn(u8) -> String = |number| format!("198.51.100.{number}");
+    let same: fn(u8) -> String = |number| format!("203.0.113.{number}, 198.51.100.77");
+    let api = store.api_with(&["--api-rate-limit", "5", "--api-trusted-proxies", "10.0.0.0/8,127.0.0.1"]);
+    assert_eq!(refused(&api, "x-forwarded-for", others), 0);
+    assert!(refused(&api, "x-forwarded-for", same) > 5, "what the client claims is not believed");
+    assert_eq!(refused(&api, "forwarded", |number| format!("for=198.51.101.{number}")), 0);
+    let api = store.api_with(&["--api-rate-limit", "5"]);
+    assert!(refused(&api, "x-forwarded-for", others) > 5, "nobody is trusted by default");
+}
+
+#[test]
 fn large_bodies_are_refused() {
     let store = sqlite();
     let api = store.api();

@@ -45,7 +45,7 @@ impl Picture {
 fn stored(api: &crate::support::Api) -> Vec<Value> {
     let mut picture = Picture::default();
     let rows = api.json("/metrics?minutes=1440&limit=5000&direction=asc")["rows"].take();
-    picture.take(&Event { name: "rows".to_owned(), id: None, data: json!({"rows": rows}) });
+    picture.take(&Event { name: "rows".to_owned(), data: json!({"rows": rows}), ..Event::default() });
     picture.values()
 }
 
@@ -143,7 +143,22 @@ fn an_id_that_cannot_be_resumed_from_is_reset_and_a_bad_one_refused() {
             let events = api.live("/live", Some(id)).until(11);
             assert_eq!((events[0].name.as_str(), streams(&events[1])), ("reset", vec!["a"]), "{id}");
         }
-        for bad in ["", "x", "-1", "+1", "1.0", "0x1", "9223372036854775808", "1 2", "\u{e4}"] {
+        for bad in [
+            "",
+            "x",
+            "-1",
+            "+1",
+            "1.0",
+            "0x1",
+            "9223372036854775808",
+            "1 2",
+            "1-",
+            "-a",
+            "1-g",
+            "1-+1",
+            "1-00000000000000000",
+            "\u{e4}",
+        ] {
             let live = Live::open_with(api.port(), "/live", &format!("last-event-id: {bad}\r\n"));
             assert_eq!(live.status, 422, "{bad:?}");
             assert!(live.head.contains("problem+json"), "{}", live.head);

@@ -11,6 +11,7 @@ mod errors;
 mod exports;
 mod freshness;
 mod gate;
+mod going_back;
 mod health;
 mod live;
 mod outages;

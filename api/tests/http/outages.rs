@@ -1,11 +1,11 @@
 //! The store is away, slow or empty, and comes back. Nothing needs a restart, and no answer carries the store's words.
 
-use crate::support::{Answer, Api, TestStore, on_every_store, row};
+use crate::support::{Answer, Api, TestStore, minute, on_every_store, row};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 fn is_unhealthy(answer: &Answer) {
     assert_eq!(answer.status, 503);
@@ -31,6 +31,18 @@ fn tables_that_the_pipeline_has_not_created_yet() {
         store.create_tables();
         api.json("/metrics");
     }
+}
+
+#[test]
+fn waiting_for_tables_does_not_fill_the_server_s_log() {
+    let Some(store) = TestStore::postgres() else { return };
+    let api = store.api();
+    std::thread::sleep(Duration::from_secs(4));
+    // Each failed statement is a transaction that was rolled back, and an error in the log.
+    let count = "select xact_rollback from pg_stat_database where datname = current_database()";
+    let failed: i64 = store.client().query_one(count, &[]).unwrap().get(0);
+    assert!(failed <= 5, "{failed} in 4 s");
+    drop(api);
 }
 
 #[test]
@@ -141,6 +153,79 @@ fn a_server_that_goes_away_hangs_and_comes_back() {
 }
 
 #[test]
+fn connections_that_were_forgotten_on_the_way_are_replaced_together() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    store.write_progress(1, minute(20), "kafka:x");
+    let proxy = Proxy::start(&store.url());
+    let api = Api::start(&["--database-url", &proxy.url(&store.url())]);
+    let mut live = api.live("/live", None);
+    live.until(1);
+    for _ in 0..2 {
+        // All of the pool's connections are open: different questions, at once.
+        std::thread::scope(|scope| {
+            for number in 1..=8 {
+                let api = &api;
+                scope.spawn(move || api.json(&format!("/metrics?limit={number}&minutes={}", 60 + number)));
+            }
+        });
+        let epoch = store.commit(&[row(2, "a", 1, 1, 1)], 0);
+        live.until(epoch);
+        std::thread::sleep(Duration::from_millis(500));
+        proxy.forget();
+        let forgotten = Instant::now();
+        for number in 10..20 {
+            let answer = api.get(&format!("/metrics?limit={number}"));
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            assert!(answer.took < Duration::from_millis(2_500), "{:?}", answer.took);
+        }
+        assert!(forgotten.elapsed() < Duration::from_secs(4), "they were waited for one by one: {:?}", forgotten.elapsed());
+        assert_eq!(api.get("/health").status, 200);
+        // The one that hears of commits is replaced as well.
+        let before = listeners(&store);
+        while listeners(&store) == before {
+            assert!(forgotten.elapsed() < Duration::from_secs(9), "nobody listens anew");
+            let epoch = store.commit(&[row(2, "a", 2, 1, 1)], 0);
+            live.until(epoch);
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+/// Connections of the service whose last statement was to listen. The server does not notice that one was forgotten.
+fn listeners(store: &TestStore) -> i64 {
+    let count = "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'";
+    store.client().query_one(count, &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_standby_is_polled_and_listened_to_once_it_is_promoted() {
+    let Some(mut store) = TestStore::postgres() else { return };
+    store.create_tables();
+    store.write_progress(1, minute(20), "kafka:x");
+    // As on a standby, for this database.
+    let standby =
+        |is: bool| format!("create or replace function public.pg_is_in_recovery() returns boolean language sql as 'select {is}'");
+    store.execute(&standby(true));
+    let api = Api::start(&["--database-url", &format!("{}?options=-csearch_path%3Dpublic,pg_catalog", store.url())]);
+    let mut live = api.live("/live", None);
+    live.until(1);
+    for _ in 0..10 {
+        let (epoch, committed) = (store.commit(&[row(2, "a", 1, 1, 1)], 0), Instant::now());
+        live.until(epoch);
+        assert!(committed.elapsed() < Duration::from_millis(1_000), "{:?}", committed.elapsed());
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(listeners(&store), 0, "each refusal would be an error in the standby's log");
+    store.execute(&standby(false));
+    let promoted = Instant::now();
+    while listeners(&store) == 0 {
+        assert!(promoted.elapsed() < Duration::from_secs(9), "it does not listen");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn connections_that_the_server_ended_are_replaced_unnoticed() {
     let Some(mut store) = TestStore::postgres() else { return };
     store.create_tables();
@@ -183,22 +268,30 @@ pub const SILENT: u8 = 2;
 pub struct Proxy {
     port: u16,
     state: Arc<AtomicU8>,
+    /// Connections of an earlier generation are forgotten: what comes is taken, and goes nowhere.
+    generation: Arc<AtomicU32>,
 }
 
 impl Proxy {
     pub fn start(url: &str) -> Proxy {
         let server = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Proxy { port: listener.local_addr().unwrap().port(), state: Arc::new(AtomicU8::new(OPEN)) };
-        let state = proxy.state.clone();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Proxy { port, state: Arc::new(AtomicU8::new(OPEN)), generation: Arc::default() };
+        let (state, generation) = (proxy.state.clone(), proxy.generation.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map(Result::unwrap) {
                 if state.load(Ordering::SeqCst) == CUT {
                     continue;
                 }
                 let server = TcpStream::connect(&server).unwrap();
-                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), state.clone());
-                pump(server, client, state.clone());
+                let own = generation.load(Ordering::SeqCst);
+                let is_forgotten = || {
+                    let generation = generation.clone();
+                    move || generation.load(Ordering::SeqCst) != own
+                };
+                pump(client.try_clone().unwrap(), server.try_clone().unwrap(), state.clone(), is_forgotten());
+                pump(server, client, state.clone(), is_forgotten());
             }
         });
         proxy
@@ -208,13 +301,18 @@ impl Proxy {
         self.state.store(state, Ordering::SeqCst);
     }
 
+    /// Forgets the connections that there are, as a middlebox that lost its state. New ones work.
+    pub fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
     pub fn url(&self, url: &str) -> String {
         let (user, place) = url.split_once('@').unwrap();
         format!("{user}@127.0.0.1:{}/{}", self.port, place.split_once('/').unwrap().1)
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, state: Arc<AtomicU8>) {
+fn pump(mut from: TcpStream, mut to: TcpStream, state: Arc<AtomicU8>, is_forgotten: impl Fn() -> bool + Send + 'static) {
     from.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 4_096];
@@ -222,7 +320,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, state: Arc<AtomicU8>) {
             match state.load(Ordering::SeqCst) {
                 SILENT => std::thread::sleep(Duration::from_millis(10)),
                 OPEN => match from.read(&mut buffer) {
+                    Ok(0) if is_forgotten() => std::thread::sleep(Duration::from_millis(10)),
                     Ok(0) => break,
+                    Ok(_) if is_forgotten() => {}
                     Ok(count) => drop(to.write_all(&buffer[..count])),
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(_) => break,

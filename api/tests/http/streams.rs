@@ -36,6 +36,38 @@ fn one_stream_has_state_rows_and_exact_totals() {
 }
 
 #[test]
+fn a_stream_has_its_answer_whatever_its_name() {
+    const NAMES: [&str; 22] = [
+        "top", "totals", "latest", "live", "health", "metrics", "streams", "null", ".", "..", "/", "a/b", "top/", "?", "#a", "%",
+        "%2F", " ", "a+b", "a&b=c", "\u{200b}", "😀",
+    ];
+    let escape = |name: &str| name.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    on_every_store(|store| {
+        store.write(&NAMES.map(|name| row(2, name, 4, 1, 1)));
+        let api = store.api();
+        for name in NAMES {
+            let answer = api.json(&format!("/stream?stream_id={}&minutes=30", escape(name)));
+            assert_eq!(
+                (&answer["stream_id"], &answer["rows"][0]["stream_id"], &answer["minutes"]),
+                (&json!(name), &json!(name), &json!(30))
+            );
+            assert_eq!(api.json(&format!("/metrics?stream_id={}", escape(name)))["rows"].as_array().unwrap().len(), 1, "{name}");
+        }
+        // By a path too, where the word is escaped. As it is, it is the ranking.
+        for path in ["/streams/%74op", "/streams/to%70/", "/streams/%74%6F%70"] {
+            assert_eq!(api.json(path)["stream_id"], "top", "{path}");
+        }
+        for path in ["/streams/top", "/streams/top/", "/streams/top?n=3"] {
+            assert_eq!(api.json(path)["by"], "donations_usd", "{path}");
+        }
+        assert_eq!(api.get("/stream?stream_id=none").problem(404)["detail"], "there is no stream of this name");
+        for bad in ["/stream", "/stream?stream_id=", "/stream?stream_id=%00", "/stream?stream_id=a&stream_id=b"] {
+            assert_eq!(api.get(bad).problem(422)["parameter"], "stream_id", "{bad}");
+        }
+    });
+}
+
+#[test]
 fn a_stream_that_never_was_is_not_found_and_a_bad_name_is_refused() {
     on_every_store(|store| {
         let api = store.api();

@@ -82,6 +82,17 @@ impl TestStore {
         }
     }
 
+    /// The writer's sign of life and its last commit, so many seconds ago by the store's clock, and what holds it up.
+    pub fn sign_of_life(&mut self, heartbeat: i64, commit: i64, trouble: &str) {
+        let ago = |seconds: i64| match self {
+            TestStore::Sqlite { .. } => format!("cast(unixepoch('subsec') * 1000000 as integer) - {seconds}000000"),
+            TestStore::Postgres { .. } => format!("now() - interval '{seconds} seconds'"),
+        };
+        let (heartbeat, commit) = (ago(heartbeat), ago(commit));
+        let set = format!("heartbeat_at = {heartbeat}, updated_at = {commit}, trouble = nullif('{trouble}', '')");
+        self.execute(&format!("update progress set {set}"));
+    }
+
     /// SQL that is the same in both stores.
     pub fn execute(&mut self, sql: &str) {
         match self {
@@ -121,12 +132,12 @@ impl TestStore {
 
     /// Writes the pipeline's progress. A watermark of 0 is none.
     pub fn write_progress(&mut self, epoch: i64, watermark: i64, fingerprint: &str) {
-        self.execute("delete from progress");
         let (epoch, hash_key) = (epoch.to_string(), "''");
         let (watermark, now) = (self.time(watermark), self.time(1));
         self.execute(&format!(
-            "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
-             values ('p', {epoch}, {watermark}, 1, '{fingerprint}', {}, '[]', {now})",
+            "begin; delete from progress;
+             insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+             values ('p', {epoch}, {watermark}, 1, '{fingerprint}', {}, '[]', {now}); commit",
             if self.name() == "SQLite" { "x''" } else { hash_key },
         ));
     }
@@ -275,7 +286,9 @@ pub struct Live {
 #[derive(Clone, Debug, Default)]
 pub struct Event {
     pub name: String,
+    /// The epoch at the beginning of its id.
     pub id: Option<i64>,
+    pub whole_id: String,
     pub data: Value,
 }
 
@@ -310,7 +323,10 @@ impl Live {
             }
             match line.trim_end_matches('\n').split_once(": ") {
                 Some(("event", name)) => event.name = name.to_owned(),
-                Some(("id", id)) => event.id = Some(id.parse().unwrap()),
+                Some(("id", id)) => {
+                    event.id = Some(id.split('-').next().unwrap().parse().unwrap());
+                    event.whole_id = id.to_owned();
+                }
                 Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
                 _ if line == "\n" => return Some(event),
                 _ => {}

@@ -1,7 +1,7 @@
 //! A log whose events are made while they are read.
 
 use std::collections::BTreeMap;
-use tidemark_dataflow::source::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use tidemark_dataflow::source::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 
 /// Partitions of such a log; event n is in partition n mod this.
 const PARTITIONS: i64 = 4;
@@ -51,20 +51,16 @@ struct MadeUpSource<S> {
 }
 
 impl<S: Script> Source for MadeUpSource<S> {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let next = self.next.get_mut(&partition).expect("a partition that was opened");
         let end = end(&self.script, partition).min(before.unwrap_or(i64::MAX));
         let end = end.min(next.saturating_add(i64::try_from(max).unwrap_or(i64::MAX)));
         while *next < end {
             self.text.clear();
             self.script.event(*next * PARTITIONS + i64::from(partition), &mut self.text);
-            take(Record { offset: *next, time: None, key: None, payload: Some(self.text.as_bytes()) });
+            if take(Record { offset: *next, time: None, key: None, payload: Some(self.text.as_bytes()) }).is_break() {
+                break;
+            }
             *next += 1;
         }
         Ok(())
@@ -72,10 +68,10 @@ impl<S: Script> Source for MadeUpSource<S> {
 
     fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
         let (next_offset, end_offset) = (self.next[&partition], end(&self.script, partition));
-        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset, low_offset: 0 })
+        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset, confirmed: None, low_offset: 0 })
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, _: Asked) -> Result<(), SourceError> {
         self.script.turn();
         Ok(())
     }

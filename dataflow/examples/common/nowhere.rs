@@ -1,7 +1,8 @@
 //! A store that keeps no rows, so that what is seen is the pipeline's own memory.
 
 use std::collections::BTreeMap;
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, Receipt, Store, StoreError, Stored};
+use tidemark_model::Micros;
 
 /// Counts commits and forgets them.
 #[derive(Default)]
@@ -10,7 +11,7 @@ pub struct Nowhere {
 }
 
 impl Store for Nowhere {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         let stored = Stored {
             fence: 1,
             epoch: self.epoch,
@@ -20,17 +21,18 @@ impl Store for Nowhere {
             verdicts: BTreeMap::new(),
             open_rows: Vec::new(),
             checkpoints: serde_json::Value::Null,
+            clock: None,
         };
-        check(&stored).map_err(StoreError::Fatal)?;
+        decide(&stored).map_err(StoreError::Fatal)?;
         Ok(stored)
     }
 
-    fn commit(&mut self, _: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, _: &Commit) -> Result<Receipt, StoreError> {
         self.epoch += 1;
-        Ok(self.epoch)
+        Ok(Receipt { epoch: self.epoch, clock: None })
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        Ok(())
+    fn heartbeat(&mut self, _: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        Ok(None)
     }
 }

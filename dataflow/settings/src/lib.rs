@@ -3,15 +3,15 @@
 //! - [`duration`]: durations as people write them
 //! - [`log`]: where the events are: a Kafka topic or the file log
 //! - [`store`]: where the metrics are: Postgres or SQLite
-//! - [`process`]: what every program does first
 //! - [`secret`]: values that may stand in a file
+//! - [`signals`]: which signals ask a program to end
 //!
 //! An environment variable that is set but empty counts as unset, as compose files make them.
 
 pub mod duration;
 pub mod log;
-pub mod process;
 pub mod secret;
+pub mod signals;
 pub mod store;
 
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) fn non_empty(value: &Option<String>) -> Option<&str> {
 
 /// Removes environment variables that are set but empty, so that they count as unset and defaults apply.
 ///
-/// Call it before any thread is started and before the command line is parsed; [`process::begin`] does.
+/// Call it first in `main`, before any thread is started and before the command line is parsed.
 pub fn unset_empty_variables() {
     for (name, value) in std::env::vars_os() {
         if value.is_empty() {

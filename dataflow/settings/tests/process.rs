@@ -2,6 +2,8 @@
 //!
 //! Each case runs this file again as a program: the test `role` is one, by the variable `ROLE`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic, in helpers too")]
+
 use std::io::{PipeReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! When the next checkpoint is due. Pure: the caller brings the clock.
 
 use super::{Id, Manifest};
+use crate::clock::{Monotonic, Reading};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tidemark_model::Micros;
@@ -72,23 +73,24 @@ pub struct Schedule {
     every: i64,
     /// How many were asked for.
     number: u64,
-    asked_at: Micros,
+    asked_at: Monotonic,
     pending: bool,
-    next: Micros,
+    next: Monotonic,
     /// The newest commit when the last one was settled: without another there is nothing new to save.
     epoch: i64,
 }
 
 impl Schedule {
     /// The first is due one interval after the last one of an earlier run, if there was one, so that runs that die early still save
-    /// what they have done.
-    pub fn new(every: i64, now: Micros, last: Option<Micros>) -> Schedule {
-        let next = Micros(last.map_or(now, |last| last.min(now)).0.saturating_add(every));
-        Schedule { every, number: 0, asked_at: now, pending: false, next, epoch: 0 }
+    /// what they have done. `last` is by the wall clock, which may have been stepped since: at most one interval is waited.
+    pub fn new(every: i64, now: Reading, last: Option<Micros>) -> Schedule {
+        let ago = last.map_or(0, |last| now.wall.0.saturating_sub(last.0).clamp(0, every));
+        let next = Monotonic(now.at.0.saturating_add(every - ago));
+        Schedule { every, number: 0, asked_at: now.at, pending: false, next, epoch: 0 }
     }
 
     /// Whether a checkpoint is to be asked for now; the caller then asks.
-    pub fn due(&mut self, now: Micros, settled: &Settled) -> bool {
+    pub fn due(&mut self, now: Monotonic, settled: &Settled) -> bool {
         let epoch = settled.epoch.load(Ordering::Acquire);
         if self.pending {
             if settled.number.load(Ordering::Acquire) < self.number {
@@ -96,8 +98,8 @@ impl Schedule {
             }
             self.pending = false;
             self.epoch = epoch;
-            let took = now.0.saturating_sub(self.asked_at.0).max(0);
-            self.next = Micros(self.asked_at.0.saturating_add(self.every.max(took.saturating_mul(SHARE))));
+            let took = now.since(self.asked_at).max(0);
+            self.next = Monotonic(self.asked_at.0.saturating_add(self.every.max(took.saturating_mul(SHARE))));
         }
         if now < self.next || epoch <= self.epoch {
             return false;
@@ -113,31 +115,36 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    /// The wall clock is at 1,000 when the other one is at 0.
+    fn at(now: i64) -> Reading {
+        Reading { at: Monotonic(now), wall: Micros(1_000 + now) }
+    }
+
     #[test]
     fn a_slow_one_stretches_the_interval_and_nothing_new_needs_none() {
         let settled = Settled::default();
-        let mut schedule = Schedule::new(100, Micros(0), None);
-        assert!(!schedule.due(Micros(100), &settled), "nothing was committed");
+        let mut schedule = Schedule::new(100, at(0), None);
+        assert!(!schedule.due(Monotonic(100), &settled), "nothing was committed");
         settled.committed(1);
-        assert!(!schedule.due(Micros(99), &settled));
-        assert!(schedule.due(Micros(100), &settled));
+        assert!(!schedule.due(Monotonic(99), &settled));
+        assert!(schedule.due(Monotonic(100), &settled));
         settled.committed(2);
-        assert!(!schedule.due(Micros(300), &settled), "the first is not settled");
+        assert!(!schedule.due(Monotonic(300), &settled), "the first is not settled");
         settled.settle(1);
-        assert!(!schedule.due(Micros(150), &settled), "it took 50, so the next is due 500 after it was asked for");
+        assert!(!schedule.due(Monotonic(150), &settled), "it took 50, so the next is due 500 after it was asked for");
         settled.committed(3);
-        assert!(!schedule.due(Micros(599), &settled));
-        assert!(schedule.due(Micros(600), &settled));
+        assert!(!schedule.due(Monotonic(599), &settled));
+        assert!(schedule.due(Monotonic(600), &settled));
     }
     #[test]
     fn a_run_that_takes_over_need_not_wait_for_the_first() {
         let settled = Settled::default();
-        let mut schedule = Schedule::new(100, Micros(500), Some(Micros(420)));
-        assert!(!schedule.due(Micros(520), &settled), "nothing was committed yet");
+        let mut schedule = Schedule::new(100, at(500), Some(Micros(1_420)));
+        assert!(!schedule.due(Monotonic(520), &settled), "nothing was committed yet");
         settled.committed(7);
-        assert!(!schedule.due(Micros(519), &settled));
-        assert!(schedule.due(Micros(520), &settled));
-        let mut schedule = Schedule::new(100, Micros(500), Some(Micros(9_000)));
-        assert!(schedule.due(Micros(600), &settled), "the clock was set back");
+        assert!(!schedule.due(Monotonic(519), &settled));
+        assert!(schedule.due(Monotonic(520), &settled));
+        let mut schedule = Schedule::new(100, at(500), Some(Micros(9_000)));
+        assert!(schedule.due(Monotonic(600), &settled), "the clock was set back");
     }
 }

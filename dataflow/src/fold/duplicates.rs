@@ -2,6 +2,8 @@
 //!
 //! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
 //! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.
+//!
+//! A window with many ids has a list and a table for each range; one with few has one of both, because thousands of windows may be open.
 
 use crate::checkpoint::Id;
 use crate::keys::{EventKey, RANGES};
@@ -18,34 +20,56 @@ const NUMBERS: usize = 128;
 /// checkpoint copies less than twice that of each window and range.
 const CHUNK: usize = NUMBERS - 1;
 
+/// A window with fewer ids than this has few. Lists and tables for each range weigh about as much as so many ids.
+const FEW: usize = 8 * RANGES;
+
 /// Ids that do not change any more.
 pub type Chunk = Arc<[EventKey]>;
 
-/// The ids of all open windows, each window's by the range of its viewer.
+/// The ids of all open windows.
 #[derive(Debug, Default)]
 pub struct Duplicates {
-    counted: BTreeMap<Minute, Vec<Ids>>,
+    counted: BTreeMap<Minute, Window>,
     /// What the newest snapshot leaves out, because an earlier checkpoint has it.
     base: Mark,
     /// What that snapshot has, together with it.
     newest: Mark,
 }
 
-/// How many ids of each window and range a checkpoint has: the first so many.
+/// How many ids of each window, or of each range of a window with many, a checkpoint has: the first so many.
 #[derive(Debug, Default)]
 struct Mark {
     /// Its name; `None` for no checkpoint, which has no ids.
     checkpoint: Option<Id>,
-    counts: BTreeMap<Minute, Vec<usize>>,
+    counts: BTreeMap<Minute, Box<[usize]>>,
 }
 
 impl Mark {
-    fn count(&self, minute: Minute, range: usize) -> usize {
-        self.counts.get(&minute).map_or(0, |counts| counts[range])
+    /// `list` is 0 in a window with few ids, otherwise the range.
+    fn count(&self, minute: Minute, list: usize) -> usize {
+        self.counts.get(&minute).map_or(0, |counts| counts[list])
     }
 }
 
-/// The ids of a window and a range. They are numbered as they came, those of each chunk from the next multiple of [`NUMBERS`].
+/// The ids of one window.
+#[derive(Debug)]
+enum Window {
+    /// Together, and of each the range of its viewer. An id has its viewer in its hash, so it is of one range only.
+    Few(Ids, Vec<u8>),
+    /// By the range of the viewer.
+    Many(Vec<Ids>),
+}
+
+impl Window {
+    fn lists(&self) -> &[Ids] {
+        match self {
+            Window::Few(ids, _) => std::slice::from_ref(ids),
+            Window::Many(lists) => lists,
+        }
+    }
+}
+
+/// A list of ids, each of them once. They are numbered as they came, those of each chunk from the next multiple of [`NUMBERS`].
 #[derive(Clone, Debug, Default)]
 struct Ids {
     full: Vec<Chunk>,
@@ -57,6 +81,21 @@ struct Ids {
 impl Ids {
     fn count(&self) -> usize {
         self.full.len() * CHUNK + self.newest.len()
+    }
+
+    fn each(&self) -> impl Iterator<Item = EventKey> {
+        self.full.iter().flat_map(|chunk| chunk.iter()).chain(&self.newest).copied()
+    }
+
+    /// Those after the first `count`: such as must be copied, and full chunks.
+    fn after(&self, count: usize) -> (&[EventKey], &[Chunk], &[EventKey]) {
+        let Ids { full, newest, .. } = self;
+        let (chunk, place) = (count / CHUNK, count % CHUNK);
+        match full.get(chunk) {
+            Some(begun) if place > 0 => (&begun[place..], &full[chunk + 1..], newest),
+            Some(_) => (&[], &full[chunk..], newest),
+            None => (&[], &[], &newest[place..]),
+        }
     }
 
     /// Adds an id; `false` if it is there.
@@ -90,7 +129,37 @@ fn numbered(full: &[Chunk], newest: &[EventKey], number: u32) -> EventKey {
 impl Duplicates {
     /// Whether this is the first event of its id in the window.
     pub fn first(&mut self, minute: Minute, range: usize, id: EventKey) -> bool {
-        self.of_window(minute)[range].insert(id)
+        let window = self.counted.entry(minute).or_insert_with(|| Window::Few(Ids::default(), Vec::new()));
+        match window {
+            Window::Many(lists) => return lists[range].insert(id),
+            Window::Few(ids, ranges) => {
+                if !ids.insert(id) {
+                    return false;
+                }
+                ranges.push(u8::try_from(range).expect("there are as many ranges as a byte has values"));
+                if ranges.len() < FEW {
+                    return true;
+                }
+            }
+        }
+        self.has_many(minute);
+        true
+    }
+
+    /// From one list to one for each range. What checkpoints have of a range are its first ids before and after.
+    fn has_many(&mut self, minute: Minute) {
+        let mut lists = vec![Ids::default(); RANGES];
+        let Some(Window::Few(ids, ranges)) = self.counted.get(&minute) else { return };
+        for (id, &range) in ids.each().zip(ranges) {
+            lists[usize::from(range)].insert(id);
+        }
+        for mark in [&mut self.base, &mut self.newest] {
+            let Some(counts) = mark.counts.get_mut(&minute) else { continue };
+            let mut by_range = [0; RANGES];
+            ranges[..counts[0]].iter().for_each(|&range| by_range[usize::from(range)] += 1);
+            *counts = by_range.into();
+        }
+        self.counted.insert(minute, Window::Many(lists));
     }
 
     /// Begins a snapshot for a checkpoint that leaves out what another one has: that of the snapshot before, or the one that was left
@@ -103,10 +172,21 @@ impl Duplicates {
         }
         assert_eq!(self.base.checkpoint, since, "nobody knows any more which ids that checkpoint has");
         self.newest = self.mark(checkpoint);
-        let Duplicates { base, newest, .. } = self;
-        let counts = newest.counts.iter().flat_map(|(&minute, counts)| (0..).zip(counts).map(move |count| (minute, count)));
-        let more = counts.filter(|&(minute, (range, &count))| count > base.count(minute, range));
-        more.map(|(minute, (range, _))| (minute, range)).collect()
+        let mut news = Vec::new();
+        for (&minute, window) in &self.counted {
+            match window {
+                Window::Few(_, ranges) => {
+                    let mut has = [false; RANGES];
+                    ranges[self.base.count(minute, 0)..].iter().for_each(|&range| has[usize::from(range)] = true);
+                    news.extend((0..RANGES).filter(|&range| has[range]).map(|range| (minute, range)));
+                }
+                Window::Many(lists) => {
+                    let has = |range: &usize| lists[*range].count() > self.base.count(minute, *range);
+                    news.extend((0..RANGES).filter(has).map(|range| (minute, range)));
+                }
+            }
+        }
+        news
     }
 
     /// All that is here was taken up from this checkpoint.
@@ -115,42 +195,41 @@ impl Duplicates {
     }
 
     fn mark(&self, checkpoint: Id) -> Mark {
-        let counts = |(&minute, ranges): (&Minute, &Vec<Ids>)| (minute, ranges.iter().map(Ids::count).collect());
+        let counts = |(&minute, window): (&Minute, &Window)| (minute, window.lists().iter().map(Ids::count).collect());
         Mark { checkpoint: Some(checkpoint), counts: self.counted.iter().map(counts).collect() }
     }
 
     /// The ids of a window and a range that the newest snapshot has: such as must be copied, and full chunks. No id may have come since
     /// it was begun.
     pub fn news(&self, minute: Minute, range: usize) -> (impl Iterator<Item = EventKey>, &[Chunk]) {
-        let Ids { full, newest, .. } = &self.counted[&minute][range];
-        let count = self.base.count(minute, range);
-        let (chunk, place) = (count / CHUNK, count % CHUNK);
-        let (begun, shared, newest) = match full.get(chunk) {
-            Some(begun) if place > 0 => (&begun[place..], &full[chunk + 1..], &newest[..]),
-            Some(_) => (&[][..], &full[chunk..], &newest[..]),
-            None => (&[][..], &[][..], &newest[place..]),
+        let window = &self.counted[&minute];
+        let (list, of_ranges) = match window {
+            Window::Few(_, ranges) => (0, Some(&ranges[self.base.count(minute, 0)..])),
+            Window::Many(_) => (range, None),
         };
-        (begun.iter().chain(newest).copied(), shared)
+        let (begun, shared, newest) = window.lists()[list].after(self.base.count(minute, list));
+        // Of one list all is copied that is of the range.
+        let together = shared.iter().filter(move |_| of_ranges.is_some()).flat_map(|chunk| chunk.iter());
+        let others = begun.iter().chain(together).chain(newest).copied().enumerate();
+        let others = others.filter(move |&(at, _)| of_ranges.is_none_or(|ranges| usize::from(ranges[at]) == range));
+        (others.map(|(_, id)| id), if of_ranges.is_some() { &[] } else { shared })
     }
 
     /// Takes up ids that were saved.
     pub fn restore(&mut self, minute: Minute, range: usize, restored: impl ExactSizeIterator<Item = EventKey>) {
-        let ids = &mut self.of_window(minute)[range];
-        let Ids { full, newest, numbers } = ids;
-        numbers.reserve(restored.len(), |&number| numbered(full, newest, number).1);
+        if let Some(Window::Many(lists)) = self.counted.get_mut(&minute) {
+            let Ids { full, newest, numbers } = &mut lists[range];
+            numbers.reserve(restored.len(), |&number| numbered(full, newest, number).1);
+        }
         restored.for_each(|id| {
-            ids.insert(id);
+            self.first(minute, range, id);
         });
-    }
-
-    fn of_window(&mut self, minute: Minute) -> &mut Vec<Ids> {
-        self.counted.entry(minute).or_insert_with(|| vec![Ids::default(); RANGES])
     }
 
     /// Forgets all windows before `first_open`.
     pub fn close(&mut self, first_open: Minute) {
-        if self.counted.first_key_value().is_some_and(|(&minute, _)| minute < first_open) {
-            self.counted = self.counted.split_off(&first_open);
+        while let Some(window) = self.counted.first_entry().filter(|window| *window.key() < first_open) {
+            window.remove();
         }
     }
 }
@@ -186,7 +265,9 @@ mod tests {
             let mut published: Vec<(Option<Id>, Vec<Counted>)> = vec![(None, Vec::new())];
             for checkpoint in (1..12).map(id) {
                 for _ in 0..random(5 * CHUNK as u64) {
-                    let id = (Minute(u32::try_from(random(2)).unwrap()), usize::try_from(random(2)).unwrap(), random(1 << 40));
+                    // The first window comes to have many ids, the second always has few.
+                    let minute = Minute(u32::from(random(4) == 0));
+                    let id = (minute, usize::try_from(random(2)).unwrap(), random(1 << 40));
                     let id = (id.0, id.1, EventKey(id.2, id.2 << 24));
                     assert!(duplicates.first(id.0, id.1, id.2));
                     counted.push(id);

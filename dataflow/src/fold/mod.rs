@@ -23,6 +23,7 @@ pub mod presence;
 pub mod snapshot;
 pub mod streams;
 pub mod totals;
+pub mod windows;
 
 use crate::Slice;
 use crate::exchange::Events;
@@ -232,16 +233,14 @@ pub fn shares<'scope>(
                         // What this slice has changed goes on its way before anything of the next is begun.
                         granted = false;
                         let slice = *capability.time();
-                        let changed = state.changes();
-                        output.session(&capability).give_iterator(changed.into_iter().map(|(key, change)| (key, slice, change)));
-                        let closed = state.close();
-                        if !closed.is_empty() {
-                            let next = slice + 1;
-                            let capability = capability.delayed(&next);
-                            output
-                                .session(&capability)
-                                .give_iterator(closed.into_iter().map(|(key, change)| (key, next, change)));
-                        }
+                        let mut session = output.session(&capability);
+                        state.changes(|key, change| session.give((key, slice, change)));
+                        drop(session);
+                        let next = slice + 1;
+                        let capability = capability.delayed(&next);
+                        let mut session = output.session(&capability);
+                        state.close(|key, change| session.give((key, next, change)));
+                        drop(session);
                         Stage::Tidying(request)
                     }
                     Stage::Tidying(request) => {
@@ -400,9 +399,7 @@ impl Fold {
     pub fn open(&mut self, watermarks: Vec<Watermark>) -> Option<Request> {
         let mut request = None;
         for watermark in watermarks {
-            for minute in watermark.opened {
-                self.streams.open(minute);
-            }
+            self.streams.open(&watermark.opened);
             self.watermark = self.watermark.max(watermark.at);
             request = request.or(watermark.checkpoint);
         }
@@ -434,20 +431,19 @@ impl Fold {
         self.streams.shares(0..self.streams.places())
     }
 
-    /// What changed in the slice. Call [`Fold::close`] next.
-    pub fn changes(&mut self) -> Vec<(RowKey, Totals)> {
-        self.streams.take_changes()
+    /// Hands out what changed in the slice. Call [`Fold::close`] next.
+    pub fn changes(&mut self, emit: impl FnMut(RowKey, Totals)) {
+        self.streams.take_changes(emit);
     }
 
     /// Closes all windows that the watermark has passed; hands out what that takes back.
-    pub fn close(&mut self) -> Vec<(RowKey, Totals)> {
-        let Some(watermark) = self.watermark else { return Vec::new() };
+    pub fn close(&mut self, emit: impl FnMut(RowKey, Totals)) {
+        let Some(watermark) = self.watermark else { return };
         let first_open = Minute::first_open(watermark);
         self.duplicates.close(first_open);
         self.presence.close(first_open);
-        let closed = self.streams.close(first_open);
+        self.streams.close(first_open, emit);
         self.metrics.keeps(self.streams.open_windows(), self.presence.viewers());
-        closed
     }
 
     /// Forgets some of those who no longer matter; `false` if there was nothing left to look at. Changes no answer, only memory.
@@ -491,11 +487,12 @@ mod tests {
 
     fn event(random: &mut impl FnMut(u64) -> u64) -> Admitted {
         let kind = [Kind::ViewerJoin, Kind::ViewerLeave, Kind::ChatMessage][random(3) as usize];
-        let (number, viewer) = (random(40), random(5));
+        let (number, viewer, range) = (random(3), random(5), random(3));
         Admitted {
-            viewer: ViewerKey::in_range(random(3) as usize, viewer),
+            viewer: ViewerKey::in_range(range as usize, viewer),
             stream: StreamKey(viewer % 2, 0),
-            id: (random(4) > 0).then_some(EventKey(number, number)),
+            // Its viewer is part of it.
+            id: (random(4) > 0).then_some(EventKey(number * 16 + viewer * 3 + range, number)),
             ts: Nanos(random(3 * 60).cast_signed() * 1_000_000_000),
             amount: Cents(0),
             kind,
@@ -509,8 +506,8 @@ mod tests {
         let (mut early, mut late) = (0, 0);
         for _ in 0..300 {
             let mut folds = [(); 2].map(|()| Fold::new(90_000_000_000, Metrics::new().0.of_worker(0)));
-            folds.iter_mut().for_each(|fold| (0..2).for_each(|minute| fold.streams.open(Minute(minute))));
-            folds.iter_mut().for_each(|fold| drop(fold.changes()));
+            folds.iter_mut().for_each(|fold| fold.streams.open(&[Minute(0), Minute(1)]));
+            folds.iter_mut().for_each(|fold| fold.changes(|_, _| ()));
             let mut inputs = [(); 2].map(|()| Input::default());
             for _ in 0..random(12) {
                 let batch = Events((0..random(20)).map(|_| event(&mut random)).collect());
@@ -523,9 +520,10 @@ mod tests {
             }
             late += inputs[0].later.iter().map(Vec::len).sum::<usize>();
             let results = folds.iter_mut().zip(inputs).map(|(fold, input)| {
-                fold.streams.open(Minute(2));
+                fold.streams.open(&[Minute(2)]);
                 input.rest().iter().for_each(|range| fold.fold(range));
-                let mut changes = fold.changes();
+                let mut changes = Vec::new();
+                fold.changes(|key, change| changes.push((key, change)));
                 changes.sort_unstable_by_key(|&(key, _)| key);
                 let mut movements: Vec<_> = (0..3).flat_map(|range| fold.presence.movements(range)).collect();
                 movements.sort_unstable();

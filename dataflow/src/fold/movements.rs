@@ -1,6 +1,8 @@
 //! How one viewer has moved: joins and leaves, a word each, and what each changes of the present count of the viewer's stream.
 
-use smallvec::SmallVec;
+use super::windows::{ByWindow, Value};
+use differential_dataflow::difference::{IsZero, Semigroup};
+use smallvec::{SmallVec, smallvec};
 use tidemark_model::{Minute, Nanos};
 
 /// Nanoseconds in a minute.
@@ -49,10 +51,115 @@ impl Moved {
     }
 }
 
-/// A viewer's movements, in the order of their windows. Two stand where a list of them would have its address and length.
-pub(super) type History = SmallVec<[Moved; 2]>;
+/// A viewer's movements, in the order of their windows, one of each.
+#[derive(Debug)]
+pub(super) enum History {
+    /// Two stand where a list of them would have its address and length.
+    Few(SmallVec<[Moved; 2]>),
+    /// More than [`FEW`], once.
+    Many(Box<ByWindow<Moved>>),
+}
 
-const _: () = assert!(size_of::<History>() <= 24);
+const _: () = assert!(size_of::<Option<History>>() <= 32);
+
+/// Movements in a plain list, at most: a new one may move them all. In tests both forms are met.
+const FEW: usize = if cfg!(test) { 4 } else { 128 };
+
+/// Of two movements in a window the later one matters.
+impl Semigroup for Moved {
+    fn plus_equals(&mut self, other: &Moved) {
+        *self = (*other).max(*self);
+    }
+}
+
+impl IsZero for Moved {
+    fn is_zero(&self) -> bool {
+        false
+    }
+}
+
+impl Value for Moved {
+    fn weight(&self) -> i64 {
+        0
+    }
+}
+
+impl History {
+    pub(super) fn of(moved: Moved) -> History {
+        History::Few(smallvec![moved])
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = Moved> {
+        let (few, many) = match self {
+            History::Few(few) => (&few[..], None),
+            History::Many(many) => (&[][..], Some(many)),
+        };
+        few.iter().copied().chain(many.into_iter().flat_map(|many| many.iter().map(|(_, moved)| moved)))
+    }
+
+    /// The only one, if it is.
+    pub(super) fn only(&self) -> Option<Moved> {
+        match self {
+            History::Few(few) if few.len() == 1 => Some(few[0]),
+            _ => None,
+        }
+    }
+
+    /// The movements before this window, in it, and after it that are closest to it.
+    fn around(&self, minute: Minute) -> [Option<Moved>; 3] {
+        let few = match self {
+            History::Few(few) => few,
+            History::Many(many) => return many.around(minute),
+        };
+        let at = few.partition_point(|other| other.minute() < minute);
+        let same = few.get(at).copied().filter(|other| other.minute() == minute);
+        let before = at.checked_sub(1).map(|at| few[at]);
+        [before, same, few.get(at + usize::from(same.is_some())).copied()]
+    }
+
+    /// Takes up a movement. Of two in one window the later one stays.
+    pub(super) fn put(&mut self, moved: Moved) {
+        let minute = moved.minute();
+        match self {
+            History::Many(many) => many.add(minute, &moved),
+            History::Few(few) => {
+                let at = few.partition_point(|other| other.minute() < minute);
+                match few.get_mut(at).filter(|other| other.minute() == minute) {
+                    Some(same) => *same = moved.max(*same),
+                    None => few.insert(at, moved),
+                }
+                if few.len() > FEW {
+                    let mut many = ByWindow::default();
+                    few.iter().for_each(|moved| many.add(moved.minute(), moved));
+                    *self = History::Many(Box::new(many));
+                }
+            }
+        }
+    }
+
+    /// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
+    pub(super) fn forget(&mut self, first_open: Minute, matters: impl Fn(Moved) -> bool) -> bool {
+        match self {
+            History::Few(few) => {
+                let closed = few.partition_point(|moved| moved.minute() < first_open);
+                let keep_last = closed > 0 && matters(few[closed - 1]);
+                few.drain(..closed - usize::from(keep_last));
+                !few.is_empty()
+            }
+            History::Many(many) => {
+                let mut last = None;
+                many.take_before(first_open, |_, moved| last = Some(moved));
+                if let Some(last) = last.filter(|&last| matters(last)) {
+                    many.add(last.minute(), &last);
+                }
+                if many.count() <= FEW / 2 {
+                    *self = History::Few(many.iter().map(|(_, moved)| moved).collect());
+                }
+                self.each().next().is_some()
+            }
+        }
+    }
+}
 
 /// Changes of a stream's present count, each from a window on: at most six, two per interval that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,23 +215,20 @@ impl Steps {
 /// Puts a movement in its place among those of other windows; of two in one window the later one stays.
 pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
     let minute = moved.minute();
-    let at = history.partition_point(|other| other.minute() < minute);
-    let same = history.get(at).copied().filter(|other| other.minute() == minute);
+    let [before, same, next] = history.around(minute);
     if same.is_some_and(|same| same >= moved) {
         return;
     }
-    let next = history.get(at + usize::from(same.is_some())).map(|other| other.minute());
+    let next = next.map(Moved::minute);
     let until = |of: Moved, next: Option<Minute>| next.map_or(of.until(timeout), |next| next.min(of.until(timeout)));
-    if let Some(same) = same {
-        steps.interval(minute, until(same, next), -1);
-        history[at] = moved;
-    } else {
-        if at > 0 {
-            let before = history[at - 1];
+    match (before, same) {
+        (_, Some(same)) => steps.interval(minute, until(same, next), -1),
+        (Some(before), None) => {
             steps.interval(before.minute(), until(before, next), -1);
             steps.interval(before.minute(), until(before, Some(minute)), 1);
         }
-        history.insert(at, moved);
+        (None, None) => {}
     }
+    history.put(moved);
     steps.interval(minute, until(moved, next), 1);
 }

@@ -18,7 +18,6 @@ use super::movements::{History, Moved, Movement, Steps, place};
 use crate::keys::{KeyMap, RANGES, ViewerKey, give_back_room};
 use hashbrown::hash_map::Entry;
 use slab::Slab;
-use smallvec::smallvec;
 use std::collections::BTreeMap;
 use tidemark_model::{Minute, Nanos};
 
@@ -49,8 +48,12 @@ impl Slot {
     }
 
     /// The movements.
-    fn history<'a>(&'a self, several: &'a Slab<History>) -> &'a [Moved] {
-        self.place().map_or(std::slice::from_ref(&self.0), |place| &several[place])
+    fn history(self, several: &Slab<History>) -> impl Iterator<Item = Moved> {
+        let (one, several) = match self.place() {
+            None => (Some(self.0), None),
+            Some(place) => (None, Some(&several[place])),
+        };
+        one.into_iter().chain(several.into_iter().flat_map(History::each))
     }
 }
 
@@ -184,11 +187,9 @@ impl Presence {
         let Range { viewers, several, before, .. } = &self.ranges[range];
         let before = before.as_ref().filter(|before| !before.is_empty());
         viewers.iter().flat_map(move |(&viewer, slot)| {
-            let history = match before.and_then(|before| before.get(&viewer)) {
-                Some(before) => before,
-                None => slot.history(several),
-            };
-            history.iter().map(move |&moved| (viewer, moved))
+            let before = before.and_then(|before| before.get(&viewer));
+            let now = before.is_none().then(|| slot.history(several));
+            before.into_iter().flatten().copied().chain(now.into_iter().flatten()).map(move |moved| (viewer, moved))
         })
     }
 
@@ -221,9 +222,10 @@ impl Presence {
                     entry.insert(Slot(moved));
                 }
                 Entry::Occupied(mut entry) => match entry.get().place() {
-                    Some(place) => several[place].push(moved),
+                    Some(place) => several[place].put(moved),
                     None => {
-                        let both = smallvec![entry.get().0, moved];
+                        let mut both = History::of(entry.get().0);
+                        both.put(moved);
                         entry.insert(Slot::several(several.insert(both)));
                     }
                 },
@@ -242,7 +244,7 @@ impl Range {
     fn remember(&mut self, viewer: ViewerKey) -> bool {
         let Range { viewers, several, before: Some(before), .. } = self else { return false };
         let Entry::Vacant(entry) = before.entry(viewer) else { return false };
-        entry.insert(viewers.get(&viewer).map_or(Vec::new(), |slot| slot.history(several).to_vec()));
+        entry.insert(viewers.get(&viewer).map_or(Vec::new(), |slot| slot.history(several).collect()));
         true
     }
 
@@ -260,9 +262,9 @@ impl Range {
             Entry::Occupied(mut entry) => match entry.get().place() {
                 Some(at) => place(&mut several[at], moved, timeout, &mut steps),
                 None => {
-                    let mut history = smallvec![entry.get().0];
+                    let mut history = History::of(entry.get().0);
                     place(&mut history, moved, timeout, &mut steps);
-                    entry.insert(if history.len() == 1 { Slot(history[0]) } else { Slot::several(several.insert(history)) });
+                    entry.insert(history.only().map_or_else(|| Slot::several(several.insert(history)), Slot));
                 }
             },
         }
@@ -299,218 +301,15 @@ impl Range {
 fn collapse(slot: &mut Slot, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
     let matters = |moved: Moved| moved.minute() >= first_open || moved.until(timeout) > first_open;
     let Some(place) = slot.place() else { return matters(slot.0) };
-    let history = &mut several[place];
-    let closed = history.partition_point(|moved| moved.minute() < first_open);
-    let keep_last = closed > 0 && matters(history[closed - 1]);
-    history.drain(..closed - usize::from(keep_last));
-    if history.len() > 1 {
+    let any = several[place].forget(first_open, matters);
+    if let Some(only) = several[place].only() {
+        *slot = Slot(only);
+    } else if any {
         return true;
     }
-    let last = several.remove(place).first().copied();
-    if let Some(last) = last {
-        *slot = Slot(last);
-    }
-    last.is_some()
+    several.remove(place);
+    any
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::movements::MINUTE;
-    use super::*;
-
-    const TIMEOUT: i64 = 3 * MINUTE;
-    const VIEWER: ViewerKey = ViewerKey(2, 2);
-
-    /// The sums of all steps.
-    #[derive(Default)]
-    struct Counts(BTreeMap<Minute, i64>);
-
-    impl Counts {
-        fn add(&mut self, steps: &Steps) {
-            for &(minute, change) in steps.each() {
-                *self.0.entry(minute).or_default() += change;
-            }
-        }
-
-        fn at(&self, minute: u32) -> i64 {
-            self.0.range(..=Minute(minute)).map(|(_, change)| change).sum()
-        }
-    }
-
-    /// Closes windows, and tidies up to the end or, as happens if others are closed at once, not at all.
-    fn close(presence: &mut Presence, first_open: u32, tidy: bool) {
-        presence.close(Minute(first_open));
-        while tidy && presence.tidy() {}
-    }
-
-    /// The definition, over all movements.
-    fn expected(movements: &[(i64, Movement)], minute: u32) -> i64 {
-        let at = Minute(minute).last_nanosecond().0;
-        let latest = movements.iter().filter(|(ts, _)| *ts <= at).max_by_key(|(ts, m)| (*ts, *m == Movement::Leave));
-        i64::from(latest.is_some_and(|(ts, movement)| *movement == Movement::Join && at - ts < TIMEOUT))
-    }
-
-    /// Another one that takes up what a checkpoint has of a range.
-    fn restored(presence: &Presence, range: usize, first_open: u32) -> Presence {
-        let movements: Vec<_> = presence.movements(range).collect();
-        let leaves = movements.iter().filter(|(_, moved)| moved.is_leave()).count();
-        let mut other = Presence::new(TIMEOUT);
-        other.restore_first_open(Minute(first_open));
-        other.restore_movements(range, movements.into_iter());
-        let range = &other.ranges[range];
-        assert_eq!(range.left + range.leaves.values().sum::<usize>(), leaves);
-        other
-    }
-
-    #[test]
-    fn any_order_and_any_closing_give_what_the_definition_says() {
-        let mut random = super::super::dice();
-        let mut made_anew = 0;
-        for _ in 0..2_000 {
-            let mut presence = Presence::new(TIMEOUT);
-            let mut viewers: [(Counts, Vec<(i64, Movement)>); 4] = Default::default();
-            let mut first_open = 0u32;
-            for _ in 0..random(40) {
-                let number = random(viewers.len() as u64);
-                let (counts, movements) = &mut viewers[usize::try_from(number).unwrap()];
-                let minute = first_open + u32::try_from(random(6)).unwrap();
-                let offset = [0, 1, MINUTE / 2, MINUTE - 1][usize::try_from(random(4)).unwrap()];
-                let ts = i64::from(minute) * MINUTE + offset;
-                let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
-                movements.push((ts, movement));
-                let windows = first_open..first_open + 10;
-                let before: Vec<i64> = windows.clone().map(|minute| counts.at(minute)).collect();
-                let steps = presence.insert(ViewerKey::in_range(3, number), Nanos(ts), movement);
-                counts.add(&steps);
-                for (minute, before) in windows.zip(before) {
-                    assert_eq!(counts.at(minute), expected(movements, minute), "{movements:?} at {minute}");
-                    assert_eq!(before + steps.up_to(Minute(minute)), counts.at(minute));
-                }
-                if random(3) == 0 {
-                    first_open += u32::try_from(random(3)).unwrap();
-                    close(&mut presence, first_open, random(2) == 0);
-                }
-                if random(8) == 0 {
-                    presence = restored(&presence, 3, first_open);
-                    made_anew += 1;
-                }
-            }
-            assert!(presence.ranges[3].several.len() <= presence.viewers());
-        }
-        assert!(made_anew > 2_000);
-    }
-
-    #[test]
-    fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
-        let mut random = super::super::dice();
-        let mut saved_after_changes = 0;
-        for _ in 0..500 {
-            let (mut presence, mut first_open) = (Presence::new(TIMEOUT), 0);
-            // Three ranges, the last of them often empty at first.
-            let mut act = |presence: &mut Presence, first_open: &mut u32, times: u64| {
-                for _ in 0..times {
-                    let (range, number) = (usize::try_from(random(9).min(2)).unwrap(), random(6));
-                    let ts = (i64::from(*first_open) + i64::try_from(random(4)).unwrap()) * MINUTE + 1;
-                    let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
-                    presence.insert(ViewerKey::in_range(range, number), Nanos(ts), movement);
-                    if random(5) == 0 {
-                        *first_open += 1;
-                        close(presence, *first_open, true);
-                    }
-                }
-                random(10)
-            };
-            let all = |presence: &Presence, range| {
-                let mut all: Vec<_> = presence.movements(range).collect();
-                all.sort_unstable();
-                all
-            };
-            let times = act(&mut presence, &mut first_open, 10);
-            let expected: Vec<_> = (0..3).map(|range| all(&presence, range)).collect();
-            let unsaved = presence.begin_snapshot();
-            assert_eq!(unsaved, (0..3).filter(|&range| !expected[range].is_empty()).collect::<Vec<_>>());
-            for range in unsaved {
-                act(&mut presence, &mut first_open, times);
-                assert_eq!(all(&presence, range), expected[range]);
-                presence.saved(range);
-                saved_after_changes += usize::from(all(&presence, range) != expected[range]);
-            }
-            // Who is forgotten at last is whom no window needs.
-            close(&mut presence, first_open + 100, true);
-            let forgotten = |range: &Range| range.leaves.is_empty() && range.left == 0 && range.before.is_none();
-            assert!(presence.ranges.iter().all(forgotten) && (presence.unsaved, presence.remembered) == (0, 0));
-        }
-        assert!(saved_after_changes > 500);
-    }
-
-    #[test]
-    fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
-        for at_a_time in [1, 7, 300] {
-            let (mut presence, mut present) = (Presence::new(i64::MAX / 4), 1_000);
-            for number in 0..present {
-                presence.insert(ViewerKey::in_range(3, number), Nanos(0), Movement::Join);
-            }
-            close(&mut presence, 1, true);
-            let mut minute = 1;
-            while present > 10 {
-                // As many more come and go again in two windows.
-                for number in present.saturating_sub(at_a_time)..present {
-                    let (viewer, guest) = (ViewerKey::in_range(3, number), ViewerKey::in_range(3, 1_000 + number));
-                    presence.insert(guest, Nanos(i64::from(minute) * MINUTE), Movement::Join);
-                    presence.insert(viewer, Nanos(i64::from(minute) * MINUTE), Movement::Leave);
-                    presence.insert(guest, Nanos(i64::from(minute + 1) * MINUTE), Movement::Leave);
-                }
-                present = present.saturating_sub(at_a_time);
-                minute += 2;
-                close(&mut presence, minute, true);
-                let (kept, range) = (presence.viewers() as u64, &presence.ranges[3]);
-                assert!(kept * 7 <= present * 8, "{kept} are kept of whom {present} are present");
-                assert!(range.several.len() <= presence.viewers() / LEAVERS && range.several.capacity() <= 4 * 300 + 4);
-            }
-            let range = &presence.ranges[3];
-            assert!(range.viewers.capacity() < 100 && range.several.capacity() < 100);
-        }
-    }
-
-    #[test]
-    fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
-        let mut presence = Presence::new(TIMEOUT);
-        let mut expected = Vec::new();
-        for number in 0..500 {
-            let viewer = ViewerKey::in_range(3, number);
-            let stays = number % 25 == 0;
-            let minutes = if stays { [5, 7] } else { [0, 1] };
-            for (minute, movement) in minutes.into_iter().zip([Movement::Join, Movement::Leave]) {
-                let ts = Nanos(minute * MINUTE + i64::try_from(number).unwrap());
-                presence.insert(viewer, ts, movement);
-                if stays {
-                    expected.push((viewer, Moved::new(ts, movement)));
-                }
-            }
-        }
-        assert!(presence.ranges[3].several.capacity() >= 500);
-        close(&mut presence, 3, true);
-        assert_eq!((presence.ranges[3].several.len(), presence.viewers()), (20, 20));
-        assert!(presence.ranges[3].several.capacity() < 50);
-        let mut movements: Vec<_> = presence.movements(3).collect();
-        movements.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(movements, expected);
-    }
-
-    #[test]
-    fn who_left_and_whose_time_ran_out_is_forgotten() {
-        let (mut presence, mut counts) = (Presence::new(TIMEOUT), Counts::default());
-        counts.add(&presence.insert(VIEWER, Nanos(0), Movement::Join));
-        counts.add(&presence.insert(VIEWER, Nanos(MINUTE), Movement::Leave));
-        counts.add(&presence.insert(ViewerKey(3, 3), Nanos(0), Movement::Join));
-        assert_eq!((presence.viewers(), counts.at(0), counts.at(1)), (2, 2, 1));
-        close(&mut presence, 2, true);
-        assert_eq!((presence.viewers(), counts.at(2)), (1, 1));
-        for minute in 3..SWEEP as u32 + 4 {
-            close(&mut presence, minute, true);
-        }
-        assert_eq!((presence.viewers(), counts.at(70)), (0, 0));
-        assert!(presence.ranges.iter().all(|range| range.leaves.is_empty() && range.several.is_empty()));
-    }
-}
+mod tests;

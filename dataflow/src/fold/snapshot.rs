@@ -62,8 +62,11 @@ pub struct Snapshot {
     places: usize,
 }
 
-/// Streams that one section takes: about a millisecond's work, if not hundreds of windows are open.
+/// Streams that one section takes: about a millisecond's work.
 const MOST_STREAMS: usize = 2_048;
+
+/// Open rows of them that it takes, likewise, but for those of the last one.
+const MOST_ROWS: usize = 1 << 15;
 
 /// Bytes of copied rows that may wait for the disk before more viewers are saved: nothing waits for them.
 const VIEWERS_WAITING: usize = 8 << 20;
@@ -102,7 +105,7 @@ impl Snapshot {
             if !self.writer.has_room(if viewers { VIEWERS_WAITING } else { MOST_WAITING }) {
                 return Saved::Full(self);
             }
-            let places = self.places..state.streams.places().min(self.places + MOST_STREAMS);
+            let places = state.streams.some_places(self.places, MOST_STREAMS, MOST_ROWS);
             self.places = places.end;
             if matches!(key, Key::Viewers(_) | Key::Ids(..)) || places.end == state.streams.places() {
                 self.left.pop();
@@ -142,7 +145,8 @@ impl Fold {
                     let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
                     [a, b, minute, events, viewers, chats, cents]
                 };
-                part::section(buffer, key, 0, self.streams.shares(places).map(row))
+                let about = self.streams.open_rows(places.clone());
+                part::section(buffer, key, about, self.streams.shares(places).map(row))
             }
             Key::Steps => {
                 let row = |(key, change): (RowKey, i64)| {
@@ -305,7 +309,7 @@ mod tests {
     fn kept(folds: &mut [Fold]) -> Kept {
         let mut kept = Kept::default();
         for fold in folds {
-            fold.changes();
+            fold.changes(|_, _| ());
             let places = 0..fold.streams.places();
             kept.shares.extend(fold.streams.shares(places.clone()));
             let steps = fold.streams.steps(places.clone()).map(|((stream, _), change)| (stream, change));
@@ -321,8 +325,8 @@ mod tests {
     fn more_streams_than_a_section_takes_are_saved_and_taken_up_by_others() {
         let mut state = fold();
         for minute in [1, 2] {
-            state.changes();
-            state.streams.open(Minute(minute));
+            state.changes(|_, _| ());
+            state.streams.open(&[Minute(minute)]);
             for number in 0..STREAMS {
                 let event = Admitted {
                     viewer: ViewerKey(number << 56 | number, number),
@@ -335,10 +339,10 @@ mod tests {
                 assert!(state.event(&event));
             }
         }
-        state.changes();
+        state.changes(|_, _| ());
         // The first window is closed, so the base has counts too.
         state.watermark = Some(Minute(1).end());
-        state.close();
+        state.close(|_, _| ());
 
         let (parts, saver, notice) = saver();
         let mut snapshot = saver.begin(&mut state, &REQUEST);

@@ -2,7 +2,7 @@
 
 use super::args::{CheckpointArgs, CheckpointCommand, CheckpointNameArgs};
 use super::books::{self, Books, Checkpoints};
-use super::{OpsError, Outcome};
+use super::{OpsError, Outcome, output_failed};
 use crate::checkpoint::directory::Directory;
 use crate::checkpoint::{Holds, Id, Manifest, Parts};
 use crate::keys::{HashKey, Keys};
@@ -33,7 +33,7 @@ impl Place {
         let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.place.log.data_dir.join("checkpoints"));
         let parts =
             Directory::open(&path).map_err(|error| OpsError::File(format!("CHECKPOINT_DIR={}", path.display()), error))?;
-        let mut books = books::open(&store)?;
+        let mut books = books::open(&store, None)?;
         let pipeline = &args.place.pipeline;
         let checkpoints = books.checkpoints(pipeline, log.topic())?;
         let none =
@@ -77,7 +77,7 @@ fn list(place: &Place, out: &mut dyn Write) -> Result<Outcome, OpsError> {
         writeln!(text, "{set:<28}  {unknown:<27}  {unknown:>12}  {unknown:>5}  being made, or left over: not used")
             .expect("a string takes all text");
     }
-    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
+    out.write_all(text.as_bytes()).map_err(output_failed)?;
     Ok(Outcome::Fine)
 }
 
@@ -89,7 +89,7 @@ fn inspect(place: &Place, id: Id, out: &mut dyn Write) -> Result<Outcome, OpsErr
         Err(_) => String::new(),
     };
     text += &checked.as_ref().map_or_else(|why| format!("cannot be used: {why}\n"), |()| "usable\n".to_owned());
-    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
+    out.write_all(text.as_bytes()).map_err(output_failed)?;
     Ok(if checked.is_ok() { Outcome::Fine } else { Outcome::Differences })
 }
 
@@ -110,7 +110,7 @@ fn remove(mut place: Place, args: &CheckpointNameArgs, out: &mut dyn Write) -> R
     if there {
         place.parts.remove(state).map_err(|error| OpsError::File(args.id.to_string(), error))?;
     }
-    writeln!(out, "removed {}", args.id).map_err(OpsError::Output)?;
+    writeln!(out, "removed {}", args.id).map_err(output_failed)?;
     Ok(Outcome::Fine)
 }
 

@@ -1,10 +1,11 @@
 //! The log up to stored offsets, in memory: what the oracle recomputes from.
 
 use super::OpsError;
+use crate::clock::Clock;
 use crate::oracle::{self, LogRecord};
-use crate::source::{Description, Log};
+use crate::source::{Asked, Description, Log};
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 /// Records that one reading takes.
@@ -40,10 +41,11 @@ pub fn read(log: &dyn Log, ranges: &BTreeMap<i32, Range<i64>>) -> Result<oracle:
                     key: record.key.map(<[u8]>::to_vec),
                     payload: record.payload.map(<[u8]>::to_vec),
                 });
+                ControlFlow::Continue(())
             })?;
             delivered |= records.len() > before;
         }
-        source.serve()?;
+        source.serve(Asked { at: Clock::System.now().at, worker_0: None })?;
         let Some((partition, next_offset)) = waiting else { return Ok(past) };
         if delivered {
             last_delivery = Instant::now();

@@ -1,7 +1,7 @@
 //! From the changes of slices to commits, slice by slice in order.
 
 use super::publication::Publication;
-use super::{Change, Commit, Resume, Row};
+use super::{Change, Commit, Resume, Row, widest};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
@@ -52,7 +52,8 @@ impl Assembly {
                 Change::Row(key, totals) => rows.push((key, totals)),
                 Change::Name(stream, minute, name) => told(&mut self.names, stream, minute, &name),
                 Change::DeadLetter(letter) => commit.dead_letters.push(*letter),
-                Change::Partition(mark) => {
+                Change::Partition(mut mark) => {
+                    commit.judged_by = widest(commit.judged_by, mark.judged_by.take());
                     self.publication.stands(&mark);
                     self.partitions.insert(mark.partition, *mark);
                 }
@@ -101,7 +102,7 @@ impl Assembly {
     }
 }
 
-/// Takes up a stream's name. It is told once for each window and by each worker.
+/// Takes up a stream's name. Each worker tells it when it meets a newer window.
 fn told(names: &mut KeyMap<StreamKey, Named>, stream: StreamKey, minute: Minute, name: &str) {
     let named = names.entry(stream).or_insert_with(|| Named { name: name.into(), newest: minute });
     named.newest = named.newest.max(minute);

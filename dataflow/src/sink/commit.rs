@@ -1,14 +1,16 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
-use super::{Commit, LastWord, Store, StoreError};
+use super::{Commit, Receipt, Store, StoreError};
 use crate::Slice;
 use crate::background::{Background, Haste, Started, Step};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
+use crate::clock::{Clock, MOST_APART};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use crate::source::{Log, SourceError};
 use crate::telemetry::Metrics;
+use crate::trouble::Kind;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,14 +18,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tidemark_model::Micros;
 use timely::scheduling::SyncActivator;
 
 /// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
 const QUEUE: usize = 32;
-/// Most rows and dead letters that one transaction takes together when slices are waiting.
-const MOST_PER_COMMIT: usize = 200_000;
-/// How often an idle run finds out whether it was fenced off.
-const CHECK_FENCE_EVERY: Duration = Duration::from_secs(5);
+/// Most rows and dead letters that one transaction takes together when slices are waiting, and how few they become on a slow store. One
+/// slice is never parted, however large.
+const PER_COMMIT: (usize, usize) = (200_000, 2_000);
+/// Most bytes of dead letters that it takes together.
+const BYTES_PER_COMMIT: usize = 64 << 20;
+/// A commit that took longer halves what the next ones take together; one that was quicker than the first of these doubles it.
+const QUICK_SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
+/// the store went back.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// How long a store that is out of reach is waited for before the run ends.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long it is waited for once the run is to stop.
@@ -46,20 +55,20 @@ struct Shared {
 }
 
 impl Committer {
-    /// Starts the thread on a store that has begun. It ends when the committer is dropped and all that was sent is written, or
+    /// Starts the thread on a store that has begun, for a log that has this id. It ends when the committer is dropped and all that was sent is written, or
     /// when the run fails.
     pub fn start(
         store: Box<dyn Store>,
-        log: Arc<dyn Log>,
-        log_id: String,
+        (log, log_id): (Arc<dyn Log>, String),
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
+        clock: Clock,
         background: &Background,
     ) -> (Committer, Started) {
         let (queue, slices) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
-        let last_check = Instant::now();
+        let last_beat = None;
         let background = background.clone();
         let (queue_end, to_start) = (Arc::clone(&shared), background.clone());
         let mut thread = Thread {
@@ -72,8 +81,11 @@ impl Committer {
             keeper,
             control,
             metrics,
+            clock,
             background,
-            last_check,
+            last_beat,
+            per_commit: PER_COMMIT.0,
+            waits_for_log: false,
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -159,41 +171,74 @@ struct Thread {
     keeper: Keeper,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
+    clock: Clock,
     background: Background,
-    /// When it was last found out whether this run was fenced off; each commit finds it out too.
-    last_check: Instant,
+    /// When the store last heard of this run, or was last told and did not answer; each commit is a sign of life too. `None`: not yet.
+    last_beat: Option<Instant>,
+    /// Most rows and dead letters that one transaction takes together.
+    per_commit: usize,
+    /// The last attempt waited in vain for the log's word, not for the store.
+    waits_for_log: bool,
 }
 
 impl Thread {
     fn step(&mut self, wait: Duration) -> Step {
-        let outcome = match self.slices.recv_timeout(wait) {
+        // At first, so that the store's clock is known before anything is judged.
+        let first = self.last_beat.is_none().then(|| self.with_patience(Thread::beat));
+        let outcome = match self.slices.recv_timeout(if first.is_some() { Duration::ZERO } else { wait }) {
+            _ if matches!(first, Some(Err(_))) => first.expect("it was just looked at"),
             Ok(first) => {
                 let (slice, commit, slices) = self.gather(first);
                 self.write(&commit).map(|()| self.acknowledge(slice, slices))
             }
-            Err(RecvTimeoutError::Timeout) if self.last_check.elapsed() < CHECK_FENCE_EVERY => Ok(()),
-            Err(RecvTimeoutError::Timeout) => {
-                self.last_check = Instant::now();
-                self.with_patience(|thread| thread.store.check_fence())
-            }
+            Err(RecvTimeoutError::Timeout) if !self.beat_is_due() => Ok(()),
+            Err(RecvTimeoutError::Timeout) => self.with_patience(Thread::beat),
             Err(RecvTimeoutError::Disconnected) => return Step::Done,
         };
         match outcome {
-            Ok(()) => Step::Again,
-            Err(error) => {
-                self.control.fail(error);
-                Step::Done
-            }
+            Ok(()) => return Step::Again,
+            Err(StoreError::Superseded(error)) => self.control.supersede(error),
+            Err(error) => self.control.fail(format!("commit: {error}")),
         }
+        Step::Done
+    }
+
+    /// Tells the store that this run lives, and what holds it up.
+    fn beat(&mut self) -> Result<(), StoreError> {
+        self.last_beat = Some(Instant::now());
+        let trouble = self.control.troubles().sentence();
+        let clock = self.store.heartbeat(trouble.as_deref())?;
+        self.compare_clocks(clock);
+        Ok(())
+    }
+
+    fn beat_is_due(&self) -> bool {
+        self.last_beat.is_none_or(|beat| beat.elapsed() >= BEAT_EVERY)
+    }
+
+    /// Hears the store's clock, which it showed a moment ago.
+    fn compare_clocks(&self, store: Option<Micros>) {
+        let now = self.clock.glance();
+        let troubles = self.control.troubles();
+        if self.control.store_clock().told(store, now) {
+            return troubles.over(Kind::Clock);
+        }
+        let apart = now.wall.0.saturating_sub(store.map_or(0, |store| store.0)) / 1_000_000;
+        let (seconds, way) = (apart.abs(), if apart < 0 { "behind" } else { "ahead of" });
+        let held = "records on which only a clock can decide are held back until both agree";
+        troubles.tell(Kind::Clock, format!("this machine's clock is {seconds} s {way} the store's: {held}"));
     }
 
     /// All slices that wait, up to a bound, as one commit: the last of them, and how many they are.
     fn gather(&self, (mut last, mut commit): (Slice, Commit)) -> (Slice, Commit, usize) {
         let mut slices = 1;
-        while commit.rows.len() + commit.dead_letters.len() < MOST_PER_COMMIT
+        let mut bytes = commit.letter_bytes();
+        while commit.rows.len() + commit.dead_letters.len() < self.per_commit
+            && bytes < BYTES_PER_COMMIT
             && let Ok((slice, later)) = self.slices.try_recv()
         {
             last = slice;
+            bytes += later.letter_bytes();
             commit.absorb(later);
             slices += 1;
         }
@@ -202,32 +247,48 @@ impl Thread {
 
     /// The log has to confirm that what is to be committed is of it, unless nothing was read since it last did. Its answer comes while
     /// the store works, once; after a fault it is heard first, so that what cannot be confirmed is not written again and again.
-    fn write(&mut self, commit: &Commit) -> Result<(), String> {
+    fn write(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let started = Instant::now();
         let is_new = |mark: &PartitionMark| self.confirmed.get(&mark.partition).is_none_or(|&to| to < mark.next_offset);
         let news = commit.partitions.values().any(is_new);
         let mut first = true;
-        let epoch = self.with_patience(|thread| {
-            let Thread { store, log, log_id, .. } = thread;
+        let Receipt { epoch, clock: store_clock } = self.with_patience(|thread| {
+            let Thread { store, log, log_id, control, clock, waits_for_log, .. } = thread;
+            *waits_for_log = false;
+            store.trouble(control.troubles().sentence().as_deref());
             if !news {
                 return store.commit(commit);
             }
             let word = log.confirm(log_id);
-            let last_word: LastWord<'_> = Box::new(|| {
+            let log_confirms = || {
                 word().map_err(|error| match error {
-                    SourceError::NotYet(what) => StoreError::Transient(what),
+                    SourceError::NotYet(what) => {
+                        *waits_for_log = true;
+                        StoreError::Transient(what)
+                    }
                     SourceError::Fatal(what) => StoreError::Fatal(what),
                 })
-            });
+            };
             if std::mem::take(&mut first) {
-                return store.commit_if(commit, last_word);
+                let last_word = |store_clock| {
+                    refuse_other_clock(commit, store_clock, clock)?;
+                    log_confirms()
+                };
+                return store.commit_if(commit, Box::new(last_word));
             }
-            last_word()?;
-            store.commit(commit)
+            log_confirms()?;
+            store.commit_if(commit, Box::new(|store_clock| refuse_other_clock(commit, store_clock, clock)))
         })?;
+        self.compare_clocks(store_clock);
         self.confirmed.extend(commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
-        self.last_check = Instant::now();
-        self.metrics.committed(epoch, commit, started.elapsed());
+        self.last_beat = Some(Instant::now());
+        let took = started.elapsed();
+        if took > QUICK_SLOW.1 {
+            self.per_commit = (self.per_commit / 2).max(PER_COMMIT.1);
+        } else if took < QUICK_SLOW.0 {
+            self.per_commit = (self.per_commit * 2).min(PER_COMMIT.0);
+        }
+        self.metrics.committed(epoch, commit, took);
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
         }
@@ -236,22 +297,39 @@ impl Thread {
         Ok(())
     }
 
-    /// Tries until it succeeds, for a bounded time, as long as the fault may pass.
-    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>) -> Result<T, String> {
+    /// Tries until it succeeds, for a bounded time, as long as the fault may pass. Meanwhile the store hears of this run if it can.
+    fn with_patience<T>(&mut self, mut attempt: impl FnMut(&mut Thread) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let started = Instant::now();
         let mut pause = PAUSES.0;
+        let mut said = String::new();
         loop {
             let error = match attempt(self) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.control.troubles().over(Kind::Store);
+                    return Ok(done);
+                }
                 Err(StoreError::Transient(error)) if started.elapsed() < self.patience() => error,
-                Err(error) => return Err(format!("commit: {error}")),
+                Err(error) => return Err(error),
             };
             self.metrics.commit_retries.inc();
-            tracing::warn!(error, pause_ms = pause.as_millis(), "a commit failed; trying again, the sources are held back");
+            if said != error {
+                tracing::warn!(error, "a commit failed");
+                said = error;
+            }
+            // Not the error itself: `/health` shows this to everybody.
+            let sentence = "commits fail and are tried again, the sources are held back meanwhile";
+            self.control.troubles().tell(Kind::Store, sentence.to_owned());
             if self.control.wait_unless_failed(self.background.pause(pause)) {
-                return Err("ended while waiting to commit".to_owned());
+                return Err(StoreError::Fatal("ended while waiting to commit".to_owned()));
             }
             pause = (pause * 2).min(PAUSES.1);
+            // A store that does not answer commits would only be waited for twice.
+            if self.waits_for_log && self.beat_is_due() {
+                match self.beat() {
+                    Ok(()) | Err(StoreError::Transient(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
     }
 
@@ -267,4 +345,19 @@ impl Thread {
             let _ = activator.activate();
         }
     }
+}
+
+/// A verdict in which a wall clock had a part is committed only if the store's clock agrees with that clock. A clock that was wrong when
+/// the verdict was taken may be right again by now, so both are compared by the monotonic clock.
+fn refuse_other_clock(commit: &Commit, store: Option<Micros>, clock: &Clock) -> Result<(), StoreError> {
+    let (Some(store), Some((least, most))) = (store, commit.judged_by) else { return Ok(()) };
+    let ahead = store.0.saturating_sub(clock.glance().at.0);
+    let apart = (ahead - least).max(most - ahead);
+    if apart <= MOST_APART {
+        return Ok(());
+    }
+    let seconds = apart / 1_000_000;
+    Err(StoreError::Superseded(format!(
+        "records were judged by a clock that is {seconds} s away from the store's: nothing of it is written, and they are judged again"
+    )))
 }

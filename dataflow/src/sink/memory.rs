@@ -1,6 +1,7 @@
 //! The in-memory twin of a store.
 
-use super::{Begin, Commit, Row, Store, StoreError, Stored};
+use super::own::{At, Held, Offsets, Own};
+use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
 use crate::checkpoint::Manifest;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub struct Tables {
     /// `progress.watermark`.
     pub watermark: Option<Micros>,
     fence: i64,
+    run: Option<String>,
     fingerprint: Option<String>,
     hash_key: [u8; 16],
     /// The hash key, where a test must have the same one each time.
@@ -49,9 +51,7 @@ pub struct Tables {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
-    fence: i64,
-    /// The last commit that this run knows of.
-    epoch: i64,
+    own: Own,
 }
 
 impl MemoryStore {
@@ -60,16 +60,35 @@ impl MemoryStore {
         self.tables.lock().expect("nobody panics while holding the tables")
     }
 
-    fn fenced(&self, tables: &Tables) -> Result<(), StoreError> {
-        if tables.fence == self.fence {
-            return Ok(());
-        }
-        Err(StoreError::Fenced { pipeline: "memory".to_owned(), theirs: tables.fence, ours: self.fence })
+    #[cfg(test)]
+    pub(super) fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// The tables as they were when they were cloned: a backup is restored, under whatever run there is.
+    pub fn restore(&self, backup: Tables) {
+        *self.tables() = backup;
+    }
+}
+
+impl Tables {
+    /// Where the tables stand, if this run may write.
+    fn compare(&self, own: &Own) -> Result<At, StoreError> {
+        let at = own.compare(&Held { fence: self.fence, run: self.run.clone(), epoch: self.epoch })?;
+        own.compare_offsets(at, &self.next_offsets())?;
+        Ok(at)
+    }
+
+    fn next_offsets(&self) -> Offsets {
+        let next = |(&partition, &start)| (partition, self.partitions.get(&partition).map_or(start, |mark| mark.next_offset));
+        let mut offsets: Offsets = self.starts.iter().map(next).collect();
+        offsets.extend(self.partitions.values().map(|mark| (mark.partition, mark.next_offset)));
+        offsets
     }
 }
 
 impl Store for MemoryStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
         if tables.fingerprint.as_ref().is_some_and(|stored| *stored != begin.fingerprint) {
             return Err(StoreError::Fatal("the fingerprint changed".to_owned()));
@@ -83,45 +102,46 @@ impl Store for MemoryStore {
         for (&partition, &start) in begin.starts(first) {
             changed.starts.entry(partition).or_insert(start);
         }
-        changed.fence += 1;
-        let by_clock = |reason: &Reason| matches!(reason, Reason::Future | Reason::Closed);
         let first_open = changed.watermark.map_or(Minute(0), Minute::first_open);
-        let stored = Stored {
+        let start =
+            |partition| changed.starts.get(&partition).copied().unwrap_or_else(|| changed.partitions[&partition].start_offset);
+        let mut stored = Stored {
             fence: changed.fence,
             epoch: changed.epoch,
             hash_key: changed.hash_key,
             watermark: changed.watermark,
             partitions: changed
-                .starts
-                .iter()
-                .map(|(&partition, &start)| {
-                    (partition, (start, changed.partitions.get(&partition).map_or(start, |mark| mark.next_offset)))
-                })
+                .next_offsets()
+                .into_iter()
+                .map(|(partition, next)| (partition, (start(partition), next)))
                 .collect(),
-            verdicts: changed
-                .dead_letters
-                .iter()
-                .filter(|(_, reason)| by_clock(reason))
-                .map(|(&at, &reason)| (at, reason))
-                .collect(),
+            verdicts: BTreeMap::new(),
             open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
+            clock: None,
         };
-        check(&stored).map_err(StoreError::Fatal)?;
-        self.fence = changed.fence;
-        self.epoch = changed.epoch;
+        let decision = decide(&stored).map_err(StoreError::Fatal)?;
+        let by_clock = |reason: Reason| matches!(reason, Reason::Future | Reason::Closed);
+        let replayed =
+            |&(partition, offset): &(i32, i64)| decision.replay_from.get(&partition).is_some_and(|&from| offset >= from);
+        let letters = changed.dead_letters.iter().filter(|&(at, &reason)| by_clock(reason) && replayed(at));
+        stored.verdicts = letters.map(|(&at, &reason)| (at, reason)).collect();
+        changed.fence = changed.fence.max(decision.above_fence) + 1;
+        changed.run = Some(begin.run.clone());
+        stored.fence = changed.fence;
+        self.own = Own::new(begin, &stored);
         *tables = changed;
         Ok(stored)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
         let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
-        self.fenced(&tables)?;
-        if tables.epoch > self.epoch {
+        if tables.compare(&self.own)? == At::Attempted {
             // An earlier attempt was applied after all, although its outcome was not heard.
-            self.epoch = tables.epoch;
-            return Ok(self.epoch);
+            self.own.applied();
+            return Ok(Receipt { epoch: self.own.epoch, clock: None });
         }
+        self.own.attempt(commit);
         let epoch = tables.epoch + 1;
         for Row { minute, stream_id, totals, .. } in &commit.rows {
             let mut new =
@@ -146,12 +166,12 @@ impl Store for MemoryStore {
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
         drop(tables);
-        self.epoch = epoch;
-        Ok(epoch)
+        self.own.applied();
+        Ok(Receipt { epoch, clock: None })
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        let tables = self.tables.lock().expect("nobody panics while holding the tables");
-        self.fenced(&tables)
+    fn heartbeat(&mut self, _: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.tables.lock().expect("nobody panics while holding the tables").compare(&self.own)?;
+        Ok(None)
     }
 }

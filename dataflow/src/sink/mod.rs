@@ -6,10 +6,16 @@
 
 mod assembly;
 pub mod commit;
+mod judge;
 pub mod memory;
+mod own;
 pub mod postgres;
 mod publication;
+pub(crate) mod session;
+mod settle;
 pub mod sqlite;
+mod tables;
+mod upserts;
 
 use crate::Slice;
 use crate::checkpoint::schedule::Settled;
@@ -53,7 +59,7 @@ pub struct DeadLetter {
 pub enum Change {
     /// The newest totals of a row.
     Row(RowKey, Totals),
-    /// The name of a stream, for the rows of one window.
+    /// The name of a stream, for its rows of this window and of older ones.
     Name(StreamKey, Minute, Box<str>),
     /// A rejected record.
     DeadLetter(Box<DeadLetter>),
@@ -96,10 +102,21 @@ pub struct Commit {
     pub partitions: BTreeMap<i32, PartitionMark>,
     /// The pipeline's watermark; `None` changes nothing.
     pub watermark: Option<Micros>,
+    /// How far the wall clocks by which verdicts were taken were ahead of worker 0's monotonic clock: the least and the most. In
+    /// microseconds; `None`: no clock had a part in a verdict.
+    pub judged_by: Option<(i64, i64)>,
     /// The valid checkpoints from now on, newest first; `None` changes nothing.
     pub checkpoints: Option<Vec<Manifest>>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
+}
+
+/// The range that holds both.
+fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    match (one, other) {
+        (Some((least, most)), Some(other)) => Some((least.min(other.0), most.max(other.1))),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Commit {
@@ -113,8 +130,15 @@ impl Commit {
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
+        self.judged_by = widest(self.judged_by, later.judged_by);
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
         self.corrections += later.corrections;
+    }
+
+    /// Bytes of what the dead letters keep.
+    fn letter_bytes(&self) -> usize {
+        let bytes = |letter: &DeadLetter| letter.payload.as_ref().map_or(0, Vec::len) + letter.key.as_ref().map_or(0, Vec::len);
+        self.dead_letters.iter().map(bytes).sum()
     }
 
     /// For each stream the newest of its rows here.
@@ -139,10 +163,34 @@ pub struct Stored {
     pub partitions: BTreeMap<i32, (i64, i64)>,
     /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Windows and names of the rows that are not final.
+    /// Streams that have rows which are not final, and the newest window of these.
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
+    /// The store's own wall clock; none if that is this machine's.
+    pub clock: Option<Micros>,
+}
+
+/// What was decided from what is stored, and what else a start needs to read for it.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    /// Verdicts are read from these offsets on. A partition that is not named needs none.
+    pub replay_from: BTreeMap<i32, i64>,
+    /// The new fence token is higher than this one, too. It is the highest that ever left a checkpoint: a database that was restored
+    /// has forgotten tokens that it gave.
+    pub above_fence: i64,
+}
+
+/// Decides where a run starts from what is stored; an objection ends the start.
+pub type Decide<'a> = dyn FnMut(&Stored) -> Result<Decision, String> + 'a;
+
+/// A commit that is in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number.
+    pub epoch: i64,
+    /// The store's own wall clock at that moment; none if that is this machine's.
+    pub clock: Option<Micros>,
 }
 
 /// What a run says of itself when it takes over.
@@ -160,6 +208,11 @@ pub struct Begin {
     pub new_offsets: BTreeMap<i32, i64>,
     /// A hash key, in case that the pipeline has none yet.
     pub hash_key: [u8; 16],
+    /// This run's random name. A restored database may give a fence token for the second time, but never this.
+    pub run: String,
+    /// This process has run the pipeline before: tables and progress must be there, and are not made. While they are being restored
+    /// they are waited for.
+    pub again: bool,
 }
 
 impl Begin {
@@ -185,34 +238,45 @@ pub enum StoreError {
         /// The token of this run.
         ours: i64,
     },
+    /// The store does not hold what this run wrote last: it went back, or was replaced. This run may write nothing any more, but
+    /// another one may go on from what the store holds.
+    #[error("{0}")]
+    Superseded(String),
     /// It will not go away by waiting.
     #[error("{0}")]
     Fatal(String),
 }
 
-/// Waits for somebody's word, without which nothing is to be committed.
-pub type LastWord<'a> = Box<dyn FnOnce() -> Result<(), StoreError> + 'a>;
+/// Waits for somebody's word, without which nothing is to be committed. It is told the store's own wall clock, if it has one.
+pub type LastWord<'a> = Box<dyn FnOnce(Option<Micros>) -> Result<(), StoreError> + 'a>;
 
 /// Where commits go. Each method is one transaction.
 pub trait Store: Send {
     /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
     ///
-    /// `check` sees what is stored before anything is changed; its objection ends the run and leaves the store as it was.
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError>;
+    /// `decide` sees what is stored, but for the verdicts, before anything is changed; its objection ends the run and leaves the store
+    /// as it was. The verdicts that its decision needs are in the answer.
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError>;
 
-    /// Writes a commit, unless another run has taken over; answers its epoch. After [`StoreError::Transient`] the same commit is
-    /// given again, and is applied once in all.
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError>;
+    /// Writes a commit, unless another run has taken over or the store is not as this run left it. After [`StoreError::Transient`]
+    /// the same commit is given again, and is applied once in all.
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError>;
 
     /// The same, but only if `last_word` says so when all but the end of the transaction is done. Its answer may be on its way
     /// meanwhile; the default waits for it first.
-    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<i64, StoreError> {
-        last_word()?;
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
+        last_word(None)?;
         self.commit(commit)
     }
 
-    /// Finds out whether another run has taken over.
-    fn check_fence(&mut self) -> Result<(), StoreError>;
+    /// What holds the run up; commits write it too.
+    fn trouble(&mut self, trouble: Option<&str>) {
+        let _ = trouble;
+    }
+
+    /// A sign of life, with what holds the run up. Finds out whether another run has taken over and whether the store is as this run
+    /// left it. Answers the store's clock.
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError>;
 }
 
 /// One pipeline per schema, and always by the same rules: what the tables hold would otherwise be a mixture.
@@ -244,7 +308,7 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
 pub struct Resume {
     /// The stored watermark.
     pub watermark: Option<Micros>,
-    /// Names of streams that have rows in open windows.
+    /// Names of streams that have rows in open windows, and the newest of these.
     pub names: Vec<(Minute, StreamKey, String)>,
     /// Every partition as it stands before its owner has spoken.
     pub partitions: Vec<PartitionMark>,

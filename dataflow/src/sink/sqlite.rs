@@ -1,9 +1,12 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
-use super::{Begin, Commit, Row, Store, StoreError, Stored};
+use super::own::{At, Held, Offsets, Own};
+use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tidemark_model::{Micros, Minute, Reason};
@@ -18,15 +21,34 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     lock: Option<RunLock>,
-    run: Option<Run>,
+    files: Files,
+    own: Option<Own>,
+    trouble: Option<String>,
 }
 
-/// What this run knows of itself.
-struct Run {
-    pipeline: String,
-    topic: String,
-    fence: i64,
-    epoch: i64,
+/// The files that are open, by device and inode: another one may be under the same name by now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Files {
+    database: Option<(u64, u64)>,
+    /// The write-ahead log.
+    log: Option<(u64, u64)>,
+}
+
+impl Files {
+    fn of(path: &Path) -> Files {
+        Files { database: identity(path), log: identity(&beside(path, "-wal")) }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// A file whose name begins as that of the store.
+fn beside(store: &Path, suffix: &str) -> PathBuf {
+    let mut name = store.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 impl SqliteStore {
@@ -37,13 +59,46 @@ impl SqliteStore {
             let unusable = |error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", dir.display()));
             std::fs::create_dir_all(dir).map_err(unusable)?;
         }
-        let connection = Connection::open(path).map_err(place)?;
-        connection.busy_timeout(BUSY).map_err(place)?;
-        // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(place)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(place)?;
-        Ok(SqliteStore { connection, path: path.to_owned(), lock: None, run: None })
+        let connection = connect(path).map_err(place)?;
+        Ok(SqliteStore { connection, path: path.to_owned(), lock: None, files: Files::of(path), own: None, trouble: None })
     }
+
+    /// Refuses to write into a file that nobody can find any more.
+    fn refuse_replaced(&self) -> Result<(), StoreError> {
+        let (Some(own), found) = (&self.own, Files::of(&self.path)) else { return Ok(()) };
+        if found.database == self.files.database {
+            return Ok(());
+        }
+        if found.log.is_some() && found.log == self.files.log {
+            // It belongs to the file that was replaced. SQLite would take it for the new one's.
+            for suffix in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(beside(&self.path, suffix));
+            }
+        }
+        let what = if found.database.is_some() { "another file" } else { "no file" };
+        Err(own.superseded(&format_args!("{what} is at {}", self.path.display())))
+    }
+
+    /// Whether the tables hold the pipeline. If not, they may be on their way back.
+    fn holds(&mut self, pipeline: &str) -> Result<bool, rusqlite::Error> {
+        if Files::of(&self.path).database != self.files.database {
+            self.connection = connect(&self.path)?;
+            self.files = Files::of(&self.path);
+        }
+        let tables = "select count(*) from sqlite_schema where type = 'table' and name in
+            ('progress', 'progress_partitions', 'stream_metrics_minute', 'stream_state', 'dead_letters')";
+        let tables: i64 = self.connection.query_row(tables, [], |row| row.get(0))?;
+        Ok(tables == 5 && self.connection.prepare("select 1 from progress where pipeline = ?1")?.exists([pipeline])?)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    // Readers go on while a commit is written; a commit is on the disk before it is acknowledged.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
 }
 
 /// The lock of a file beside the store's: a run holds it shared, a rebuild alone, for as long as it lives.
@@ -63,10 +118,8 @@ impl RunLock {
     }
 
     fn take(store: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<RunLock>, StoreError> {
-        let mut path = store.to_owned().into_os_string();
-        path.push("-run");
-        let unusable =
-            |error: std::io::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", Path::new(&path).display()));
+        let path = beside(store, "-run");
+        let unusable = |error: std::io::Error| StoreError::Fatal(format!("{}: {error}; check DATA_DIR", path.display()));
         let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;
         match lock(&file) {
             Ok(()) => Ok(Some(RunLock { _file: file })),
@@ -88,74 +141,114 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl Store for SqliteStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         if self.lock.is_none() {
             let lock = RunLock::shared(&self.path)?;
             self.lock = Some(lock.ok_or_else(|| StoreError::Transient("SQLite: a rebuild is under way".to_owned()))?);
         }
+        if begin.again && !self.holds(&begin.pipeline)? {
+            let place = self.path.display();
+            return Err(StoreError::Transient(format!(
+                "SQLite: {place} does not hold the pipeline: waiting for it to be restored"
+            )));
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
+        add_columns(&transaction)?;
         refuse_changed_fingerprint(&transaction, begin)?;
         let inserted = transaction.execute(
-            "insert into progress values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
+            "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+             values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
             params![begin.pipeline, begin.fingerprint, begin.hash_key, now()],
         )?;
         for (partition, start) in begin.starts(inserted > 0) {
             transaction.execute(
-                "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged') on conflict do nothing",
+                "insert into progress_partitions
+                 (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
+                 values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged') on conflict do nothing",
                 params![begin.pipeline, begin.topic, partition, start],
             )?;
         }
-        transaction.execute("update progress set fence = fence + 1 where pipeline = ?1", [&begin.pipeline])?;
-        let stored = read_stored(&transaction, begin)?;
-        check(&stored).map_err(StoreError::Fatal)?;
+        let mut stored = read_stored(&transaction, begin)?;
+        let decision = decide(&stored).map_err(StoreError::Fatal)?;
+        read_verdicts(&transaction, begin, &decision.replay_from, &mut stored.verdicts)?;
+        stored.fence = stored.fence.max(decision.above_fence) + 1;
+        transaction.execute(
+            "update progress set fence = ?2, run = ?3, heartbeat_at = ?4 where pipeline = ?1",
+            params![begin.pipeline, stored.fence, begin.run, now()],
+        )?;
         transaction.commit()?;
-        self.run =
-            Some(Run { pipeline: begin.pipeline.clone(), topic: begin.topic.clone(), fence: stored.fence, epoch: stored.epoch });
+        self.own = Some(Own::new(begin, &stored));
+        self.files = Files::of(&self.path);
         Ok(stored)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
-        let run = self.run.as_mut().expect("a run begins before it commits");
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.refuse_replaced()?;
+        let own = self.own.as_mut().expect("a run begins before it commits");
         fail_point!("commit-before-transaction");
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let epoch = run.check_fence(&transaction)?;
+        let at = compare(own, &transaction)?;
         fail_point!("commit-after-fence");
-        if epoch > run.epoch {
+        if at == At::Attempted {
             // An earlier attempt was applied after all, although its outcome was not heard.
-            run.epoch = epoch;
-            return Ok(epoch);
+            own.applied();
+            return Ok(Receipt { epoch: own.epoch, clock: None });
         }
-        let epoch = epoch + 1;
+        own.attempt(commit);
+        let epoch = own.epoch + 1;
         write_rows(&transaction, commit, epoch)?;
         fail_point!("commit-after-rows");
-        write_dead_letters(&transaction, run, commit, epoch)?;
+        write_dead_letters(&transaction, own, commit, epoch)?;
         fail_point!("commit-after-dead-letters");
-        write_progress(&transaction, run, commit, epoch)?;
+        write_progress(&transaction, own, commit, epoch, self.trouble.as_deref())?;
         fail_point!("commit-after-progress");
         transaction.commit()?;
         fail_point!("commit-after-commit");
-        run.epoch = epoch;
-        Ok(epoch)
+        own.applied();
+        Ok(Receipt { epoch, clock: None })
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        let run = self.run.as_ref().expect("a run begins before it checks");
-        let transaction = self.connection.transaction()?;
-        run.check_fence(&transaction).map(|_| ())
+    fn trouble(&mut self, trouble: Option<&str>) {
+        self.trouble = trouble.map(str::to_owned);
+    }
+
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.refuse_replaced()?;
+        let own = self.own.as_ref().expect("a run begins before it lives");
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        compare(own, &transaction)?;
+        let beat = "update progress set heartbeat_at = ?2, trouble = ?3 where pipeline = ?1";
+        transaction.execute(beat, params![own.pipeline, now(), trouble])?;
+        transaction.commit()?;
+        Ok(None)
     }
 }
 
-impl Run {
-    /// The stored epoch, if this run may write.
-    fn check_fence(&self, transaction: &Transaction<'_>) -> Result<i64, StoreError> {
-        let mut statement = transaction.prepare_cached("select fence, epoch from progress where pipeline = ?1")?;
-        let (theirs, epoch) = statement.query_row([&self.pipeline], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if theirs != self.fence {
-            return Err(StoreError::Fenced { pipeline: self.pipeline.clone(), theirs, ours: self.fence });
+/// Where the store stands, if this run may write.
+fn compare(own: &Own, transaction: &Transaction<'_>) -> Result<At, StoreError> {
+    let select = "select fence, run, epoch from progress where pipeline = ?1";
+    let mut statement = transaction.prepare_cached(select).map_err(|error| own.superseded(&error))?;
+    let held = statement.query_row([&own.pipeline], |row| Ok(Held { fence: row.get(0)?, run: row.get(1)?, epoch: row.get(2)? }));
+    let held = held.optional()?.ok_or_else(|| own.superseded(&"no progress"))?;
+    let at = own.compare(&held)?;
+    let select = "select partition, next_offset from progress_partitions where pipeline = ?1 and topic = ?2";
+    let mut statement = transaction.prepare_cached(select)?;
+    let offsets = statement.query_map([&own.pipeline, &own.topic], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    own.compare_offsets(at, &offsets.collect::<Result<Offsets, _>>()?)?;
+    Ok(at)
+}
+
+/// Tables that an earlier version made lack these.
+fn add_columns(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
+    let mut columns = transaction.prepare("select name from pragma_table_info('progress')")?;
+    let present = columns.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    for (name, kind) in [("run", "text"), ("heartbeat_at", "integer"), ("trouble", "text")] {
+        if !present.iter().any(|present| present == name) {
+            transaction.execute(&format!("alter table progress add column {name} {kind}"), [])?;
         }
-        Ok(epoch)
     }
+    Ok(())
 }
 
 fn now() -> i64 {
@@ -180,28 +273,50 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
     let partitions =
         partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
-    let mut verdicts = transaction
-        .prepare(r#"select partition, "offset", reason from dead_letters where topic = ?1 and reason in ('future', 'closed')"#)?;
-    let verdicts = verdicts.query_map([&begin.topic], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
-    let mut verdicts_by_offset = std::collections::BTreeMap::new();
-    for verdict in verdicts {
-        let (at, reason) = verdict?;
-        verdicts_by_offset.extend(Reason::parse(&reason).map(|reason| (at, reason)));
-    }
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
     let mut rows = transaction.prepare("select window_start, stream_id from stream_metrics_minute where window_start >= ?1")?;
-    let rows = rows.query_map([first_open], |row| Ok((minute(row.get(0)?), row.get(1)?)))?;
+    let mut rows = rows.query([first_open])?;
+    let mut newest: BTreeMap<String, Minute> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (window, stream) = (minute(row.get(0)?), row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+        match newest.get_mut(stream) {
+            Some(newest) => *newest = window.max(*newest),
+            None => drop(newest.insert(stream.to_owned(), window)),
+        }
+    }
     Ok(Stored {
         fence,
         epoch,
         hash_key,
         watermark,
         partitions: partitions.collect::<Result<_, _>>()?,
-        verdicts: verdicts_by_offset,
-        open_rows: rows.collect::<Result<_, _>>()?,
+        verdicts: BTreeMap::new(),
+        open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints)
             .map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?,
+        clock: None,
     })
+}
+
+/// Those that the replay can meet.
+fn read_verdicts(
+    transaction: &Transaction<'_>,
+    begin: &Begin,
+    replay_from: &BTreeMap<i32, i64>,
+    verdicts: &mut BTreeMap<(i32, i64), Reason>,
+) -> Result<(), StoreError> {
+    let mut select = transaction.prepare(
+        r#"select "offset", reason from dead_letters
+           where topic = ?1 and partition = ?2 and "offset" >= ?3 and reason in ('future', 'closed')"#,
+    )?;
+    for (&partition, from) in replay_from {
+        let mut rows = select.query(params![begin.topic, partition, from])?;
+        while let Some(row) = rows.next()? {
+            let reason = Reason::parse(row.get_ref(1)?.as_str().unwrap_or_default());
+            verdicts.extend(reason.zip(row.get(0).ok()).map(|(reason, offset)| ((partition, offset), reason)));
+        }
+    }
+    Ok(())
 }
 
 fn minute(window_start: i64) -> Minute {
@@ -210,7 +325,9 @@ fn minute(window_start: i64) -> Minute {
 
 fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
     let mut upsert = transaction.prepare_cached(
-        "insert into stream_metrics_minute as stored values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "insert into stream_metrics_minute as stored
+             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, epoch)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
              chat_messages = excluded.chat_messages, donations_cents = excluded.donations_cents, epoch = excluded.epoch
          where (stored.active_viewers, stored.chat_messages, stored.donations_cents)
@@ -221,7 +338,8 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
         upsert.execute(params![minute.start().0, minute.end().0, stream, totals.viewers, totals.chats, totals.cents, epoch])?;
     }
     let mut upsert = transaction.prepare_cached(
-        "insert into stream_state as stored values (?1, ?2, ?3, ?4, ?5)
+        "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
+         values (?1, ?2, ?3, ?4, ?5)
          on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
              window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
          where excluded.window_start > stored.window_start
@@ -234,21 +352,31 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
     Ok(())
 }
 
-fn write_dead_letters(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
-    let mut insert = transaction
-        .prepare_cached("insert into dead_letters values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, null) on conflict do nothing")?;
+fn write_dead_letters(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let mut insert = transaction.prepare_cached(
+        r#"insert into dead_letters (topic, partition, "offset", reason, error, key, payload, record_time, epoch)
+           values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) on conflict do nothing"#,
+    )?;
     for letter in &commit.dead_letters {
         let reason = letter.reason.as_str();
         let time = letter.record_time.map(|time| time.0);
         let (partition, offset) = (letter.partition, letter.offset);
-        insert.execute(params![run.topic, partition, offset, reason, letter.error, letter.key, letter.payload, time, epoch])?;
+        insert.execute(params![own.topic, partition, offset, reason, letter.error, letter.key, letter.payload, time, epoch])?;
     }
     Ok(())
 }
 
-fn write_progress(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+fn write_progress(
+    transaction: &Transaction<'_>,
+    own: &Own,
+    commit: &Commit,
+    epoch: i64,
+    trouble: Option<&str>,
+) -> Result<(), rusqlite::Error> {
     let mut upsert = transaction.prepare_cached(
-        "insert into progress_partitions values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "insert into progress_partitions
+             (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
              end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
     )?;
@@ -256,14 +384,14 @@ fn write_progress(transaction: &Transaction<'_>, run: &Run, commit: &Commit, epo
         let watermark = mark.watermark.map(|watermark| watermark.0);
         let (start, next, end) = (mark.start_offset, mark.next_offset, mark.end_offset);
         let standing = mark.standing.as_str();
-        upsert.execute(params![run.pipeline, run.topic, mark.partition, start, next, end, watermark, standing])?;
+        upsert.execute(params![own.pipeline, own.topic, mark.partition, start, next, end, watermark, standing])?;
     }
     let mut update = transaction.prepare_cached(
         "update progress set epoch = ?2, watermark = max(coalesce(watermark, ?3), coalesce(?3, watermark)), updated_at = ?4,
-             checkpoints = coalesce(?5, checkpoints)
+             checkpoints = coalesce(?5, checkpoints), heartbeat_at = ?4, trouble = ?6
          where pipeline = ?1",
     )?;
     let checkpoints = commit.checkpoints.as_ref().map(|checkpoints| serde_json::to_string(checkpoints).expect("plain data"));
-    update.execute(params![run.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now(), checkpoints])?;
+    update.execute(params![own.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now(), checkpoints, trouble])?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The file log: a file per partition, a line per record, offsets in bytes. Several processes may read while one writes.
 
-use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -85,7 +85,7 @@ impl Log for FileLog {
             let reader = Reader::open(path.clone(), offset).map_err(|error| fatal(&path, &error))?;
             readers.insert(partition, reader);
         }
-        Ok(Box::new(FileSource { log: self.clone(), readers, looked: Instant::now() }))
+        Ok(Box::new(FileSource { log: self.clone(), readers, looked: Instant::now(), now: None }))
     }
 
     fn topic(&self) -> &str {
@@ -118,6 +118,8 @@ struct FileSource {
     readers: BTreeMap<i32, Reader>,
     /// When the directory was last looked at.
     looked: Instant,
+    /// When the worker's present turn began.
+    now: Option<Asked>,
 }
 
 /// Reads one partition's file. `buffer[taken..filled]` are the bytes from `next_offset` on that were read already.
@@ -157,7 +159,7 @@ impl Reader {
         Ok(read > 0)
     }
 
-    fn read(&mut self, before: Option<i64>, max: usize, take: &mut dyn FnMut(Record<'_>)) -> Result<(), SourceError> {
+    fn read(&mut self, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let mut records = 0;
         while records < max && before.is_none_or(|before| self.next_offset < before) {
             let unread = &self.buffer[self.taken..self.filled];
@@ -170,7 +172,9 @@ impl Reader {
             };
             let (time, payload) = file_log::parse_line(&unread[..length]);
             let time = time.map(|millis| Micros(millis * 1_000));
-            take(Record { offset: self.next_offset, time, key: None, payload: Some(payload) });
+            if take(Record { offset: self.next_offset, time, key: None, payload: Some(payload) }).is_break() {
+                return Ok(());
+            }
             self.taken += length + 1;
             self.next_offset += i64::try_from(length + 1).expect("a line fits memory");
             records += 1;
@@ -178,7 +182,8 @@ impl Reader {
         Ok(())
     }
 
-    fn position(&mut self) -> Result<Position, SourceError> {
+    /// The file's length is looked at now, so the end is evidence as of `now`.
+    fn position(&mut self, now: Option<Asked>) -> Result<Position, SourceError> {
         let unread = &self.buffer[self.taken..self.filled];
         let buffered_to = self.next_offset + i64::try_from(unread.len()).expect("a buffer fits memory");
         let whole_line = memchr::memchr(b'\n', unread).is_some();
@@ -192,26 +197,21 @@ impl Reader {
         }
         let at_end = !whole_line && buffered_to >= self.length;
         let end_offset = if at_end { self.next_offset } else { self.length.max(self.next_offset) };
-        Ok(Position { next_offset: self.next_offset, end_offset, at_end, low_offset: 0 })
+        Ok(Position { next_offset: self.next_offset, end_offset, at_end, confirmed: now.filter(|_| at_end), low_offset: 0 })
     }
 }
 
 impl Source for FileSource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         self.readers.get_mut(&partition).expect("a partition that was opened").read(before, max, take)
     }
 
     fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
-        self.readers.get_mut(&partition).expect("a partition that was opened").position()
+        self.readers.get_mut(&partition).expect("a partition that was opened").position(self.now)
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
+        self.now = Some(now);
         Ok(())
     }
 
@@ -237,6 +237,7 @@ impl Source for FileSource {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::ops::ControlFlow;
 
     fn read_all(source: &mut dyn Source, before: Option<i64>) -> Vec<(i64, Option<i64>, String)> {
         let mut records = Vec::new();
@@ -245,6 +246,7 @@ mod tests {
                 .read(0, before, 2, &mut |record| {
                     let payload = String::from_utf8(record.payload.unwrap().to_vec()).unwrap();
                     records.push((record.offset, record.time.map(|time| time.0), payload));
+                    ControlFlow::Continue(())
                 })
                 .unwrap();
         }
@@ -270,7 +272,10 @@ mod tests {
         file.write_all(b"!\n").unwrap();
         assert!(!source.position(0).unwrap().at_end);
         assert_eq!(read_all(source.as_mut(), None), [(15, Some(7_000), "unfinished!".to_owned())]);
-        assert_eq!(source.position(0).unwrap(), Position { next_offset: 29, end_offset: 29, at_end: true, low_offset: 0 });
+        assert_eq!(
+            source.position(0).unwrap(),
+            Position { next_offset: 29, end_offset: 29, at_end: true, confirmed: None, low_offset: 0 }
+        );
     }
 
     #[test]
@@ -296,7 +301,7 @@ mod tests {
         let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
         let reader = Reader::open(dir.path().join("t/1.log"), 4).unwrap();
         let just_now = Instant::now();
-        let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now };
+        let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now, now: None };
         assert!(source.others().unwrap().is_empty(), "it does not look all the time");
         source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
         assert_eq!(source.others().unwrap(), [0]);

@@ -1,6 +1,6 @@
 //! The in-memory twin of a log: what tests and benchmarks run through the production loop.
 
-use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tidemark_model::Micros;
@@ -69,7 +69,7 @@ impl Log for MemoryLog {
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
-        Ok(Box::new(MemorySource { log: self.clone(), next: start.clone() }))
+        Ok(Box::new(MemorySource { log: self.clone(), next: start.clone(), now: None }))
     }
 
     fn topic(&self) -> &str {
@@ -82,16 +82,11 @@ impl Log for MemoryLog {
 struct MemorySource {
     log: MemoryLog,
     next: BTreeMap<i32, i64>,
+    now: Option<Asked>,
 }
 
 impl Source for MemorySource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let next = self.next.get_mut(&partition).expect("a partition that was opened");
         let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
         let records = partitions.get(&partition).map_or(&[][..], Vec::as_slice);
@@ -100,12 +95,10 @@ impl Source for MemorySource {
         let most = if self.log.most_per_read == 0 { max } else { max.min(self.log.most_per_read) };
         let batch = &records[first..end.min(first + most)];
         for record in batch {
-            take(Record {
-                offset: record.offset,
-                time: record.time,
-                key: record.key.as_deref(),
-                payload: record.payload.as_deref(),
-            });
+            let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
+            if take(Record { offset: record.offset, time: record.time, key, payload }).is_break() {
+                return Ok(());
+            }
             *next = record.offset + 1;
         }
         if first + batch.len() == end {
@@ -118,10 +111,12 @@ impl Source for MemorySource {
         let next_offset = self.next[&partition];
         let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
         let end_offset = partitions.get(&partition).map_or(0, |records| end_of(records));
-        Ok(Position { next_offset, end_offset, at_end: next_offset >= end_offset, low_offset: 0 })
+        let at_end = next_offset >= end_offset;
+        Ok(Position { next_offset, end_offset, at_end, confirmed: self.now.filter(|_| at_end), low_offset: 0 })
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
+        self.now = Some(now);
         Ok(())
     }
 

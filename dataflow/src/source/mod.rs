@@ -9,7 +9,9 @@ pub mod file_log;
 pub mod kafka;
 pub mod memory;
 
+use crate::clock::Monotonic;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use tidemark_model::Micros;
 use tidemark_settings::log;
@@ -44,6 +46,18 @@ pub struct Bounds {
     pub high: i64,
 }
 
+/// Receives a record. `Break` leaves it unread: it is the first one of the next reading.
+pub type Take<'a> = &'a mut dyn FnMut(Record<'_>) -> ControlFlow<()>;
+
+/// When a question was sent to a partition's leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// By this process's clock.
+    pub at: Monotonic,
+    /// The newest reading of worker 0's clock that was known here then: the question was sent after it. `None`: none was known yet.
+    pub worker_0: Option<Monotonic>,
+}
+
 /// Where reading of a partition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -51,8 +65,11 @@ pub struct Position {
     pub next_offset: i64,
     /// The log's end as last seen.
     pub end_offset: i64,
-    /// Whether everything up to the end was handed out. Unsure counts as no.
+    /// Whether everything up to the end as last seen was handed out. Unsure counts as no. Only a hint: the end may have moved since.
     pub at_end: bool,
+    /// The newest question whose answer showed that everything up to the end was handed out. This is evidence: what is in the log and
+    /// not handed out was written after the question was sent.
+    pub confirmed: Option<Asked>,
     /// Of the oldest record that the log still has, as last seen.
     pub low_offset: i64,
 }
@@ -104,19 +121,19 @@ pub trait Log: Send + Sync {
 /// A reader of some partitions of a log; lives on one worker's thread.
 pub trait Source {
     /// Hands at most `max` records of a partition that are at hand to `take`, and none at or after `before`. Does not wait.
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError>;
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError>;
 
     /// Where reading of a partition stands.
     fn position(&mut self, partition: i32) -> Result<Position, SourceError>;
 
-    /// Gives the client time for its own affairs: once per turn of the worker's loop.
-    fn serve(&mut self) -> Result<(), SourceError>;
+    /// Gives the client time for its own affairs: at the beginning of each turn of the worker's loop. Questions that it sends until the
+    /// next turn count as asked `now`.
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError>;
+
+    /// What keeps it from reading at the moment, in a sentence for people.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 
     /// Partitions of the log that are not read here, whenever it was looked again; nothing in between. Whose they are, the caller
     /// knows.

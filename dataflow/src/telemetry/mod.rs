@@ -233,6 +233,13 @@ impl FoldMetrics {
     }
 }
 
+impl Drop for FoldMetrics {
+    fn drop(&mut self) {
+        // Another run of the same process counts its viewers from nothing.
+        self.metrics.viewers.dec_by(self.viewers);
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn seconds(micros: i64) -> f64 {
     micros as f64 / 1e6

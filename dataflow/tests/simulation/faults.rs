@@ -12,9 +12,10 @@ use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
-use tidemark_dataflow::sink::{Begin, Commit, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
-use tidemark_dataflow::source::{Description, Log, Position, Record, Source, SourceError};
+use tidemark_dataflow::source::{Asked, Description, Log, Position, Source, SourceError, Take};
+use tidemark_model::{Micros, Reason};
 
 /// A seeded chance that clones share.
 #[derive(Clone)]
@@ -44,6 +45,9 @@ impl Chance {
 pub struct Judge {
     pub log: MemoryLog,
     pub rules: Rules,
+    pub written: Written,
+    /// Partitions that had an event before anybody read.
+    pub counted_partitions: i32,
     pub differences: Arc<Mutex<Vec<String>>>,
 }
 
@@ -83,7 +87,9 @@ impl Judge {
         records.retain(|partition, _| tables.partitions.contains_key(partition));
         let prefix = MemoryLog::new(records);
         let answer = support::expected(&prefix, &self.rules, support::random::NOW, tables);
-        self.differences.lock().unwrap().extend(support::differences(tables, &answer));
+        let mut differences = self.differences.lock().unwrap();
+        differences.extend(support::differences(tables, &answer));
+        differences.extend(self.written.wrongly_closed(tables, self.counted_partitions));
     }
 }
 
@@ -92,12 +98,28 @@ pub struct FaultyStore {
     pub store: MemoryStore,
     pub chance: Chance,
     pub judge: Judge,
+    /// The tables as they once were.
+    pub backup: Arc<Mutex<Option<Tables>>>,
+    /// The time of the world, which is its clock's.
+    pub now: Box<dyn Fn() -> i64 + Send>,
     /// Crashes the run.
     pub crash: Arc<AtomicBool>,
     pub control: Arc<Control>,
 }
 
 impl FaultyStore {
+    /// A backup of the tables is made, or restored, now and then.
+    fn go_back(&self) {
+        let mut backup = self.backup.lock().unwrap();
+        if self.chance.fault(20) {
+            *backup = Some(self.store.tables().clone());
+        } else if self.chance.fault(60)
+            && let Some(backup) = backup.take()
+        {
+            self.store.restore(backup);
+        }
+    }
+
     /// The outcome of a commit is not heard, perhaps because the process is killed just then: most often where a checkpoint is named,
     /// which is rarer than other commits.
     fn fails(&self, commit: &Commit, what: &str) -> Result<(), StoreError> {
@@ -114,14 +136,15 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn begin(&mut self, begin: &Begin, check: &mut dyn FnMut(&Stored) -> Result<(), String>) -> Result<Stored, StoreError> {
-        self.store.begin(begin, check)
+    fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
+        self.store.begin(begin, decide)
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<i64, StoreError> {
+    fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.go_back();
         self.fails(commit, "it was not applied")?;
         let before = self.store.tables().clone();
-        let epoch = self.store.commit(commit)?;
+        let receipt = Receipt { clock: Some(Micros((self.now)())), ..self.store.commit(commit)? };
         let after = self.store.tables().clone();
         if after.epoch != before.epoch {
             self.judge.commit(&before, &after);
@@ -130,11 +153,17 @@ impl Store for FaultyStore {
             }
         }
         self.fails(commit, "it was applied")?;
-        Ok(epoch)
+        Ok(receipt)
     }
 
-    fn check_fence(&mut self) -> Result<(), StoreError> {
-        self.store.check_fence()
+    fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
+        last_word(Some(Micros((self.now)())))?;
+        self.commit(commit)
+    }
+
+    fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
+        self.store.heartbeat(trouble)?;
+        Ok(Some(Micros((self.now)())))
     }
 }
 
@@ -206,7 +235,44 @@ pub fn damage(parts: &MemoryParts, chance: &Chance) {
     }
 }
 
-/// A log whose partitions are without a leader now and then.
+/// When each record was written, by the time of the world.
+#[derive(Clone, Default)]
+pub struct Written(Arc<Mutex<Times>>);
+
+/// Of each partition: the offset of each record, and when it was written.
+type Times = BTreeMap<i32, Vec<(i64, i64)>>;
+
+impl Written {
+    /// A record was written behind those that the log has in this partition.
+    pub fn note(&self, log: &MemoryLog, partition: i32, now: i64) {
+        let offset = log.records()[&partition].last().map_or(0, |record| record.offset);
+        self.0.lock().unwrap().entry(partition).or_default().push((offset, now));
+    }
+
+    /// Letters `closed` of partitions that were never silent for long enough to be idle. `partitions` are those that had an event
+    /// before anybody read: they always counted.
+    fn wrongly_closed(&self, tables: &Tables, partitions: i32) -> Vec<String> {
+        let written = self.0.lock().unwrap();
+        let closed =
+            tables.dead_letters.iter().filter(|&(&(partition, _), &reason)| partition < partitions && reason == Reason::Closed);
+        let mut wrong = Vec::new();
+        for (&(partition, offset), _) in closed {
+            let times = &written[&partition][..written[&partition].partition_point(|&(of, _)| of <= offset)];
+            let longest = times.windows(2).map(|pair| pair[1].1 - pair[0].1).max().unwrap_or(0);
+            if longest < IDLE_AFTER {
+                wrong.push(format!(
+                    "partition {partition}: the record at {offset} is closed, but nothing was silent for {longest} µs"
+                ));
+            }
+        }
+        wrong
+    }
+}
+
+/// As the options of the tests have it.
+const IDLE_AFTER: i64 = 30_000_000;
+
+/// A log whose readers see old ends, and whose partitions are without a leader now and then.
 pub struct FaultyLog {
     pub log: MemoryLog,
     pub chance: Chance,
@@ -218,7 +284,15 @@ impl Log for FaultyLog {
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
-        Ok(Box::new(FaultySource { source: self.log.open(start)?, chance: self.chance.clone(), leaderless: BTreeMap::new() }))
+        let source = self.log.open(start)?;
+        if !self.chance.faults {
+            return Ok(source);
+        }
+        let mut partitions = BTreeMap::new();
+        for &partition in start.keys() {
+            partitions.insert(partition, Partition::default());
+        }
+        Ok(Box::new(FaultySource { source, chance: self.chance.clone(), partitions, question: None }))
     }
 
     fn topic(&self) -> &str {
@@ -233,41 +307,64 @@ impl Log for FaultyLog {
 struct FaultySource {
     source: Box<dyn Source>,
     chance: Chance,
-    /// For how many more looks at its position a partition has no leader.
-    leaderless: BTreeMap<i32, u32>,
+    partitions: BTreeMap<i32, Partition>,
+    /// When the leaders were asked, and after how many more turns they answer.
+    question: Option<(Asked, u32)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Partition {
+    /// The end as the last fetch told it: nothing behind it is at hand, however long ago that was.
+    fetched: i64,
+    /// The end as the leader told it, and when it was asked.
+    told: Option<(i64, Asked)>,
+    /// For how many more turns it has no leader.
+    leaderless: u32,
 }
 
 impl Source for FaultySource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
-        if self.leaderless.contains_key(&partition) {
-            return Ok(());
-        }
-        self.source.read(partition, before, max, take)
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
+        let fetched = self.partitions[&partition].fetched;
+        self.source.read(partition, Some(before.map_or(fetched, |before| before.min(fetched))), max, take)
     }
 
     fn position(&mut self, partition: i32) -> Result<Position, SourceError> {
-        if self.chance.fault(200) {
-            self.leaderless.insert(partition, 20);
-        }
+        let Partition { fetched, told, .. } = self.partitions[&partition];
         let position = self.source.position(partition)?;
-        if let Some(left) = self.leaderless.get_mut(&partition) {
-            *left -= 1;
-            if *left == 0 {
-                self.leaderless.remove(&partition);
-            }
-            return Ok(Position { at_end: false, ..position });
-        }
-        Ok(position)
+        let at_end = position.next_offset >= fetched;
+        let confirmed = told.and_then(|(end, asked)| (position.next_offset >= end).then_some(asked));
+        Ok(Position { end_offset: fetched.max(position.next_offset), at_end, confirmed, ..position })
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
-        self.source.serve()
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
+        self.source.serve(now)?;
+        let answered = match &mut self.question {
+            Some((_, left)) if *left > 0 => {
+                *left -= 1;
+                None
+            }
+            _ => self.question.take(),
+        };
+        for (&partition, state) in &mut self.partitions {
+            state.leaderless = state.leaderless.saturating_sub(1);
+            if self.chance.fault(200) {
+                state.leaderless = 20;
+            }
+            if state.leaderless > 0 {
+                continue;
+            }
+            let end = self.source.position(partition)?.end_offset;
+            if self.chance.one_in(2) {
+                state.fetched = end;
+            }
+            if let Some((asked, _)) = answered {
+                state.told = Some((end, asked));
+            }
+        }
+        if self.question.is_none() && self.chance.one_in(2) {
+            self.question = Some((now, if self.chance.one_in(2) { 0 } else { 3 }));
+        }
+        Ok(())
     }
 
     fn others(&mut self) -> Result<Vec<i32>, SourceError> {
@@ -275,6 +372,7 @@ impl Source for FaultySource {
     }
 
     fn add(&mut self, partition: i32) -> Result<(), SourceError> {
+        self.partitions.insert(partition, Partition::default());
         self.source.add(partition)
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! In one schedule a pipeline is run several times, with other numbers of workers, over a log that grows. Runs crash at any turn,
 //! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
-//! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader. Every commit
+//! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader;
+//! a process is paused while others write, its wall clock is stepped, and what it last heard of the log's ends is old; a backup of the
+//! store is restored under a run. Every commit
 //! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
 //! the end.
 //!
@@ -16,9 +18,9 @@ mod support;
 mod faults;
 mod script;
 
-use faults::{Chance, FaultyLog, FaultyParts, FaultyStore, Judge, damage};
+use faults::{Chance, FaultyLog, FaultyParts, FaultyStore, Judge, Written, damage};
 use rand::RngExt;
-use script::{End, Simulation};
+use script::{End, Simulation, Turn};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,13 +33,19 @@ use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::fold::Stints;
 use tidemark_dataflow::rules::Rules;
-use tidemark_dataflow::sink::memory::MemoryStore;
+use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
-const EXPECTED_ENDS: [&str; 3] = ["a simulated crash", "took over", "ended while waiting to commit"];
+const EXPECTED_ENDS: [&str; 5] = [
+    "a simulated crash",
+    "took over",
+    "ended while waiting to commit",
+    "were judged by a clock that is",
+    "the store does not hold what this run",
+];
 
 /// What all runs of one schedule share.
 #[derive(Clone)]
@@ -48,6 +56,7 @@ struct World {
     unwritten: Arc<Mutex<VecDeque<(i32, Stored)>>>,
     store: MemoryStore,
     parts: MemoryParts,
+    backup: Arc<Mutex<Option<Tables>>>,
     judge: Judge,
     /// The clock when the last run ended.
     now: i64,
@@ -71,11 +80,17 @@ impl World {
         // The others come into being with their first record.
         let at_first = i32::try_from(1 + random.below(usize::try_from(partitions).unwrap())).unwrap();
         let log = MemoryLog::new((0..at_first).map(|partition| (partition, Vec::new())).collect());
+        let written = Written::default();
+        let counted_partitions = if random.one_in(2) { at_first } else { 0 };
+        for partition in 0..counted_partitions {
+            log.extend(BTreeMap::from([(partition, vec![random.first_event()])]));
+            written.note(&log, partition, NOW.0);
+        }
         let store = MemoryStore::default();
         store.tables().given_hash_key = Some([random.random.random(); 16]);
-        let judge = Judge { log: log.clone(), rules, differences: Arc::default() };
+        let judge = Judge { log: log.clone(), rules, written, counted_partitions, differences: Arc::default() };
         let (parts, unwritten) = (MemoryParts::default(), Arc::new(Mutex::new(unwritten)));
-        World { rules, log, unwritten, store, parts, judge, now: NOW.0 }
+        World { rules, log, unwritten, store, parts, backup: Arc::default(), judge, now: NOW.0 }
     }
 
     /// Runs once, by a seed of its own.
@@ -95,24 +110,32 @@ impl World {
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600])),
             checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1, 1_000_000, 60_000_000])),
         };
-        let unwritten = Arc::clone(&self.unwritten);
-        let write_to = self.log.clone();
+        let (unwritten, write_to, written) = (Arc::clone(&self.unwritten), self.log.clone(), self.judge.written.clone());
+        let write = move |(partition, record): (i32, Stored), now: i64| {
+            write_to.extend(BTreeMap::from([(partition, vec![Stored { offset: 0, ..record }])]));
+            written.note(&write_to, partition, now);
+        };
         let pace = *pick(&mut random.random, &[1, 4, 30]);
-        let between_turns = move |random: &mut rand_xoshiro::Xoshiro256PlusPlus| {
-            if random.random_range(0..pace) == 0
-                && let Some((partition, record)) = unwritten.lock().unwrap().pop_front()
-            {
-                write_to.extend(BTreeMap::from([(partition, vec![Stored { offset: 0, ..record }])]));
+        let write_between = write.clone();
+        let between_turns = move |random: &mut rand_xoshiro::Xoshiro256PlusPlus, now: i64, turn: Turn| {
+            let mut unwritten = unwritten.lock().unwrap();
+            if turn == Turn::Usual {
+                if random.random_range(0..pace) == 0 {
+                    unwritten.pop_front().into_iter().for_each(|record| write_between(record, now));
+                }
+                return;
+            }
+            // While the process stands still, all partitions go on.
+            for partition in 0..4 {
+                let next = unwritten.iter().position(|(of, _)| *of == partition);
+                next.and_then(|at| unwritten.remove(at)).into_iter().for_each(|record| write_between(record, now));
             }
         };
         if ends_by_itself {
-            let mut unwritten = self.unwritten.lock().unwrap();
-            unwritten.drain(..).for_each(|(partition, record)| {
-                self.log.extend(BTreeMap::from([(partition, vec![Stored { offset: 0, ..record }])]));
-            });
+            self.unwritten.lock().unwrap().drain(..).for_each(|record| write(record, self.now));
         }
-        let simulation =
-            Simulation::new(seed, setup.workers, self.now, most_per_turn.cast_signed(), end, Box::new(between_turns));
+        let most_per_turn = most_per_turn.cast_signed();
+        let simulation = Simulation::new(seed, setup.workers, self.now, most_per_turn, faults, end, Box::new(between_turns));
         let mut options: Options = setup.options();
         options.wish.until_end = ends_by_itself;
         options.clock = Clock::Scripted(simulation.clone());
@@ -127,13 +150,18 @@ impl World {
             store: self.store.clone(),
             chance: chance.clone(),
             judge: self.judge.clone(),
+            backup: Arc::clone(&self.backup),
+            now: Box::new({
+                let simulation = Arc::clone(&simulation);
+                move || simulation.world()
+            }),
             crash: simulation.crash_in_step(),
             control: Arc::clone(simulation.control()),
         });
         let parts = Arc::new(FaultyParts { parts: self.parts.clone(), chance });
         let (metrics, _) = Metrics::new();
         let outcome = cluster::run(&options, log, store, parts, simulation.control(), &metrics);
-        self.now = simulation.clock();
+        self.now = simulation.world();
         if simulation.overran() {
             let what =
                 format!("a run does not come to its end ({ends_by_itself}): {setup:?}, {:?}", self.store.tables().partitions);

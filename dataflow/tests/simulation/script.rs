@@ -3,11 +3,13 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tidemark_dataflow::background::{Script, Step, Task};
+use tidemark_dataflow::clock::{Monotonic, Reading};
 use tidemark_dataflow::run::Control;
+use tidemark_model::Micros;
 
 /// How a run ends.
 pub enum End {
@@ -21,14 +23,27 @@ pub enum End {
     ByItself,
 }
 
-/// What happens between two turns, besides.
-pub type BetweenTurns = Box<dyn FnMut(&mut Xoshiro256PlusPlus) + Send>;
+/// What happens between two turns, besides, at this instant by the monotonic clock.
+pub type BetweenTurns = Box<dyn FnMut(&mut Xoshiro256PlusPlus, i64, Turn) + Send>;
+
+/// How much time has passed since the last turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As much as a turn takes.
+    Usual,
+    /// The process stood still, for a part of a longer time. Others went on.
+    Paused,
+}
 
 /// The script of one run.
 pub struct Simulation {
     stage: Mutex<Stage>,
     changed: Condvar,
     control: OnceLock<Arc<Control>>,
+    /// Both clocks, for those that may not wait.
+    glance: (AtomicI64, AtomicI64),
+    /// The time of the world, by which all wall clocks should go.
+    world: AtomicI64,
     over: AtomicBool,
     overrun: AtomicBool,
     crash_in_step: Arc<AtomicBool>,
@@ -39,7 +54,14 @@ const MOST_TURNS: u64 = 100_000;
 
 struct Stage {
     random: Xoshiro256PlusPlus,
+    /// By the monotonic clock.
     now: i64,
+    /// How far the time of the world is ahead of it: it stops with the whole machine.
+    world_ahead: i64,
+    /// How far the wall clock is ahead of it.
+    wall_ahead: i64,
+    /// The process is paused and its wall clock stepped, now and then.
+    faults: bool,
     /// Microseconds that pass with a turn, at most.
     most_per_turn: i64,
     turns: u64,
@@ -65,6 +87,7 @@ impl Simulation {
         workers: usize,
         now: i64,
         most_per_turn: i64,
+        faults: bool,
         end: End,
         between_turns: BetweenTurns,
     ) -> Arc<Simulation> {
@@ -74,6 +97,9 @@ impl Simulation {
             random,
             slow_store,
             now,
+            world_ahead: 0,
+            wall_ahead: 0,
+            faults,
             most_per_turn,
             turns: 0,
             end,
@@ -86,6 +112,8 @@ impl Simulation {
             stage: Mutex::new(stage),
             changed: Condvar::new(),
             control: OnceLock::new(),
+            glance: (AtomicI64::new(now), AtomicI64::new(now)),
+            world: AtomicI64::new(now),
             over: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             crash_in_step: Arc::default(),
@@ -97,9 +125,9 @@ impl Simulation {
         self.control.get_or_init(Arc::default)
     }
 
-    /// The clock's reading, without waiting for a turn.
-    pub fn clock(&self) -> i64 {
-        self.lock().now
+    /// The time of the world, without waiting for a turn.
+    pub fn world(&self) -> i64 {
+        self.world.load(Ordering::Acquire)
     }
 
     /// Set in a step of a task, it crashes the run at the end of that step.
@@ -132,8 +160,11 @@ impl Simulation {
                 return self.crash(stage);
             }
         }
-        let Stage { random, between_turns, .. } = stage;
-        between_turns(random);
+        stage.pass_time_and_step_the_clock();
+        let Reading { at, wall } = stage.reading();
+        self.glance.0.store(at.0, Ordering::Release);
+        self.glance.1.store(wall.0, Ordering::Release);
+        self.world.store(stage.now + stage.world_ahead, Ordering::Release);
         match &mut stage.end {
             End::Crash(turns) if stage.turns >= *turns => return self.crash(stage),
             End::Stop(turns) if stage.turns >= *turns => {
@@ -160,6 +191,32 @@ impl Simulation {
 }
 
 impl Stage {
+    fn reading(&self) -> Reading {
+        Reading { at: Monotonic(self.now), wall: Micros(self.now + self.wall_ahead) }
+    }
+
+    fn pass_time_and_step_the_clock(&mut self) {
+        (self.between_turns)(&mut self.random, self.now + self.world_ahead, Turn::Usual);
+        if !self.faults {
+            return;
+        }
+        if self.random.random_range(0..150) == 0 {
+            // Several times as long as a partition may be silent before it is idle. A machine that stands still stops its clocks too.
+            let machine = self.random.random_range(0..3) == 0;
+            for _ in 0..self.random.random_range(1..=20) {
+                *(if machine { &mut self.world_ahead } else { &mut self.now }) += self.random.random_range(1..=15_000_000);
+                (self.between_turns)(&mut self.random, self.now + self.world_ahead, Turn::Paused);
+            }
+        }
+        if self.random.random_range(0..100) == 0 {
+            // Healed as often as it goes wrong: by seconds, minutes, or as a machine's clock that begins in 1970.
+            let away = [0, 0, 0, 2_000_000, 600_000_000, self.now];
+            let away = away[self.random.random_range(0..away.len())];
+            let away = if away < self.now && self.random.random_range(0..2) == 0 { away } else { -away };
+            self.wall_ahead = self.world_ahead + away;
+        }
+    }
+
     fn step_a_task(&mut self) {
         if self.tasks.is_empty() {
             return;
@@ -181,9 +238,9 @@ fn this_worker() -> Option<usize> {
 }
 
 impl Script for Simulation {
-    fn now(&self) -> i64 {
+    fn now(&self) -> Reading {
         let mut stage = self.lock();
-        let Some(me) = this_worker().filter(|_| !self.over.load(Ordering::Acquire)) else { return stage.now };
+        let Some(me) = this_worker().filter(|_| !self.over.load(Ordering::Acquire)) else { return stage.reading() };
         if stage.running == Some(me) {
             stage.running = None;
         }
@@ -195,14 +252,18 @@ impl Script for Simulation {
                 self.changed.notify_all();
             }
             if self.over.load(Ordering::Acquire) {
-                return stage.now;
+                return stage.reading();
             }
             if stage.running == Some(me) {
                 stage.waiting[me] = Some(false);
-                return stage.now;
+                return stage.reading();
             }
             stage = self.changed.wait(stage).expect("no worker panics while it holds the stage");
         }
+    }
+
+    fn glance(&self) -> Reading {
+        Reading { at: Monotonic(self.glance.0.load(Ordering::Acquire)), wall: Micros(self.glance.1.load(Ordering::Acquire)) }
     }
 
     fn leave(&self) {

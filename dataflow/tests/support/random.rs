@@ -66,6 +66,13 @@ impl Random {
         log
     }
 
+    /// An event that counts, as early as any.
+    pub fn first_event(&self) -> Stored {
+        let ts = Nanos(self.at).to_micros();
+        let payload = format!(r#"{{"event_type":"chat_message","stream_id":"a","ts":"{ts}"}}"#);
+        Stored { offset: 0, time: None, key: None, payload: Some(payload.into_bytes()) }
+    }
+
     fn record_time(&mut self) -> Option<Micros> {
         match self.below(10) {
             0 => None,

@@ -4,11 +4,12 @@ import { parseExactly } from "./money.js";
 
 const TIMEOUT = 10_000;
 
-/** An answer that is none: `status` 0 if the service could not be reached. */
+/** An answer that is none: `status` 0 if the service could not be reached; `body` is what it said. */
 export class Problem extends Error {
-  constructor(status, detail) {
+  constructor(status, detail, body = {}) {
     super(detail);
     this.status = status;
+    this.body = body;
   }
 }
 
@@ -28,7 +29,10 @@ export async function ask(path, query, signal) {
     if (signal.aborted) throw error;
     throw new Problem(0, error.name === "TimeoutError" ? "The service does not answer." : "The service is out of reach.");
   }
-  if (!response.ok) throw new Problem(response.status, detailOf(text) ?? `The service answers with status ${response.status}.`);
+  if (!response.ok) {
+    const body = bodyOf(text);
+    throw new Problem(response.status, body.detail ?? body.error ?? `The service answers with status ${response.status}.`, body);
+  }
   const body = parseExactly(text);
   // Of shapes that are older than epochs, the headers tell.
   const epoch = body.epoch ?? response.headers.get("x-tidemark-epoch");
@@ -36,11 +40,20 @@ export async function ask(path, query, signal) {
   return { body, epoch: epoch === null ? null : Number(epoch), watermark: watermark ? Date.parse(watermark) : null };
 }
 
-function detailOf(text) {
+/** The body of `/health`. That the pipeline stands still is an answer too, although its status is an error's. */
+export async function askHealth(signal) {
   try {
-    const { detail, error } = JSON.parse(text);
-    return detail ?? error;
+    return (await ask("health", {}, signal)).body;
+  } catch (error) {
+    if (!error.body?.db) throw error;
+    return error.body;
+  }
+}
+
+function bodyOf(text) {
+  try {
+    return JSON.parse(text) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }

@@ -38,6 +38,7 @@ function announce(state) {
 function bannerText(state, asOf, problem) {
   const old = asOf === null ? "There are no numbers to show yet." : `All numbers below are as of ${clockWithSeconds(asOf)} UTC.`;
   if (state === "lost") return `The connection is lost. ${old} Trying again…`;
+  if (state === "quiet" && problem) return `${sentence(problem)} ${old}`;
   if (state === "ill") return `${problem ? sentence(problem) : "The service has no data."} ${old} Trying again…`;
   return null;
 }

@@ -55,8 +55,8 @@ export class Live {
     };
     source.addEventListener("rows", (event) => {
       const { epoch, watermark, rows } = parseExactly(event.data);
-      // Only the last event of a commit has its number as id: then nothing of that commit is missing.
-      this.#listener.rows(rows, { epoch, watermark: watermark ? Date.parse(watermark) : null, whole: event.lastEventId === String(epoch) });
+      // Only the last event of a commit has an id, which begins with its number: then nothing of that commit is missing.
+      this.#listener.rows(rows, { epoch, watermark: watermark ? Date.parse(watermark) : null, whole: event.lastEventId.split("-")[0] === String(epoch) });
     });
     source.addEventListener("reset", () => this.#listener.reset());
     this.#source = source;

@@ -1,6 +1,6 @@
 // Puts the page together: where the reader is → what is asked and what is pushed → what is shown. Each part is its own module.
 
-import { ask } from "./api.js";
+import { ask, askHealth } from "./api.js";
 import { showConnection } from "./connection.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { showFigures } from "./figures.js";
@@ -28,7 +28,7 @@ let watched = null; // the streams whose rows are pushed
 const plot = new Plot();
 const rate = new Rate();
 const pictureLoop = new Refresh(askPicture);
-const healthLoop = new Refresh(askHealth);
+const healthLoop = new Refresh(refreshHealth);
 const deadLettersLoop = new Refresh(askDeadLetters, 5_000); // counts them all, which may be many
 const live = new Live({
   opened() {
@@ -108,10 +108,10 @@ async function askPicture(signal) {
 async function askMinutes(asked, bounds, signal) {
   if (!asked.stream) return ask("metrics/totals", bounds, signal);
   const rows = () => ask("metrics", { stream_id: asked.stream, ...bounds, limit: 1500 }, signal);
-  // A path of one or two dots is never sent as such.
-  if (asked.to || /^\.{1,2}$/.test(asked.stream)) return rows();
+  if (asked.to) return rows();
   try {
-    return await ask(`streams/${encodeURIComponent(asked.stream)}`, bounds, signal);
+    // Not by a path: a name may be a word of the service's own, or dots that are never sent as such.
+    return await ask("stream", { stream_id: asked.stream, ...bounds }, signal);
   } catch (error) {
     // A stream that never was is no failure: it has no rows yet, and may have some in a moment.
     if (error.status !== 404) throw error;
@@ -130,9 +130,9 @@ function presentOf(asked, body) {
   return { viewers, note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
 }
 
-async function askHealth(signal) {
+async function refreshHealth(signal) {
   try {
-    const { body } = await ask("health", {}, signal);
+    const body = await askHealth(signal);
     if (body.server_time_utc) clockOffset = Date.parse(body.server_time_utc) - Date.now();
     pipeline.health = body;
     newest = Math.max(newest, body.epoch ?? 0);
@@ -175,7 +175,7 @@ function connectionState() {
   if (connection.problem || (pipeline.problem?.status ?? 0) > 0) return "ill";
   if (connection.unreachable || pipeline.problem || isCutOff()) return "lost";
   if (!isServed() || !connection.fresh || !picture) return "connecting";
-  if (committedAt && isQuiet(Date.parse(committedAt), now())) return "quiet";
+  if (pipeline.health?.error || (committedAt && isQuiet(Date.parse(committedAt), now()))) return "quiet";
   return place.to ? "past" : "live";
 }
 
@@ -199,7 +199,7 @@ function render() {
       committedAt: health?.committed_at ? Date.parse(health.committed_at) : null,
       asOf: connection.asOf,
       now: now(),
-      problem: connection.problem ?? pipeline.problem?.message ?? null,
+      problem: connection.problem ?? pipeline.problem?.message ?? pipeline.health?.error ?? null,
     });
   });
 }

@@ -54,8 +54,8 @@ function showFreshness(health, committedAt, now) {
   if (!health) return vital("freshness", "–", "", null);
   if (committedAt === null) return vital("freshness", "–", health.detail ?? "The pipeline has not committed yet.", "warn");
   const quiet = isQuiet(committedAt, now);
-  const note = `since commit ${count(health.epoch)}${quiet ? ". The pipeline is silent: it may be stopped." : ""}`;
-  vital("freshness", duration(now - committedAt), note, quiet ? "warn" : "good");
+  const said = health.error ?? health.trouble ?? (quiet ? "the pipeline is silent, so it may be stopped" : null);
+  vital("freshness", duration(now - committedAt), `since commit ${count(health.epoch)}${said ? `: ${said}` : ""}`, said ? "warn" : "good");
 }
 
 function showHolder(holder, health) {

@@ -3,8 +3,10 @@
 mod postgres;
 mod sqlite;
 
+use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tidemark_model::{Micros, Reason};
 use tidemark_settings::store;
 
@@ -35,10 +37,10 @@ pub trait Books {
     fn release(&mut self, topic: &str, at: Position) -> Result<(), StoreError>;
 }
 
-/// Opens the books of a store that must be there.
-pub fn open(place: &store::Store) -> Result<Box<dyn Books>, StoreError> {
+/// Opens the books of a store that must be there. The end of `control`'s run shortens all waiting for it.
+pub fn open(place: &store::Store, control: Option<&Arc<Control>>) -> Result<Box<dyn Books>, StoreError> {
     Ok(match place {
-        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresBooks::open(connection, shown)?),
+        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresBooks::open(connection, shown, control)?),
         store::Store::Sqlite(path) => Box::new(sqlite::SqliteBooks::open(path)?),
     })
 }

@@ -3,11 +3,13 @@
 use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
 };
+use crate::run::Control;
 use crate::sink::StoreError;
 use crate::sink::postgres::{Timestamp, connect, judge};
-use ::postgres::fallible_iterator::FallibleIterator;
+use crate::sink::session::{Client, Error, Transaction};
+use ::postgres::Row;
 use ::postgres::types::ToSql;
-use ::postgres::{Client, Error, IsolationLevel, Row, Transaction};
+use std::sync::Arc;
 
 /// The books of the first schema in the search path.
 pub struct PostgresBooks {
@@ -29,9 +31,9 @@ const LETTERS: &str = r#"from dead_letters
 
 impl PostgresBooks {
     /// Connects.
-    pub fn open(connection: &str, shown: &str) -> Result<PostgresBooks, StoreError> {
-        let mut books =
-            PostgresBooks { client: connect(connection, shown, "tidemark-dataflow-command")?, shown: shown.to_owned() };
+    pub fn open(connection: &str, shown: &str, control: Option<&Arc<Control>>) -> Result<PostgresBooks, StoreError> {
+        let client = connect(connection, shown, "tidemark-dataflow-command", control)?;
+        let mut books = PostgresBooks { client, shown: shown.to_owned() };
         let found = books.client.query_one("select to_regclass('progress') is not null", &[]);
         let found: bool = found.map_err(|error| judge(&error, &books.shown))?.get(0);
         if found { Ok(books) } else { Err(no_tables(&format!("Postgres {shown}"))) }
@@ -44,8 +46,7 @@ impl PostgresBooks {
 
 impl Books for PostgresBooks {
     fn snapshot(&mut self, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, StoreError> {
-        let transaction = self.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
-        let snapshot = transaction.and_then(|mut transaction| read_all(&mut transaction, pipeline, topic));
+        let snapshot = self.client.snapshot().and_then(|mut transaction| read_all(&mut transaction, pipeline, topic));
         self.judged(snapshot)
     }
 
@@ -148,7 +149,7 @@ fn letter(row: &Row) -> Letter {
 
 fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, Error> {
     // A big table takes longer than a commit may.
-    transaction.batch_execute("set local statement_timeout = 0")?;
+    transaction.without_limit()?;
     let Some(progress) =
         transaction.query_opt("select epoch, watermark, fingerprint from progress where pipeline = $1", &[&pipeline])?
     else {
@@ -201,7 +202,7 @@ fn each(
     parameters: &[&(dyn ToSql + Sync)],
     mut take: impl FnMut(Row),
 ) -> Result<(), Error> {
-    let mut rows = transaction.query_raw(select, parameters.iter().copied())?;
+    let mut rows = transaction.query_raw(select, parameters)?;
     while let Some(row) = rows.next()? {
         take(row);
     }

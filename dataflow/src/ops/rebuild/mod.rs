@@ -11,7 +11,7 @@ mod postgres;
 mod sqlite;
 
 use super::args::RebuildArgs;
-use super::{OpsError, Outcome};
+use super::{OpsError, Outcome, output_failed};
 use crate::checkpoint;
 use crate::cluster;
 use crate::keys::{HashKey, Keys};
@@ -78,7 +78,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     let parts = args.run.checkpoints().map_err(OpsError::Refused)?;
     let log = crate::source::open(log_place.clone());
     let mut site: Box<dyn Site> = match &store_place {
-        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresSite::open(connection, shown)?),
+        store::Store::Postgres { connection, shown } => Box::new(postgres::PostgresSite::open(connection, shown, control)?),
         store::Store::Sqlite(path) => Box::new(sqlite::SqliteSite::open(path)?),
     };
     let before = site.before(&pipeline, log.topic())?.ok_or_else(|| {
@@ -96,12 +96,16 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     if !args.yes {
         return Ok(Outcome::NotDone);
     }
+    let stopped = || OpsError::Refused("stopped: the old rows are as they were".to_owned());
+    if control.stopping() {
+        return Err(stopped());
+    }
     site.take_over(&pipeline)?;
     let store = site.prepare(&pipeline, log.topic(), &starts)?;
     let (metrics, _) = Metrics::new();
     cluster::run(&options, Arc::clone(&log), store, Arc::clone(&parts), control, &metrics)?;
     if control.stopping() {
-        return Err(OpsError::Refused("stopped: the old rows are as they were".to_owned()));
+        return Err(stopped());
     }
     let changes = site.swap(&pipeline, log.topic())?;
     let after_all = checkpoint::Id { pipeline: Keys::new(HashKey(before.hash_key)).tag(), fence: i64::MAX, number: 0 };
@@ -111,7 +115,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
 }
 
 fn say(out: &mut dyn Write, text: &str) -> Result<(), OpsError> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OpsError::Output)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output_failed)
 }
 
 /// Where each partition starts: as the pipeline did, or where the log begins by now; new ones at their beginning.

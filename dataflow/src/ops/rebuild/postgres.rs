@@ -1,10 +1,12 @@
 //! A rebuild in Postgres: a side schema, and a transaction that brings the old tables to what it holds.
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
+use crate::run::Control;
 use crate::sink::postgres::{PostgresStore, RUN_LOCK, Timestamp, connect, judge};
+use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::{Store, StoreError};
-use ::postgres::{Client, Error, Transaction};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The tables of the side schema.
 const TABLES: [&str; 5] = ["stream_metrics_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
@@ -18,11 +20,12 @@ pub(super) struct PostgresSite {
     side: String,
     side_name: String,
     fence: i64,
+    control: Arc<Control>,
 }
 
 impl PostgresSite {
-    pub(super) fn open(connection: &str, shown: &str) -> Result<PostgresSite, StoreError> {
-        let mut client = connect(connection, shown, "tidemark-dataflow-rebuild")?;
+    pub(super) fn open(connection: &str, shown: &str, control: &Arc<Control>) -> Result<PostgresSite, StoreError> {
+        let mut client = connect(connection, shown, "tidemark-dataflow-rebuild", Some(control))?;
         let row = client.query_one("select current_schema()::text, to_regclass('progress') is not null", &[]);
         let row = row.map_err(|error| judge(&error, shown))?;
         let (schema, found): (Option<String>, bool) = (row.get(0), row.get(1));
@@ -31,7 +34,8 @@ impl PostgresSite {
         })?;
         let side_name = format!("{schema}_tidemark_rebuild");
         let side = format!("\"{}\"", side_name.replace('"', "\"\""));
-        Ok(PostgresSite { client, connection: connection.to_owned(), shown: shown.to_owned(), side, side_name, fence: 0 })
+        let (connection, shown, control) = (connection.to_owned(), shown.to_owned(), Arc::clone(control));
+        Ok(PostgresSite { client, connection, shown, side, side_name, fence: 0, control })
     }
 
     fn judged<T>(&self, result: Result<T, Error>) -> Result<T, StoreError> {
@@ -75,7 +79,7 @@ impl Site for PostgresSite {
             })?;
         }
         self.drop_side_tables()?;
-        let store = PostgresStore::in_schema(&self.connection, &self.shown, &self.side_name)?;
+        let store = PostgresStore::in_schema(&self.connection, &self.shown, &self.side_name)?.stopped_by(&self.control);
         let made = self.client.batch_execute(&format!(
             "begin; set local search_path to {}; {}; commit",
             self.side,
@@ -86,6 +90,7 @@ impl Site for PostgresSite {
         let offsets: Vec<i64> = starts.values().copied().collect();
         let insert = format!(
             "insert into {}.progress_partitions
+                 (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
              select $1, $2, partition, start, start, start, null, 'backlogged'
              from unnest($3::int[], $4::bigint[]) as t (partition, start)",
             self.side
@@ -98,7 +103,7 @@ impl Site for PostgresSite {
     fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError> {
         let side = self.side.clone();
         let locked = self.client.transaction().and_then(|mut transaction| {
-            transaction.batch_execute("set local statement_timeout = 0")?;
+            transaction.without_limit()?;
             let row = transaction.query_one("select fence, epoch from progress where pipeline = $1 for update", &[&pipeline])?;
             Ok((transaction, row.get::<_, i64>(0), row.get::<_, i64>(1)))
         });
@@ -145,6 +150,7 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     let rows_written = transaction.execute(
         &format!(
             "insert into stream_metrics_minute as old
+                 (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
              select window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, $1
              from {side}.stream_metrics_minute
              on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
@@ -161,7 +167,7 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     ))?;
     transaction.execute(
         &format!(
-            "insert into stream_state as old
+            "insert into stream_state as old (stream_id, active_viewers, window_start, updated_at, epoch)
              select stream_id, active_viewers, window_start, now(), $1 from {side}.stream_state
              on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
                  window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
@@ -181,7 +187,8 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     let letters_written = transaction.execute(
         &format!(
             "insert into dead_letters as old
-             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1, null from {side}.dead_letters
+                 (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
+             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters
              on conflict (topic, partition, \"offset\") do update set reason = excluded.reason, error = excluded.error,
                  key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
              where (old.reason, old.key, old.payload, old.record_time)
@@ -190,7 +197,9 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         &[&epoch],
     )?;
     transaction.execute("delete from progress_partitions where pipeline = $1", &[&pipeline])?;
-    transaction.batch_execute(&format!("insert into progress_partitions select * from {side}.progress_partitions"))?;
+    let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
+    let insert = format!("insert into progress_partitions ({columns}) select {columns} from {side}.progress_partitions");
+    transaction.batch_execute(&insert)?;
     transaction.execute(
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,

@@ -92,7 +92,9 @@ impl Site for SqliteSite {
         let side = Connection::open(&self.side)?;
         side.execute_batch(crate::sink::sqlite::TABLES)?;
         for (partition, start) in starts {
-            let insert = "insert into progress_partitions values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged')";
+            let insert = "insert into progress_partitions
+                (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
+                values (?1, ?2, ?3, ?4, ?4, ?4, null, 'backlogged')";
             side.execute(insert, params![pipeline, topic, partition, start])?;
         }
         Ok(Box::new(store))
@@ -122,6 +124,7 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     )?;
     let rows_written = transaction.execute(
         "insert into main.stream_metrics_minute as old
+             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, epoch)
          select window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, ?1
          from side.stream_metrics_minute where true
          on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
@@ -133,7 +136,7 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     )?;
     transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
     transaction.execute(
-        "insert into main.stream_state as old
+        "insert into main.stream_state as old (stream_id, active_viewers, window_start, updated_at, epoch)
          select stream_id, active_viewers, window_start, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?1
          from side.stream_state where true
          on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
@@ -149,7 +152,8 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     // A letter that was replayed stays marked.
     let letters_written = transaction.execute(
         r#"insert into main.dead_letters as old
-         select topic, partition, "offset", reason, error, key, payload, record_time, ?1, null
+             (topic, partition, "offset", reason, error, key, payload, record_time, epoch)
+         select topic, partition, "offset", reason, error, key, payload, record_time, ?1
          from side.dead_letters where true
          on conflict (topic, partition, "offset") do update set reason = excluded.reason, error = excluded.error,
              key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
@@ -158,7 +162,9 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
         [epoch],
     )?;
     transaction.execute("delete from main.progress_partitions where pipeline = ?1", [pipeline])?;
-    transaction.execute("insert into main.progress_partitions select * from side.progress_partitions", [])?;
+    let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
+    let insert = format!("insert into main.progress_partitions ({columns}) select {columns} from side.progress_partitions");
+    transaction.execute(&insert, [])?;
     transaction.execute(
         "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
              checkpoints = new.checkpoints, updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
@@ -179,6 +185,7 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
 mod tests {
     use super::*;
     use crate::sink::Begin;
+    use crate::sink::Decision;
 
     #[test]
     fn what_was_made_is_not_swapped_in_if_somebody_took_over() {
@@ -191,12 +198,14 @@ mod tests {
             start_offsets: BTreeMap::from([(0, 0)]),
             new_offsets: BTreeMap::from([(0, 0)]),
             hash_key: [1; 16],
+            run: "before".to_owned(),
+            again: false,
         };
-        SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(())).unwrap();
+        SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(Decision::default())).unwrap();
         let mut site = SqliteSite::open(&path).unwrap();
         site.take_over("p").unwrap();
         let mut side = site.prepare("p", "t", &BTreeMap::from([(0, 5)])).unwrap();
-        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &mut |_| Ok(())).unwrap();
+        let stored = side.begin(&Begin { fingerprint: "new".to_owned(), ..begin }, &mut |_| Ok(Decision::default())).unwrap();
         assert_eq!(stored.partitions, BTreeMap::from([(0, (5, 5))]), "it starts where it was told to");
         drop(side);
         let fingerprint = |site: &SqliteSite| -> String {

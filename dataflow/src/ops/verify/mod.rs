@@ -22,7 +22,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     let log = crate::source::open(args.place.log.resolve(&None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
-    let snapshot = books::open(&store)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
+    let snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
         let pipeline = &args.place.pipeline;
         OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
@@ -38,7 +38,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     // Judging the log again is worth it only if there is something to explain.
     let witness = || Witness::new(&past, &rules, Clock::Stored, &verdicts);
     let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
-    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
+    out.write_all(text.as_bytes()).map_err(super::output_failed)?;
     Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
 }
 

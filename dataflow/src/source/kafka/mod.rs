@@ -2,12 +2,15 @@
 //!
 //! A call per record costs more than half of librdkafka's price; and a queue per partition lets the worker choose which one to read,
 //! so that holding one back neither throws away what was fetched nor stops the others. [`topic`] asks what the brokers know of the
-//! topic, [`group`] tells them how far we are.
+//! topic, [`ends`] asks the leaders where their partitions end, [`group`] tells the brokers how far we are.
 
+mod admin;
+pub mod ends;
 pub mod group;
 pub mod topic;
 
-use super::{Bounds, Description, Log, Position, Record, Source, SourceError};
+use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
+use ends::Ends;
 use group::Group;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -28,12 +31,17 @@ use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
+/// How long all questions about a topic may take together: one for each partition, which a slow broker answers slowly.
+const DESCRIBE: Duration = Duration::from_secs(60);
 /// How long the brokers may take to confirm the topic before they are asked again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
 /// What a client's partitions may have fetched ahead together; each has its share, but not less than a fetch is worth.
 const QUEUED_KIB: usize = 32_768;
 const QUEUED_MESSAGES: usize = 80_000;
+
+/// The leader of a partition that has delivered nothing for this long is asked where its end is.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// How often what librdkafka has freed goes back to the system.
 const GIVE_BACK: Duration = Duration::from_secs(30);
@@ -122,9 +130,10 @@ impl Log for KafkaLog {
             let what = format!("Kafka at {bootstrap} has no topic {name}: create it, or set KAFKA_TOPIC");
             return Err(SourceError::NotYet(what));
         };
-        let mut partitions = BTreeMap::new();
+        let (mut partitions, until) = (BTreeMap::new(), Instant::now() + DESCRIBE);
         for partition in topic.partitions() {
-            let bounds = consumer.fetch_watermarks(name, partition.id(), ASK).map_err(|error| self.not_yet(&error))?;
+            let wait = ASK.min(until.saturating_duration_since(Instant::now()));
+            let bounds = consumer.fetch_watermarks(name, partition.id(), wait).map_err(|error| self.not_yet(&error))?;
             partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
         }
         let asker = Asker::new(&consumer, self.name()?);
@@ -148,7 +157,8 @@ impl Log for KafkaLog {
         }
         consumer.assign(&assignment).map_err(|error| SourceError::Fatal(format!("assign: {error}")))?;
         let watch = Watch::new(Asker::new(&consumer, topic.clone()));
-        Ok(Box::new(KafkaSource { partitions, watch, id: None, others: Vec::new(), topic, consumer }))
+        let ends = Ends::new(&consumer, topic.clone());
+        Ok(Box::new(KafkaSource { partitions, watch, ends, id: None, others: Vec::new(), topic, consumer }))
     }
 
     /// librdkafka itself reads on in a topic that was made anew, and the reader's own [`Watch`] may see that seconds later. But a
@@ -304,12 +314,15 @@ struct Partition {
     /// Taken from the queue, but at or after an offset that must not be passed yet.
     ready: VecDeque<Message>,
     next_offset: i64,
+    /// When it last handed out a record.
+    delivered: Instant,
 }
 
 /// The reader. The order of its fields is the order in which they are dropped: queues and messages before the client.
 struct KafkaSource {
     partitions: BTreeMap<i32, Partition>,
     watch: Watch,
+    ends: Ends,
     /// What the topic was when it was first described.
     id: Option<String>,
     /// Partitions that the last description has and that are not read here.
@@ -326,7 +339,7 @@ impl Partition {
         next_offset: i64,
     ) -> Result<Partition, SourceError> {
         let queue = Queue::of_partition(consumer, topic, partition)?;
-        Ok(Partition { queue, ready: VecDeque::new(), next_offset })
+        Ok(Partition { queue, ready: VecDeque::new(), next_offset, delivered: Instant::now() })
     }
 
     /// Takes what librdkafka has at hand.
@@ -374,17 +387,12 @@ fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i
 }
 
 impl Source for KafkaSource {
-    fn read(
-        &mut self,
-        partition: i32,
-        before: Option<i64>,
-        max: usize,
-        take: &mut dyn FnMut(Record<'_>),
-    ) -> Result<(), SourceError> {
+    fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let state = self.partitions.get_mut(&partition).expect("a partition that was opened");
         if state.ready.is_empty() {
             state.fetch(max);
         }
+        let from = state.next_offset;
         for _ in 0..max {
             let Some(message) = state.ready.front() else { break };
             if message.raw().err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -393,11 +401,16 @@ impl Source for KafkaSource {
                 // Nothing is left below it, also if the offsets up to it are a hole.
                 state.next_offset = state.next_offset.max(before);
                 break;
+            } else if take(message.record()).is_break() {
+                break;
             } else {
-                take(message.record());
                 state.next_offset = message.raw().offset + 1;
             }
             state.ready.pop_front();
+        }
+        if state.next_offset > from {
+            state.delivered = Instant::now();
+            self.ends.delivered(partition);
         }
         Ok(())
     }
@@ -406,20 +419,24 @@ impl Source for KafkaSource {
         let next_offset = self.partitions[&partition].next_offset;
         let (mut low, mut high) = (0, 0);
         let client = self.consumer.client().native_ptr();
-        // SAFETY: client and topic are alive, and both results are valid for the call. It asks nobody: it is what the last
-        // answer of the partition's leader said.
+        // SAFETY: client and topic are alive, and both results are valid for the call. It asks nobody: it is what the last fetch
+        // told, however long ago that was.
         let known = unsafe {
             sys::rd_kafka_get_watermark_offsets(client, self.topic.as_ptr(), partition, &mut low, &mut high)
                 == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
         };
-        let end = (known && high >= 0).then_some(high);
-        let end_offset = end.map_or(next_offset, |end| end.max(next_offset));
-        let at_end = end.is_some_and(|end| next_offset >= end) && self.watch.has_leader(partition);
-        let low_offset = if known { low.max(0) } else { 0 };
-        Ok(Position { next_offset, end_offset, at_end, low_offset })
+        let confirmed = self.ends.known(partition);
+        let end = confirmed.map(|(end, _)| end).max((known && high >= 0).then_some(high));
+        Ok(Position {
+            next_offset,
+            end_offset: end.map_or(next_offset, |end| end.max(next_offset)),
+            at_end: end.is_some_and(|end| next_offset >= end),
+            confirmed: confirmed.and_then(|(end, asked)| (next_offset >= end).then_some(asked)),
+            low_offset: if known { low.max(0) } else { 0 },
+        })
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
         give_back();
         let mut trouble = false;
         match self.consumer.poll(Duration::ZERO) {
@@ -437,7 +454,15 @@ impl Source for KafkaSource {
             same_topic(&name, self.id.get_or_insert_with(|| log_id(&name, topic)), topic)?;
             self.others = topic.partitions.keys().filter(|other| !self.partitions.contains_key(other)).copied().collect();
         }
+        let quiet = self.partitions.iter().filter(|(_, state)| state.delivered.elapsed() >= QUIET);
+        let quiet: Vec<_> =
+            quiet.map(|(&partition, _)| ends::Partition { partition, leader: self.watch.leader(partition) }).collect();
+        self.ends.turn(&self.consumer, now, &quiet);
         Ok(())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.ends.trouble()
     }
 
     fn others(&mut self) -> Result<Vec<i32>, SourceError> {

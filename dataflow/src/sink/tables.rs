@@ -1,0 +1,296 @@
+//! The tables in Postgres: whether ours are there, as a run needs them, and making those that are not.
+//!
+//! The database is its administrator's. Columns with defaults, indexes, views, triggers, partitions and grants that were added are no
+//! reason to refuse, and nothing is altered or created while everything that a run needs is there.
+
+use super::StoreError;
+use super::postgres::{Failure, TABLES};
+use super::session::{self, Transaction};
+use std::collections::BTreeMap;
+
+/// A table as a run needs it.
+struct Table {
+    name: &'static str,
+    /// Each column with its type.
+    columns: &'static [(&'static str, &'static str)],
+    /// The columns of the unique key that upserts go by.
+    key: &'static str,
+    /// What the role may do with it.
+    privileges: &'static [&'static str],
+}
+
+const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];
+const TABLE: [Table; 5] = [
+    Table {
+        name: "dead_letters",
+        columns: &[
+            ("topic", "text"),
+            ("partition", "integer"),
+            ("offset", "bigint"),
+            ("reason", "text"),
+            ("error", "text"),
+            ("key", "bytea"),
+            ("payload", "bytea"),
+            ("record_time", "timestamp with time zone"),
+            ("epoch", "bigint"),
+            ("replayed_at", "timestamp with time zone"),
+        ],
+        key: "offset partition topic",
+        privileges: &["SELECT", "INSERT"],
+    },
+    Table {
+        name: "progress",
+        columns: &[
+            ("pipeline", "text"),
+            ("epoch", "bigint"),
+            ("watermark", "timestamp with time zone"),
+            ("fence", "bigint"),
+            ("fingerprint", "text"),
+            ("hash_key", "bytea"),
+            ("checkpoints", "jsonb"),
+            ("updated_at", "timestamp with time zone"),
+        ],
+        key: "pipeline",
+        privileges: WRITTEN,
+    },
+    Table {
+        name: "progress_partitions",
+        columns: &[
+            ("pipeline", "text"),
+            ("topic", "text"),
+            ("partition", "integer"),
+            ("start_offset", "bigint"),
+            ("next_offset", "bigint"),
+            ("end_offset", "bigint"),
+            ("watermark", "timestamp with time zone"),
+            ("state", "text"),
+        ],
+        key: "partition pipeline topic",
+        privileges: WRITTEN,
+    },
+    Table {
+        name: "stream_metrics_minute",
+        columns: &[
+            ("window_start", "timestamp with time zone"),
+            ("window_end", "timestamp with time zone"),
+            ("stream_id", "text"),
+            ("active_viewers", "bigint"),
+            ("chat_messages", "bigint"),
+            ("donations_usd", "numeric"),
+            ("epoch", "bigint"),
+        ],
+        key: "stream_id window_start",
+        privileges: WRITTEN,
+    },
+    Table {
+        name: "stream_state",
+        columns: &[
+            ("stream_id", "text"),
+            ("active_viewers", "bigint"),
+            ("window_start", "timestamp with time zone"),
+            ("updated_at", "timestamp with time zone"),
+            ("epoch", "bigint"),
+        ],
+        key: "stream_id",
+        privileges: WRITTEN,
+    },
+];
+/// Columns of `progress` that tables of an earlier version lack.
+const ADDED: [(&str, &str); 3] = [("run", "text"), ("heartbeat_at", "timestamp with time zone"), ("trouble", "text")];
+
+/// A column that is there.
+struct Column {
+    kind: String,
+    /// An insert that does not name it fails.
+    must_be_given: bool,
+}
+
+/// Columns by table and name.
+type Found = BTreeMap<String, BTreeMap<String, Column>>;
+
+/// Makes what is missing, and refuses tables that a run cannot write. `again`: they were there before, so they are not made; they may
+/// be on their way back.
+pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
+    refuse_encoding(transaction)?;
+    let mut found = columns(transaction)?;
+    refuse_foreign(&found)?;
+    let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        if again {
+            return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
+        }
+        transaction.batch_execute("set local client_min_messages = warning")?;
+        if let Err(error) = transaction.batch_execute(TABLES) {
+            return Err(not_allowed(error, &format!("the tables {missing} are missing"), "sql/init/001_tables.sql"));
+        }
+        found = columns(transaction)?;
+    }
+    let progress = &found["progress"];
+    let absent: Vec<String> = ADDED
+        .iter()
+        .filter(|(name, _)| !progress.contains_key(*name))
+        .map(|(name, kind)| format!("add column {name} {kind}"))
+        .collect();
+    if !absent.is_empty()
+        && let Err(error) = transaction.batch_execute(&format!("alter table progress {}", absent.join(", ")))
+    {
+        return Err(not_allowed(error, "the table progress is of an earlier version", "sql/migrate/run_and_heartbeat.sql"));
+    }
+    refuse_incomplete_keys(transaction)?;
+    refuse_missing_privileges(transaction)
+}
+
+/// What the role may not do itself, its administrator may.
+fn not_allowed(error: session::Error, what: &str, script: &str) -> Failure {
+    if error.code() != Some(&::postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
+        return error.into();
+    }
+    let why = error.as_db_error().map_or("permission denied", |error| error.message());
+    StoreError::Fatal(format!("{what}, and this role may not change that ({why}): let the owner of the schema run {script}"))
+        .into()
+}
+
+/// UTF-8 stores every text. So does SQL_ASCII, which means any bytes. All others lack characters that streams have in their names.
+fn refuse_encoding(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    let encoding: String = transaction.query_one("select current_setting('server_encoding')", &[])?.get(0);
+    if ["UTF8", "SQL_ASCII"].contains(&&*encoding) {
+        return Ok(());
+    }
+    Err(StoreError::Fatal(format!(
+        "the database's encoding is {encoding}, which cannot store every text: make a database with encoding 'UTF8' template template0"
+    ))
+    .into())
+}
+
+fn columns(transaction: &mut Transaction<'_>) -> Result<Found, Failure> {
+    let names: Vec<&str> = TABLE.iter().map(|table| table.name).collect();
+    // Of a domain the type that it is made from.
+    let rows = transaction.query(
+        "select c.relname::text, a.attname::text,
+             format_type(coalesce(nullif(t.typbasetype, 0), t.oid), case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end),
+             a.attnotnull and not a.atthasdef and a.attidentity = '' and a.attgenerated = ''
+         from pg_class c
+             join pg_namespace n on n.oid = c.relnamespace and n.nspname = current_schema()
+             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+             join pg_type t on t.oid = a.atttypid
+         where c.relname = any($1) and c.relkind in ('r', 'p', 'f', 'v')",
+        &[&names],
+    )?;
+    let mut found = Found::new();
+    for row in rows {
+        let column = Column { kind: row.get(2), must_be_given: row.get(3) };
+        found.entry(row.get(0)).or_default().insert(row.get(1), column);
+    }
+    Ok(found)
+}
+
+/// Tables of other columns under our names belong to somebody else, most likely the replaced system.
+fn refuse_foreign(found: &Found) -> Result<(), Failure> {
+    for Table { name, columns, .. } in &TABLE {
+        let Some(found) = found.get(*name) else { continue };
+        let added: &[_] = if *name == "progress" { &ADDED } else { &[] };
+        let unlike = |(column, kind): &&(&str, &str)| match found.get(*column) {
+            Some(found) => !fits(&found.kind, kind),
+            None => !added.iter().any(|(added, _)| added == column),
+        };
+        if let Some((column, kind)) = columns.iter().chain(added).find(unlike) {
+            let has = found.get(*column).map_or_else(
+                || format!("has no column {column}"),
+                |found| format!("has a column {column} of type {}, not {kind}", found.kind),
+            );
+            return Err(StoreError::Fatal(format!(
+                "table {name} {has}: it is another system's and was not touched; convert the replaced system's tables with \
+                 sql/migrate/from_replaced_pipeline.sql, or use another schema or database"
+            ))
+            .into());
+        }
+        let ours = |column: &str| columns.iter().chain(added).any(|(ours, _)| *ours == column);
+        if let Some((column, _)) = found.iter().find(|(column, found)| found.must_be_given && !ours(column)) {
+            return Err(StoreError::Fatal(format!(
+                "column {column} was added to table {name} as NOT NULL without a default: give it a default, or no row can be written"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a column of this type takes all our values. Money has 18 digits before the point and two behind it.
+fn fits(found: &str, needed: &str) -> bool {
+    let digits = |found: &str| {
+        let (precision, scale) = found.strip_prefix("numeric(")?.strip_suffix(')')?.split_once(',')?;
+        Some((precision.parse::<u32>().ok()?, scale.parse::<u32>().ok()?))
+    };
+    match needed {
+        "numeric" => found == "numeric" || digits(found).is_some_and(|(all, behind)| behind >= 2 && all >= behind + 18),
+        "text" => ["text", "character varying"].contains(&found),
+        _ => found == needed,
+    }
+}
+
+/// Upserts go by unique keys. A restore makes them last, so without one a table may not have all its rows yet.
+fn refuse_incomplete_keys(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    for Table { name, key, .. } in &TABLE {
+        let row = transaction.query_one(
+            "select exists (
+                 select from pg_index i
+                     join pg_class c on c.oid = i.indrelid
+                     join pg_namespace n on n.oid = c.relnamespace and n.nspname = current_schema()
+                 where c.relname = $1 and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+                     and i.indexprs is null
+                     and (select string_agg(a.attname, ' ' order by a.attname collate \"C\") from pg_attribute a
+                          where a.attrelid = c.oid and a.attnum = any(i.indkey[0 : i.indnkeyatts - 1])) = $2)",
+            &[name, key],
+        )?;
+        if !row.get::<_, bool>(0) {
+            let key = key.replace(' ', ", ");
+            let what = format!("table {name} has no unique key ({key}): it is being restored, or its key was dropped");
+            return Err(StoreError::Transient(what).into());
+        }
+    }
+    Ok(())
+}
+
+/// What the first dead letter would fail on is said at the start.
+fn refuse_missing_privileges(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    for Table { name, privileges, .. } in &TABLE {
+        for privilege in *privileges {
+            let select = "select has_any_column_privilege(format('%I.%I', current_schema(), $1::text), $2), current_user::text";
+            let row = transaction.query_one(select, &[name, privilege])?;
+            if !row.get::<_, bool>(0) {
+                let role: &str = row.get(1);
+                let what = format!("role {role} may not {privilege} in table {name}: grant {privilege} on {name} to {role}");
+                return Err(StoreError::Fatal(what).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn types_that_take_all_values_fit() {
+        for (found, needed) in [
+            ("numeric(20,2)", "numeric"),
+            ("numeric", "numeric"),
+            ("numeric(38,4)", "numeric"),
+            ("character varying", "text"),
+            ("bigint", "bigint"),
+        ] {
+            assert!(fits(found, needed), "{found}");
+        }
+        for (found, needed) in [
+            ("double precision", "numeric"),
+            ("numeric(10,2)", "numeric"),
+            ("numeric(20,0)", "numeric"),
+            ("character varying(64)", "text"),
+            ("integer", "bigint"),
+        ] {
+            assert!(!fits(found, needed), "{found}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What a commit writes to Postgres: statements over arrays, each with a bound on its rows, its bytes and its time.
+//!
+//! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
+//! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
+
+use super::judge::took_too_long;
+use super::own::{At, Own};
+use super::postgres::{Failure, Timestamp, Writing, compare_offsets};
+use super::{Commit, DeadLetter, Row};
+use ::postgres::types::{Json, ToSql};
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+use tidemark_model::Micros;
+
+/// Most rows of one statement, and how few they become.
+const ROWS: (usize, usize) = (10_000, 100);
+/// Most bytes of dead letters in one statement. One letter alone may have more: a record is bounded by the broker.
+const BYTES: usize = 8 << 20;
+/// How long a statement may take, and how long that becomes.
+const LIMIT: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15 * 60));
+/// Statements become larger again when none took more than this part of its limit.
+const EASY: u32 = 8;
+
+/// What one statement writes, and how long it may take. Learned from those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    rows: usize,
+    limit: Duration,
+    /// The longest of the commit that is being written.
+    slowest: Duration,
+}
+
+impl Default for Size {
+    fn default() -> Size {
+        Size { rows: ROWS.0, limit: LIMIT.0, slowest: Duration::ZERO }
+    }
+}
+
+impl Size {
+    /// A statement with this many rows ran into its limit.
+    fn too_slow(&mut self, rows: usize) {
+        if self.rows.min(rows) > ROWS.1 {
+            self.rows = (self.rows.min(rows) / 2).max(ROWS.1);
+        } else {
+            self.rows = ROWS.1;
+            self.limit = (self.limit * 2).min(LIMIT.1);
+        }
+        let Size { rows, limit, .. } = self;
+        tracing::warn!("a statement of a commit took too long; from now on each has at most {rows} rows and {limit:?}");
+    }
+
+    /// A commit was written.
+    fn written(&mut self) {
+        if std::mem::take(&mut self.slowest) * EASY < self.limit {
+            self.limit = (self.limit / 2).max(LIMIT.0);
+            self.rows = (self.rows * 2).min(ROWS.0);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        BYTES / (ROWS.0 / self.rows)
+    }
+}
+
+/// The statements of one commit.
+pub(super) struct Upserts<'a, 'b> {
+    transaction: &'a mut Writing<'b>,
+    size: &'a mut Size,
+    own: &'a Own,
+    commit: &'a Commit,
+    epoch: i64,
+}
+
+impl<'a, 'b> Upserts<'a, 'b> {
+    /// Of the commit that follows this run's last one.
+    pub(super) fn new(
+        transaction: &'a mut Writing<'b>,
+        size: &'a mut Size,
+        own: &'a Own,
+        commit: &'a Commit,
+    ) -> Result<Upserts<'a, 'b>, Failure> {
+        size.slowest = Duration::ZERO;
+        if size.limit > LIMIT.0 {
+            transaction.transaction.limit(size.limit)?;
+        }
+        Ok(Upserts { transaction, size, own, commit, epoch: own.epoch + 1 })
+    }
+
+    fn execute(&mut self, rows: usize, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
+        let started = Instant::now();
+        let outcome = self.transaction.execute(text, parameters);
+        self.size.slowest = self.size.slowest.max(started.elapsed());
+        if outcome.as_ref().is_err_and(took_too_long) {
+            self.size.too_slow(rows);
+        }
+        Ok(outcome?)
+    }
+
+    pub(super) fn rows(&mut self) -> Result<(), Failure> {
+        for rows in self.commit.rows.chunks(self.size.rows) {
+            self.some_rows(rows)?;
+        }
+        Ok(())
+    }
+
+    fn some_rows(&mut self, rows: &[Row]) -> Result<(), Failure> {
+        let epoch = self.epoch;
+        let starts: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.start())).collect();
+        let ends: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.end())).collect();
+        let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
+        let viewers: Vec<i64> = rows.iter().map(|row| row.totals.viewers).collect();
+        let chats: Vec<i64> = rows.iter().map(|row| row.totals.chats).collect();
+        let cents: Vec<i64> = rows.iter().map(|row| row.totals.cents).collect();
+        self.execute(
+            rows.len(),
+            "insert into stream_metrics_minute as stored
+                 (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
+             select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
+             from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+                 as changed (window_start, window_end, stream_id, viewers, chats, cents)
+             on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
+                 chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch
+             where (stored.active_viewers, stored.chat_messages, stored.donations_usd)
+                 is distinct from (excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)",
+            &[&starts, &ends, &streams, &viewers, &chats, &cents, &epoch],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn states(&mut self) -> Result<(), Failure> {
+        let epoch = self.epoch;
+        for newest in self.commit.newest_rows().chunks(self.size.rows) {
+            let streams: Vec<&str> = newest.iter().map(|row| &*row.stream_id).collect();
+            let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
+            let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
+            self.execute(
+                newest.len(),
+                "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
+                 select stream_id, viewers, window_start, now(), $4
+                 from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
+                 on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+                     window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+                 where excluded.window_start > stored.window_start
+                     or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
+                &[&streams, &viewers, &starts, &epoch],
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn dead_letters(&mut self) -> Result<(), Failure> {
+        let mut letters = &self.commit.dead_letters[..];
+        while !letters.is_empty() {
+            let (some, others) = letters.split_at(fitting(letters, self.size.rows, self.size.bytes()));
+            self.some_dead_letters(some)?;
+            letters = others;
+        }
+        Ok(())
+    }
+
+    fn some_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<(), Failure> {
+        let (own, epoch) = (self.own, self.epoch);
+        let partitions: Vec<i32> = letters.iter().map(|letter| letter.partition).collect();
+        let offsets: Vec<i64> = letters.iter().map(|letter| letter.offset).collect();
+        let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+        let errors: Vec<Cow<'_, str>> = letters.iter().map(|letter| storable(&letter.error)).collect();
+        let errors: Vec<&str> = errors.iter().map(|error| &**error).collect();
+        let keys: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.key.as_deref()).collect();
+        let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
+        let times: Vec<Option<Timestamp>> = letters.iter().map(|letter| letter.record_time.map(Timestamp)).collect();
+        self.execute(
+            letters.len(),
+            "insert into dead_letters (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
+             select $1, partition, \"offset\", reason, error, key, payload, record_time, $9
+             from unnest($2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[])
+                 as rejected (partition, \"offset\", reason, error, key, payload, record_time)
+             on conflict do nothing",
+            &[&own.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
+        )?;
+        Ok(())
+    }
+
+    /// The last of a commit. Answers the store's clock.
+    pub(super) fn progress(&mut self, trouble: Option<&str>) -> Result<Micros, Failure> {
+        self.partitions()?;
+        let Commit { watermark, checkpoints, .. } = self.commit;
+        let trouble = trouble.map(storable);
+        // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back. The api is told, once the
+        // transaction is committed, that there is a new epoch.
+        let row = self.transaction.query_opt(
+            "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
+                 checkpoints = coalesce($4, checkpoints), heartbeat_at = clock_timestamp(), trouble = $5
+             where pipeline = $1
+             returning clock_timestamp(), pg_notify('tidemark_epoch', epoch::text)",
+            &[&self.own.pipeline, &self.epoch, &watermark.map(Timestamp), &checkpoints.as_ref().map(Json), &trouble],
+        )?;
+        self.size.written();
+        Ok(row.ok_or_else(|| self.own.superseded(&"no progress"))?.get::<_, Timestamp>(0).0)
+    }
+
+    /// Nothing is written if the offsets are not those of this run's last commit. That costs no exchange of its own.
+    fn partitions(&mut self) -> Result<(), Failure> {
+        let own = self.own;
+        let marks = || self.commit.partitions.values();
+        let partitions: Vec<i32> = marks().map(|mark| mark.partition).collect();
+        let starts: Vec<i64> = marks().map(|mark| mark.start_offset).collect();
+        let nexts: Vec<i64> = marks().map(|mark| mark.next_offset).collect();
+        let ends: Vec<i64> = marks().map(|mark| mark.end_offset).collect();
+        let watermarks: Vec<Option<Timestamp>> = marks().map(|mark| mark.watermark.map(Timestamp)).collect();
+        let states: Vec<&str> = marks().map(|mark| mark.standing.as_str()).collect();
+        let before: Vec<i64> = own.expected(At::Last).values().copied().collect();
+        let written = self.execute(
+            partitions.len(),
+            "insert into progress_partitions as stored
+                 (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
+             select $1, $2, changed.* from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[])
+                 as changed
+             where $9 = array(select next_offset from progress_partitions where pipeline = $1 and topic = $2 order by partition)
+             on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
+                 end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state",
+            &[&own.pipeline, &own.topic, &partitions, &starts, &nexts, &ends, &watermarks, &states, &before],
+        )?;
+        if written == 0 && !partitions.is_empty() {
+            compare_offsets(own, At::Last, self.transaction)?;
+            return Err(own.superseded(&"other offsets").into());
+        }
+        Ok(())
+    }
+}
+
+/// How many of the letters one statement takes: at least one.
+fn fitting(letters: &[DeadLetter], rows: usize, bytes: usize) -> usize {
+    let of = |letter: &DeadLetter| {
+        letter.error.len() + [&letter.key, &letter.payload].into_iter().flatten().map(Vec::len).sum::<usize>()
+    };
+    let mut left = bytes;
+    let fit = letters.iter().take(rows).take_while(|letter| {
+        let fits = of(letter) <= left;
+        left = left.saturating_sub(of(letter));
+        fits
+    });
+    fit.count().max(1)
+}
+
+/// Postgres stores every text but U+0000.
+fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemark_model::Reason;
+
+    #[test]
+    fn statements_become_smaller_then_slower_and_recover() {
+        let mut size = Size::default();
+        size.too_slow(900);
+        assert_eq!((size.rows, size.limit), (450, LIMIT.0));
+        size.too_slow(450);
+        size.too_slow(225);
+        assert_eq!((size.rows, size.limit), (100, LIMIT.0));
+        size.too_slow(100);
+        assert_eq!((size.rows, size.limit), (100, 2 * LIMIT.0));
+        size.slowest = LIMIT.0;
+        size.written();
+        assert_eq!((size.rows, size.limit), (100, 2 * LIMIT.0), "it needed that long");
+        for _ in 0..10 {
+            size.slowest = Duration::from_secs(1);
+            size.written();
+        }
+        assert_eq!(size, Size::default());
+    }
+
+    #[test]
+    fn letters_are_taken_by_rows_and_bytes_but_one_at_least() {
+        let letter = |bytes| DeadLetter {
+            partition: 0,
+            offset: 0,
+            reason: Reason::Empty,
+            error: String::new(),
+            key: None,
+            payload: Some(vec![0; bytes]),
+            record_time: None,
+        };
+        let letters = [letter(40), letter(50), letter(20), letter(900)];
+        assert_eq!(fitting(&letters, 10, 100), 2);
+        assert_eq!(fitting(&letters, 1, 100), 1);
+        assert_eq!(fitting(&letters[3..], 10, 100), 1);
+    }
+}
