@@ -27,6 +27,7 @@ use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::decode::{Decoded, Decoder};
 use tidemark_dataflow::source::kafka::KafkaLog;
 use tidemark_dataflow::source::{self, Asked, Bounds, Log as _};
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::{KafkaTopic, Log, LogArgs};
 
 /// Allocates as the program does.
@@ -68,7 +69,7 @@ struct Count {
 fn main() -> anyhow::Result<()> {
     tidemark_settings::unset_empty_variables();
     let args = Args::parse();
-    let log = args.log.resolve(&None)?;
+    let log = args.log.resolve(Role::Consumer, &None)?;
     let started = Instant::now();
     let count = match (args.way, log) {
         (Way::Poll, Log::Kafka(topic)) => poll(topic)?,

@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStor
 use tidemark_dataflow::source::{Log, file_log::FileLog, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::KafkaTopic;
 
 fn run(log: Arc<dyn Log>, store: Box<dyn Store>, workers: usize) {
@@ -93,7 +93,7 @@ fn real_kafka_into_every_store() {
     let events = events();
     produce(&bootstrap, &topic, &events);
     let expected = expected(&oracle_log(&events, |_| 1));
-    let settings = KafkaTopic { bootstrap, topic, properties: BTreeMap::new() };
+    let settings = KafkaTopic { bootstrap, topic, properties: Properties::default() };
     let log: Arc<dyn Log> = Arc::new(KafkaLog::new(settings));
     into_all_stores(&log, &expected);
 }

@@ -19,6 +19,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemark_model::Micros;
 use tidemark_settings::duration;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::{Log, LogArgs};
 
 #[global_allocator]
@@ -57,7 +58,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     tidemark_settings::unset_empty_variables();
     let args = Args::parse();
-    let Log::Kafka(kafka) = args.log.resolve(&None)? else { bail!("set KAFKA_BOOTSTRAP") };
+    let Log::Kafka(kafka) = args.log.resolve(Role::Producer, &None)? else { bail!("set KAFKA_BOOTSTRAP") };
     ensure!(args.poll_every >= SHORTEST_POLL, "--poll-every: allowed: at least {SHORTEST_POLL:?}");
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.bootstrap).set("enable.idempotence", "true").set("linger.ms", "0");

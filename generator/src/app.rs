@@ -14,6 +14,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::Log;
 
 /// Runs a command until it is done or `stop` is set. The line is for the standard output; with an error it is printed too.
@@ -80,7 +81,7 @@ fn lines_of(path: &Path, stop: &Arc<AtomicBool>) -> Result<Box<dyn BufRead>> {
 }
 
 fn open(args: &TargetArgs, stop: &Arc<AtomicBool>) -> Result<Box<dyn Publisher>> {
-    let log = args.log.resolve(&args.bootstrap)?;
+    let log = args.log.resolve(Role::Producer, &args.bootstrap)?;
     tracing::info!("publishing to {log}");
     match &log {
         Log::File { dir, topic } => {

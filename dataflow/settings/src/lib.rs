@@ -1,18 +1,24 @@
 //! Settings that several of the programs share, so that one name means one thing everywhere.
 //!
 //! - [`duration`]: durations as people write them
+//! - [`kafka`]: the user's properties of librdkafka, and which of them are allowed
 //! - [`log`]: where the events are: a Kafka topic or the file log
 //! - [`store`]: where the metrics are: Postgres or SQLite
+//! - [`process`]: what every program does first
 //! - [`secret`]: values that may stand in a file
 //! - [`signals`]: which signals ask a program to end
+//! - [`usage`]: what is said of a command line that cannot be used
 //!
 //! An environment variable that is set but empty counts as unset, as compose files make them.
 
 pub mod duration;
+pub mod kafka;
 pub mod log;
+pub mod process;
 pub mod secret;
 pub mod signals;
 pub mod store;
+pub mod usage;
 
 use std::path::PathBuf;
 
@@ -27,6 +33,24 @@ pub enum SettingsError {
         /// What it was set to.
         value: String,
         /// What is allowed.
+        allowed: String,
+    },
+    /// A value that is not allowed, and that may be a password or hold one: it is not told.
+    #[error("{name}: {allowed} (its value is not shown: it may hold a password)")]
+    Hidden {
+        /// The environment name of the setting.
+        name: String,
+        /// What is wrong, and what is allowed.
+        allowed: String,
+    },
+    /// A property of librdkafka that cannot be set, or not to this value. Its value is not told.
+    #[error("Kafka property {name} (set by {place}): {allowed}")]
+    Property {
+        /// The property.
+        name: String,
+        /// Where it was set.
+        place: String,
+        /// What is allowed, and why.
         allowed: String,
     },
     /// Two settings that exclude each other.
@@ -51,7 +75,7 @@ pub(crate) fn non_empty(value: &Option<String>) -> Option<&str> {
 
 /// Removes environment variables that are set but empty, so that they count as unset and defaults apply.
 ///
-/// Call it first in `main`, before any thread is started and before the command line is parsed.
+/// Call it before any thread is started and before the command line is parsed; [`process::begin`] does.
 pub fn unset_empty_variables() {
     for (name, value) in std::env::vars_os() {
         if value.is_empty() {

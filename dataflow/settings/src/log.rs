@@ -1,11 +1,8 @@
 //! Where the events are: a Kafka topic, or the file log under the data directory.
 
+use crate::kafka::{Properties, Role};
 use crate::{SettingsError, non_empty};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// Prefix of environment variables that are passed to librdkafka: `KAFKA__security.protocol=ssl`.
-const PROPERTY_PREFIX: &str = "KAFKA__";
+use std::path::PathBuf;
 
 /// Flags and environment of the log.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -19,8 +16,8 @@ pub struct LogArgs {
     pub topic: Option<String>,
     #[arg(long = "topic-other-name", env = "TOPIC", hide = true)]
     topic_other_name: Option<String>,
-    /// A file of librdkafka properties, one key=value a line; # starts a comment. Any property can also be set as
-    /// KAFKA__key=value in the environment, which wins
+    /// A file of librdkafka properties, one key=value a line; # starts a comment. A property can also be set as KAFKA__key=value in the
+    /// environment, which wins. Properties on which exactly-once rests are refused
     #[arg(long, env = "KAFKA_PROPERTIES", value_name = "FILE")]
     pub kafka_properties: Option<PathBuf>,
     /// Directory of the embedded log, store and checkpoints
@@ -49,8 +46,8 @@ pub struct KafkaTopic {
     pub bootstrap: String,
     /// The topic.
     pub topic: String,
-    /// librdkafka properties that the user set; they win over ours.
-    pub properties: BTreeMap<String, String>,
+    /// librdkafka properties that the user set; they win over ours, and none of them is one on which a promise rests.
+    pub properties: Properties,
 }
 
 impl Log {
@@ -73,8 +70,8 @@ impl std::fmt::Display for Log {
 }
 
 impl LogArgs {
-    /// Decides where the log is. `other_bootstrap` is another program's name for the brokers (the generator's `BOOTSTRAP`).
-    pub fn resolve(&self, other_bootstrap: &Option<String>) -> Result<Log, SettingsError> {
+    /// Decides where the log is, for a program of this role. `other_bootstrap` is another program's name for the brokers (the generator's `BOOTSTRAP`).
+    pub fn resolve(&self, role: Role, other_bootstrap: &Option<String>) -> Result<Log, SettingsError> {
         let topic = match (non_empty(&self.topic), non_empty(&self.topic_other_name)) {
             (Some(one), Some(other)) if one != other => {
                 return Err(SettingsError::Conflict(format!("KAFKA_TOPIC={one} and TOPIC={other} differ: set one of them")));
@@ -97,46 +94,12 @@ impl LogArgs {
             (None, None) => Ok(Log::File { dir: self.data_dir.join("log"), topic }),
             (one, other) => {
                 let bootstrap = one.or(other).expect("one is set").to_owned();
-                Ok(Log::Kafka(KafkaTopic { bootstrap, topic, properties: self.properties()? }))
+                let file = self.kafka_properties.as_deref().filter(|path| !path.as_os_str().is_empty());
+                let properties = Properties::read(role, &bootstrap, file, std::env::vars_os())?;
+                Ok(Log::Kafka(KafkaTopic { bootstrap, topic, properties }))
             }
         }
     }
-
-    fn properties(&self) -> Result<BTreeMap<String, String>, SettingsError> {
-        let mut properties = BTreeMap::new();
-        if let Some(path) = self.kafka_properties.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            read_properties(path, &mut properties)?;
-        }
-        for (name, value) in std::env::vars() {
-            if let Some(key) = name.strip_prefix(PROPERTY_PREFIX) {
-                properties.insert(key.to_owned(), value);
-            }
-        }
-        Ok(properties)
-    }
-}
-
-fn read_properties(path: &Path, properties: &mut BTreeMap<String, String>) -> Result<(), SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-        name: "KAFKA_PROPERTIES".to_owned(),
-        path: path.to_owned(),
-        source,
-    })?;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            return Err(SettingsError::Invalid {
-                name: "KAFKA_PROPERTIES".to_owned(),
-                value: format!("{}:{}", path.display(), index + 1),
-                allowed: "each line must be key=value, empty, or start with #".to_owned(),
-            });
-        };
-        properties.insert(key.trim().to_owned(), value.trim().to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -154,15 +117,15 @@ mod tests {
 
     #[test]
     fn without_brokers_it_is_the_file_log() {
-        let log = args(Some(""), None).resolve(&None).unwrap();
+        let log = args(Some(""), None).resolve(Role::Consumer, &None).unwrap();
         assert_eq!(log, Log::File { dir: "d/log".into(), topic: "stream.events".to_owned() });
     }
 
     #[test]
     fn names_that_differ_or_are_illegal_are_refused() {
-        assert!(args(Some("a:1"), None).resolve(&Some("b:1".to_owned())).is_err());
+        assert!(args(Some("a:1"), None).resolve(Role::Consumer, &Some("b:1".to_owned())).is_err());
         for topic in ["..", "a/b", "ä"] {
-            let error = args(None, Some(topic)).resolve(&None).unwrap_err().to_string();
+            let error = args(None, Some(topic)).resolve(Role::Consumer, &None).unwrap_err().to_string();
             assert!(error.contains("KAFKA_TOPIC") && error.contains("allowed"), "{error}");
         }
     }

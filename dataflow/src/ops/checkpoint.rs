@@ -2,12 +2,13 @@
 
 use super::args::{CheckpointArgs, CheckpointCommand, CheckpointNameArgs};
 use super::books::{self, Books, Checkpoints};
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::checkpoint::directory::Directory;
 use crate::checkpoint::{Holds, Id, Manifest, Parts};
 use crate::keys::{HashKey, Keys};
 use std::fmt::Write as _;
 use std::io::Write;
+use tidemark_settings::kafka::Role;
 
 /// Runs one of the commands.
 pub fn run(command: &CheckpointCommand, out: &mut dyn Write) -> Result<Outcome, OpsError> {
@@ -28,7 +29,7 @@ struct Place {
 impl Place {
     fn open(args: &CheckpointArgs) -> Result<Place, OpsError> {
         let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
-        let log = args.place.log.resolve(&None).map_err(refused)?;
+        let log = args.place.log.resolve(Role::Consumer, &None).map_err(refused)?;
         let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
         let path = args.checkpoint_dir.clone().unwrap_or_else(|| args.place.log.data_dir.join("checkpoints"));
         let parts =
@@ -77,7 +78,7 @@ fn list(place: &Place, out: &mut dyn Write) -> Result<Outcome, OpsError> {
         writeln!(text, "{set:<28}  {unknown:<27}  {unknown:>12}  {unknown:>5}  being made, or left over: not used")
             .expect("a string takes all text");
     }
-    out.write_all(text.as_bytes()).map_err(output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 
@@ -89,7 +90,7 @@ fn inspect(place: &Place, id: Id, out: &mut dyn Write) -> Result<Outcome, OpsErr
         Err(_) => String::new(),
     };
     text += &checked.as_ref().map_or_else(|why| format!("cannot be used: {why}\n"), |()| "usable\n".to_owned());
-    out.write_all(text.as_bytes()).map_err(output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(if checked.is_ok() { Outcome::Fine } else { Outcome::Differences })
 }
 
@@ -110,7 +111,7 @@ fn remove(mut place: Place, args: &CheckpointNameArgs, out: &mut dyn Write) -> R
     if there {
         place.parts.remove(state).map_err(|error| OpsError::File(args.id.to_string(), error))?;
     }
-    writeln!(out, "removed {}", args.id).map_err(output_failed)?;
+    writeln!(out, "removed {}", args.id).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 

@@ -1,7 +1,6 @@
 //! A log and a store of a test's own, and the program on them.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use tidemark_dataflow::source::{self, Log};
 use tidemark_generator::publish::{FileLog, KafkaOptions, KafkaPublisher, Publisher, Record};
 use tidemark_generator::traffic::{FaultShares, Traffic, TrafficConfig, numbered_streams};
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::{self, KafkaTopic};
 
 /// 2026-01-01T00:00:00Z.
@@ -64,7 +64,7 @@ impl Stack {
         let dir = || tempfile::tempdir().unwrap();
         let mut stacks = vec![Stack { dir: dir(), kafka: None, postgres: None }];
         if let (Some(bootstrap), Some(url)) = (required("TIDEMARK_TEST_KAFKA"), required("TIDEMARK_TEST_POSTGRES")) {
-            let kafka = KafkaTopic { bootstrap, topic: name.replace('_', "."), properties: BTreeMap::new() };
+            let kafka = KafkaTopic { bootstrap, topic: name.replace('_', "."), properties: Properties::default() };
             let database = format!("tidemark_{name}");
             admin(&url).batch_execute(&format!("create database {database}")).unwrap();
             stacks.push(Stack { dir: dir(), kafka: Some(kafka), postgres: Some((url, database)) });

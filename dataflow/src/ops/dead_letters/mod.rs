@@ -5,10 +5,11 @@ mod replay;
 
 use super::args::{DeadLettersCommand, ListArgs, PlaceArgs, ShowArgs};
 use super::books::{self, Books, Filter, Position};
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::run::Control;
 use std::io::Write;
 use std::sync::Arc;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::Log;
 
 /// Runs one of the commands.
@@ -23,23 +24,23 @@ pub fn run(command: &DeadLettersCommand, control: Option<&Arc<Control>>, out: &m
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place, None)?;
+    let (log, mut books) = open(&args.place, Role::Consumer, None)?;
     let filter = args.filter.filter();
     let letters = books.letters(log.topic(), &filter, args.limit)?;
     if args.json {
         for letter in &letters {
-            writeln!(out, "{}", print::object(letter)).map_err(output_failed)?;
+            writeln!(out, "{}", print::object(letter)).map_err(OpsError::Output)?;
         }
         return Ok(Outcome::Fine);
     }
     let count = books.count_letters(log.topic(), &filter)?;
     let text = print::table(&letters) + &format!("{} of {count} dead letters of topic {}\n", letters.len(), log.topic());
-    out.write_all(text.as_bytes()).map_err(output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place, None)?;
+    let (log, mut books) = open(&args.place, Role::Consumer, None)?;
     let at = Position { partition: args.partition, offset: args.offset };
     let Some(letter) = books.letters(log.topic(), &Filter::only(at), 1)?.pop() else {
         let topic = log.topic();
@@ -51,13 +52,13 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
         (_, true) => format!("{}\n", print::object(&letter)).into_bytes(),
         _ => print::all_of(log.topic(), &letter).into_bytes(),
     };
-    out.write_all(&bytes).map_err(output_failed)?;
+    out.write_all(&bytes).map_err(OpsError::Output)?;
     Ok(Outcome::Fine)
 }
 
-fn open(place: &PlaceArgs, control: Option<&Arc<Control>>) -> Result<(Log, Box<dyn Books>), OpsError> {
+fn open(place: &PlaceArgs, role: Role, control: Option<&Arc<Control>>) -> Result<(Log, Box<dyn Books>), OpsError> {
     let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
-    let log = place.log.resolve(&None).map_err(refused)?;
+    let log = place.log.resolve(role, &None).map_err(refused)?;
     let store = place.store.resolve(&place.log.data_dir).map_err(refused)?;
     let books = books::open(&store, control)?;
     Ok((log, books))

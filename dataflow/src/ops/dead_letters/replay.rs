@@ -5,7 +5,7 @@
 //! the log; likewise if the log does not tell what became of it. The mark is taken back only if the record was refused before it
 //! was sent. Letters go one by one, so it is never more than one.
 
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::ops::args::ReplayArgs;
 use crate::ops::books::{Books, Filter, Letter, Position};
 use crate::run::Control;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemark_generator::publish::{FileLog, KafkaOptions, KafkaPublisher, PublishError, Publisher, Record};
 use tidemark_model::Reason;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::log::Log;
 
 /// Letters that are read from the store at once.
@@ -29,7 +30,7 @@ const STAYS: &str = "a late or closed letter stays so when it is published again
 
 pub(super) fn run(args: &ReplayArgs, control: &Arc<Control>, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let choice = Choice::of(args)?;
-    let (log, books) = super::open(&args.place, Some(control))?;
+    let (log, books) = super::open(&args.place, Role::Producer, Some(control))?;
     let publisher = if args.dry_run { None } else { Some(open_publisher(&log, control)?) };
     let topic = log.topic().to_owned();
     let mut replay = Replay { books, publisher, topic, control: Arc::clone(control), out, counts: Counts::default() };
@@ -123,7 +124,7 @@ fn open_publisher(log: &Log, control: &Control) -> Result<Box<dyn Publisher>, Op
             let mut topic = topic.clone();
             // One record at a time: nothing else is worth waiting for.
             for (name, value) in [("client.id", "tidemark-dataflow-replay"), ("linger.ms", "0")] {
-                topic.properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+                topic.properties.set_default(name, value);
             }
             let options = KafkaOptions { wait: WAIT, create_with_partitions: None, stop: control.stop_flag() };
             Box::new(KafkaPublisher::open(&topic, &options)?)
@@ -235,7 +236,7 @@ impl Replay<'_> {
     }
 
     fn say(&mut self, line: &str) -> Result<(), OpsError> {
-        writeln!(self.out, "{line}").map_err(output_failed)
+        writeln!(self.out, "{line}").map_err(OpsError::Output)
     }
 
     fn end(mut self) -> Result<Outcome, OpsError> {

@@ -11,7 +11,7 @@ mod postgres;
 mod sqlite;
 
 use super::args::RebuildArgs;
-use super::{OpsError, Outcome, output_failed};
+use super::{OpsError, Outcome};
 use crate::checkpoint;
 use crate::cluster;
 use crate::keys::{HashKey, Keys};
@@ -25,6 +25,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Role;
 use tidemark_settings::{SettingsError, store};
 
 /// Where a rebuild takes place: the tables that are there, and room beside them.
@@ -73,7 +74,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     options.wish.until_end = true;
     options.wish.starting_offsets = StartingOffsets::Earliest;
     let pipeline = options.wish.pipeline.clone();
-    let log_place = args.run.log.resolve(&None).map_err(refused)?;
+    let log_place = args.run.log.resolve(Role::Consumer, &None).map_err(refused)?;
     let store_place = args.run.store.resolve(&args.run.log.data_dir).map_err(refused)?;
     let parts = args.run.checkpoints().map_err(OpsError::Refused)?;
     let log = crate::source::open(log_place.clone());
@@ -115,7 +116,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
 }
 
 fn say(out: &mut dyn Write, text: &str) -> Result<(), OpsError> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(output_failed)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OpsError::Output)
 }
 
 /// Where each partition starts: as the pipeline did, or where the log begins by now; new ones at their beginning.

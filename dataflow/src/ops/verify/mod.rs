@@ -15,11 +15,12 @@ use std::io::Write;
 use std::time::Instant;
 use tidemark_model::Reason;
 use tidemark_settings::SettingsError;
+use tidemark_settings::kafka::Role;
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let refused = |error: SettingsError| OpsError::Refused(error.to_string());
-    let log = crate::source::open(args.place.log.resolve(&None).map_err(refused)?);
+    let log = crate::source::open(args.place.log.resolve(Role::Consumer, &None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
     let snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
@@ -38,7 +39,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     // Judging the log again is worth it only if there is something to explain.
     let witness = || Witness::new(&past, &rules, Clock::Stored, &verdicts);
     let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
-    out.write_all(text.as_bytes()).map_err(super::output_failed)?;
+    out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
 }
 

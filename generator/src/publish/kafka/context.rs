@@ -8,6 +8,7 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tidemark_settings::kafka::Properties;
 
 /// Counts deliveries and keeps the last trouble.
 #[derive(Debug, Default)]
@@ -15,9 +16,16 @@ pub(super) struct Deliveries {
     delivered: AtomicU64,
     failures: Mutex<BTreeMap<String, u64>>,
     trouble: Mutex<Option<String>>,
+    /// Their secrets are cut out of librdkafka's words.
+    properties: Properties,
 }
 
 impl Deliveries {
+    /// For a client with these properties of the user's.
+    pub(super) fn new(properties: Properties) -> Deliveries {
+        Deliveries { properties, ..Deliveries::default() }
+    }
+
     /// What became of the records that have a report.
     pub(super) fn tally(&self) -> Tally {
         Tally { delivered: self.delivered(), failures: lock(&self.failures).clone() }
@@ -41,12 +49,13 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", "{facility} {message}");
+        tracing::debug!(target: "librdkafka", "{facility} {}", self.properties.redact(message));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let reason = self.properties.redact(reason);
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
-        let text = if reason.is_empty() { error.to_string() } else { reason.to_owned() };
+        let text = if reason.is_empty() { error.to_string() } else { reason };
         let mut trouble = lock(&self.trouble);
         // That all brokers are down says less than why one of them is.
         if trouble.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {

@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tidemark_settings::kafka::fault;
 use tidemark_settings::log::KafkaTopic;
 
 /// How the topic is reached.
@@ -60,8 +61,9 @@ impl KafkaPublisher {
     /// Connects, waiting for brokers that are not up yet, and makes sure that the topic exists.
     pub fn open(kafka: &KafkaTopic, options: &KafkaOptions) -> Result<KafkaPublisher, PublishError> {
         let config = client_config(kafka);
-        let producer: BaseProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).map_err(|error| refused_config(kafka, error))?;
+        let producer: BaseProducer<Deliveries> = config
+            .create_with_context(Deliveries::new(kafka.properties.clone()))
+            .map_err(|error| refused_config(kafka, error))?;
         let bootstrap = Bootstrap::of(&config);
         connect::ensure_topic(&producer, &bootstrap, &config, kafka, options)?;
         // What delayed the connection is over.
@@ -198,7 +200,7 @@ impl Notices {
     }
 }
 
-/// Every option says why; the user's properties win.
+/// Every option says why; the user's properties win, and those on which a promise rests were refused when they were read.
 fn client_config(kafka: &KafkaTopic) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -217,7 +219,7 @@ fn client_config(kafka: &KafkaTopic) -> ClientConfig {
         .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
         // After an outage, come back within seconds.
         .set("reconnect.backoff.max.ms", "2000");
-    for (name, value) in &kafka.properties {
+    for (name, value) in kafka.properties.iter() {
         config.set(name, value);
     }
     config
@@ -225,8 +227,8 @@ fn client_config(kafka: &KafkaTopic) -> ClientConfig {
 
 fn refused_config(kafka: &KafkaTopic, error: KafkaError) -> PublishError {
     match error {
-        KafkaError::ClientConfig(_, why, name, _) => PublishError::Property { name, why },
-        other => refusal(kafka, "create a client", other.to_string()),
+        KafkaError::ClientConfig(_, said, name, _) => PublishError::Property { name, why: fault(&said) },
+        other => refusal(kafka, "create a client", kafka.properties.redact(&other.to_string())),
     }
 }
 

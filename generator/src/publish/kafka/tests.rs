@@ -8,6 +8,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Properties;
 
 const TOPIC: &str = "t";
 
@@ -19,7 +20,7 @@ fn cluster() -> (MockCluster<'static, DefaultProducerContext>, KafkaTopic) {
 }
 
 fn topic(bootstrap: &str) -> KafkaTopic {
-    KafkaTopic { bootstrap: bootstrap.to_owned(), topic: TOPIC.to_owned(), properties: BTreeMap::new() }
+    KafkaTopic { bootstrap: bootstrap.to_owned(), topic: TOPIC.to_owned(), properties: Properties::default() }
 }
 
 fn options() -> KafkaOptions {
@@ -94,18 +95,20 @@ fn missing_brokers_are_waited_for_and_then_named() {
 }
 
 #[test]
-fn a_property_that_is_none_is_named() {
-    let mut kafka = topic("127.0.0.1:1");
-    kafka.properties.insert("no.such.thing".to_owned(), "secret".to_owned());
-    let Err(error) = KafkaPublisher::open(&kafka, &options()) else { panic!("there is no such property") };
-    assert!(matches!(&error, PublishError::Property { name, .. } if name == "no.such.thing"), "{error}");
-    assert!(!error.to_string().contains("secret"), "{error}");
+fn a_value_that_librdkafka_does_not_take_is_told_by_its_name() {
+    for (name, value, allowed) in [("linger.ms", "-5417", "0..900000"), ("compression.type", "rot13", "CONFIGURATION.md")] {
+        let mut kafka = topic("127.0.0.1:1");
+        kafka.properties.set_default(name, value);
+        let Err(error) = KafkaPublisher::open(&kafka, &options()) else { panic!("it is not allowed") };
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(name) && told.contains(allowed) && !told.contains(value), "{told}");
+    }
 }
 
 #[test]
 fn deliveries_that_fail_for_good_are_counted_with_their_reason() {
     let (cluster, mut kafka) = cluster();
-    kafka.properties.insert("message.timeout.ms".to_owned(), "1500".to_owned());
+    kafka.properties.set_default("message.timeout.ms", "1500");
     let mut publisher = KafkaPublisher::open(&kafka, &options()).unwrap();
     publisher.publish(Record { payload: b"before", ..Record::default() }).unwrap();
     publisher.finish().unwrap();

@@ -1,0 +1,196 @@
+//! The user's properties of librdkafka: which there are, which values are allowed, and what may be said of them.
+//!
+//! What the pipeline promises rests on some properties. [`rules`] has a rule for each one that librdkafka knows. A message names a
+//! property, where it was set and what is allowed, and never its value: that may be a password, also in a property that has none.
+
+pub mod rules;
+
+use crate::SettingsError;
+use rules::Rule;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Prefix of environment variables that are passed to librdkafka: `KAFKA__security.protocol=ssl`.
+const PREFIX: &str = "KAFKA__";
+
+/// What a program does with the topic. Properties of the other side are left out, as librdkafka itself would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It reads.
+    Consumer,
+    /// It writes.
+    Producer,
+}
+
+/// Properties that the user has set, all of them allowed. Printed for debugging it has only their names.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<&'static str, String>);
+
+impl Properties {
+    /// Reads a file and the environment, which wins, and refuses what is not allowed.
+    pub fn read(
+        role: Role,
+        bootstrap: &str,
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Properties, SettingsError> {
+        let mut given = Vec::new();
+        if let Some(path) = file {
+            read_file(path, &mut given)?;
+        }
+        read_environment(environment, &mut given)?;
+        let mut properties = Properties::default();
+        for Given { name, value, place } in given {
+            let known = rules::find(&name).ok_or_else(|| unknown(&name, &place))?;
+            let refused = |allowed: String| SettingsError::Property { name: name.clone(), place: place.clone(), allowed };
+            if value.contains('\0') {
+                return Err(refused("its value must not contain a NUL character".to_owned()));
+            }
+            if !known.side.is_for(role) {
+                continue;
+            }
+            match known.rule {
+                Rule::Free | Rule::Secret => drop(properties.0.insert(known.name, value)),
+                Rule::Brokers if value == bootstrap => {}
+                Rule::Brokers => return Err(refused("set KAFKA_BOOTSTRAP instead, which messages name".to_owned())),
+                Rule::Only(allowed, why) => match allowed.iter().find(|allowed| value.eq_ignore_ascii_case(allowed)) {
+                    Some(&"") => {}
+                    Some(&allowed) => drop(properties.0.insert(known.name, allowed.to_owned())),
+                    None => return Err(refused(format!("allowed: {}, because {why}", shown(allowed)))),
+                },
+                Rule::Within(least, most, why) => match value.parse::<i64>() {
+                    Ok(number) if (least..=most).contains(&number) => drop(properties.0.insert(known.name, value)),
+                    _ => return Err(refused(format!("allowed: {least} to {most}, because {why}"))),
+                },
+                Rule::Never(why) => return Err(refused(format!("it cannot be set, because {why}"))),
+            }
+        }
+        Ok(properties)
+    }
+
+    /// Sets a property of ours that the user did not set.
+    pub fn set_default(&mut self, name: &str, value: &str) {
+        let known = rules::find(name).expect("our own properties have a rule");
+        self.0.entry(known.name).or_insert_with(|| value.to_owned());
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// A text of librdkafka without the secrets among the properties.
+    pub fn redact(&self, text: &str) -> String {
+        let is_secret = |name: &str| rules::find(name).is_some_and(|known| known.rule == Rule::Secret);
+        let secrets = self.iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
+        let mut secrets: Vec<&str> = secrets.map(|(_, value)| value).collect();
+        // The longest first: another one may be a part of it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(*secret, "(secret)"))
+    }
+}
+
+impl std::fmt::Debug for Properties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What librdkafka says of a property that it does not take, without the value, which its own words contain.
+pub fn fault(said: &str) -> String {
+    if let Some((_, range)) = said.split_once("is outside allowed range ") {
+        let allowed = |byte: char| byte.is_ascii_digit() || ".-+e".contains(byte);
+        return format!("allowed: {}", range.chars().take_while(|&byte| allowed(byte)).collect::<String>());
+    }
+    let known = ["not supported in this build", "true or false", "cannot be set to empty value"];
+    match known.iter().find(|known| said.contains(*known)) {
+        Some(&"true or false") => "allowed: true or false".to_owned(),
+        Some(known) => (*known).to_owned(),
+        None => "its value is not allowed; see CONFIGURATION.md of librdkafka".to_owned(),
+    }
+}
+
+struct Given {
+    name: String,
+    value: String,
+    /// Where it was set, for messages.
+    place: String,
+}
+
+fn read_file(path: &Path, given: &mut Vec<Given>) -> Result<(), SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+        name: "KAFKA_PROPERTIES".to_owned(),
+        path: path.to_owned(),
+        source,
+    })?;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = format!("line {} of KAFKA_PROPERTIES={}", index + 1, path.display());
+        let Some((name, value)) = line.split_once('=') else {
+            let allowed = "each line must be key=value, empty, or start with #".to_owned();
+            return Err(SettingsError::Conflict(format!("{place}: {allowed}")));
+        };
+        given.push(Given { name: name.trim().to_owned(), value: value.trim().to_owned(), place });
+    }
+    Ok(())
+}
+
+fn read_environment(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    given: &mut Vec<Given>,
+) -> Result<(), SettingsError> {
+    for (variable, value) in environment {
+        let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(PREFIX)) else { continue };
+        let place = format!("{PREFIX}{name}");
+        let name = name.to_owned();
+        match value.into_string() {
+            Ok(value) => given.push(Given { name, value, place }),
+            Err(_) => return Err(SettingsError::Property { name, place, allowed: "its value must be UTF-8".to_owned() }),
+        }
+    }
+    Ok(())
+}
+
+/// What people mean who bring the properties of Java's client.
+const OF_JAVA: &[(&str, &str)] = &[
+    ("sasl.jaas.config", "set sasl.username and sasl.password"),
+    ("ssl.truststore.", "set ssl.ca.location to a file in the form PEM"),
+    ("ssl.keystore.", "set ssl.certificate.location and ssl.key.location to files in the form PEM, or ssl.keystore.location"),
+    ("sasl.client.callback.handler.class", "set sasl.oauthbearer.method and its properties"),
+    ("sasl.login.callback.handler.class", "set sasl.oauthbearer.method and its properties"),
+    ("max.poll.records", "it has no counterpart: remove it"),
+    ("key.deserializer", "it has no counterpart: remove it"),
+    ("value.deserializer", "it has no counterpart: remove it"),
+    ("key.serializer", "it has no counterpart: remove it"),
+    ("value.serializer", "it has no counterpart: remove it"),
+];
+
+/// A name is shown only if it is like one. In a file, what stands before a `=` may be a line of a key, or a part of a password.
+fn unknown(name: &str, place: &str) -> SettingsError {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let of_variable = place.starts_with(PREFIX);
+    if !name.bytes().all(legal) || !(of_variable || name.contains('.') || rules::nearest(name).is_some()) {
+        let place = if of_variable { "a variable KAFKA__NAME" } else { place };
+        return SettingsError::Conflict(format!("{place}: what stands before the = is not the name of a property of librdkafka"));
+    }
+    let allowed = match OF_JAVA.iter().find(|(of_java, _)| name.starts_with(of_java)) {
+        Some((_, instead)) => format!("a property of Java's client, not of librdkafka: {instead}"),
+        None => match rules::nearest(name) {
+            Some(nearest) => format!("librdkafka has no such property; the nearest is {nearest}"),
+            None => "librdkafka has no such property; see its CONFIGURATION.md".to_owned(),
+        },
+    };
+    SettingsError::Property { name: name.to_owned(), place: place.to_owned(), allowed }
+}
+
+fn shown(allowed: &[&str]) -> String {
+    let word = |word: &&str| if word.is_empty() { "nothing".to_owned() } else { (*word).to_owned() };
+    allowed.iter().map(word).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests;
