@@ -102,7 +102,7 @@ impl StoreError {
 pub enum BadConnection {
     /// It cannot be read.
     #[error(transparent)]
-    Malformed(#[from] tokio_postgres::Error),
+    Malformed(#[from] tidemark_settings::SettingsError),
     /// It asks for what this program does not have.
     #[error("sslmode=require is not supported; allowed: sslmode=disable or prefer, over a trusted network")]
     Encrypted,

@@ -41,7 +41,7 @@ pub struct Pool {
 impl Pool {
     /// Connects to nothing yet. Must be called in the runtime that outlives all requests: connections live there.
     pub fn new(connection: &str, size: usize, timeout: Duration) -> Result<Pool, BadConnection> {
-        let mut config: Config = connection.parse()?;
+        let mut config: Config = connection.parse().map_err(|error| tidemark_settings::store::unusable(&error))?;
         // Said at once: every later try to connect would fail.
         if config.get_ssl_mode() == SslMode::Require {
             return Err(BadConnection::Encrypted);

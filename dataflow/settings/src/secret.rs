@@ -12,7 +12,10 @@ pub fn resolve(name: &str, value: &Option<String>, file: &Option<PathBuf>) -> Re
         (None, None) => Ok(None),
         (None, Some(path)) => match std::fs::read_to_string(path) {
             Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
-            Err(source) => Err(SettingsError::Unreadable { name: format!("{name}_FILE"), path: path.clone(), source }),
+            // Not its path: it may be the secret itself, under the wrong name.
+            Err(error) => {
+                Err(SettingsError::Hidden { name: format!("{name}_FILE"), allowed: format!("its file cannot be read: {error}") })
+            }
         },
     }
 }

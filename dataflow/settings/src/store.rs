@@ -4,7 +4,7 @@ use crate::{SettingsError, non_empty, secret};
 use std::path::{Path, PathBuf};
 
 /// Flags and environment of the store.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 #[command(next_help_heading = "Store")]
 pub struct StoreArgs {
     /// Postgres, as postgres://user:password@host:port/database; PG_URL is another name of the variable, and
@@ -60,12 +60,18 @@ impl StoreArgs {
         {
             return Err(SettingsError::Conflict("DATABASE_URL and PG_URL differ: set one of them".to_owned()));
         }
+        let name = if url.is_some() { "DATABASE_URL" } else { "PG_URL" };
         if let Some(url) = url.or(other) {
-            return Ok(Store::Postgres { shown: without_password(&url), connection: url });
+            let hidden = |allowed: &str| SettingsError::Hidden { name: name.to_owned(), allowed: allowed.to_owned() };
+            return Ok(Store::Postgres { shown: place_of(&url).map_err(hidden)?, connection: url });
         }
         let Some(host) = non_empty(&self.pg_host) else {
             return Ok(Store::Sqlite(data_dir.join("tidemark.db")));
         };
+        if host.contains("://") || host.contains('@') {
+            let allowed = "it must be a host's name; set DATABASE_URL to a URL".to_owned();
+            return Err(SettingsError::Hidden { name: "PG_HOST".to_owned(), allowed });
+        }
         let port = non_empty(&self.pg_port).unwrap_or("5432");
         if port.parse::<u16>().is_ok_and(|port| port > 0) {
             let mut text = format!("host={} port={port}", quote(host));
@@ -90,14 +96,65 @@ fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Host and database of a URL; a connection string of another form is not shown at all.
-fn without_password(url: &str) -> String {
-    let Some((_, rest)) = url.split_once("://") else {
-        return "of DATABASE_URL".to_owned();
+/// Hosts and database of a URL as the client reads it, which ends the password at the first `@`. An error if the password may be
+/// where the client does not look for it: then nothing of the URL may be shown.
+fn place_of(url: &str) -> Result<String, &'static str> {
+    const ENCODE: &str = "write % @ : / ? # in a user or password as %25 %40 %3A %2F %3F %23";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // Pairs of key=value; they may be in quotes, and are not taken apart here.
+        return if url.contains('=') { Ok("of DATABASE_URL".to_owned()) } else { Err(FORM) };
     };
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    place.split('?').next().unwrap_or(place).to_owned()
+    if !["postgres", "postgresql"].contains(&scheme) {
+        return Err(FORM);
+    }
+    let place = match rest.split_once('@') {
+        None => rest,
+        Some((user, place)) if !place.contains('@') && !has_parameter(user) => place,
+        Some(_) => return Err(ENCODE),
+    };
+    let place = place.split(['?', '#']).next().unwrap_or(place);
+    let hosts = place.split('/').next().unwrap_or(place);
+    if hosts.split(',').all(has_legal_port) { Ok(place.to_owned()) } else { Err(ENCODE) }
 }
+
+/// What a connection string must be.
+const FORM: &str = "allowed: postgres://user:password@host:port/database, or pairs of key=value as libpq has them";
+
+/// Whether it holds something like `?password=`.
+fn has_parameter(text: &str) -> bool {
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    text.split(['?', '&']).skip(1).any(|pair| pair.split_once('=').is_some_and(|(key, _)| is_key(key)))
+}
+
+/// `host`, `host:port`, `[::1]:port`; what is no port may be a password.
+fn has_legal_port(host: &str) -> bool {
+    let of_bracketed = || host.strip_prefix('[').and_then(|host| host.split_once(']'));
+    let after = of_bracketed().map_or(host, |(_, after)| after);
+    after.split_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Why a connection string cannot be used, by what its parser says, whose words may hold parts of a password.
+pub fn unusable(parser: &(dyn std::error::Error + 'static)) -> SettingsError {
+    let causes = std::iter::successors(Some(parser), |error| error.source());
+    let said = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let option = OPTIONS_OF_LIBPQ.iter().find(|option| said.contains(&format!("`{option}`")));
+    let allowed = match option {
+        Some(option) if said.contains("unknown option") => format!("the option {option} is not known here: remove it"),
+        Some(option) => format!("the value of {option} is not allowed"),
+        None => format!("it cannot be read as a connection string; {FORM}"),
+    };
+    SettingsError::Hidden { name: "DATABASE_URL".to_owned(), allowed }
+}
+
+/// Options that people bring from libpq. Only these names are told: what else stands before a `=` may be a part of a password.
+#[rustfmt::skip]
+const OPTIONS_OF_LIBPQ: &[&str] = &[
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
+    "gssencmode", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
+    "keepalives_retries", "krbsrvname", "load_balance_hosts", "options", "passfile", "port", "replication", "require_auth",
+    "service", "sslcert", "sslcertmode", "sslcompression", "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation",
+    "sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout", "user",
+];
 
 impl std::fmt::Display for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -108,6 +165,13 @@ impl std::fmt::Display for Store {
     }
 }
 
+impl std::fmt::Debug for StoreArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It holds passwords.
+        f.debug_struct("StoreArgs").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self}")
@@ -115,30 +179,4 @@ impl std::fmt::Debug for Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_make_a_connection_string_with_the_replaced_system_s_defaults() {
-        let args = StoreArgs { pg_host: Some("db".into()), pg_pass: Some("it's".into()), ..StoreArgs::default() };
-        let store = args.resolve(Path::new("d")).unwrap();
-        let expected = "host='db' port=5432 dbname='realtime' user='postgres' password='it\\'s'";
-        let Store::Postgres { connection, .. } = &store else { panic!("{store}") };
-        assert_eq!(connection, expected);
-        assert!(!store.to_string().contains("it"), "{store}");
-    }
-
-    #[test]
-    fn nothing_set_is_sqlite_and_passwords_are_not_shown() {
-        assert_eq!(StoreArgs::default().resolve(Path::new("d")).unwrap(), Store::Sqlite("d/tidemark.db".into()));
-        let url = "postgres://me:secret@host:1/db?sslmode=disable".to_owned();
-        let args = StoreArgs { database_url: Some(url), ..StoreArgs::default() };
-        assert_eq!(args.resolve(Path::new("d")).unwrap().to_string(), "Postgres host:1/db");
-    }
-
-    #[test]
-    fn urls_that_differ_are_refused() {
-        let args = StoreArgs { database_url: Some("a".into()), pg_url: Some("b".into()), ..StoreArgs::default() };
-        assert!(args.resolve(Path::new("d")).is_err());
-    }
-}
+mod tests;

@@ -166,7 +166,7 @@ impl PostgresStore {
 
 /// How every connection is made, named after its program.
 fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
-    let unusable = |error| StoreError::Fatal(format!("DATABASE_URL: {error}; allowed: postgres://user:password@host:port/db"));
+    let unusable = |error: ::postgres::Error| StoreError::Fatal(tidemark_settings::store::unusable(&error).to_string());
     let mut config: Config = connection.parse().map_err(unusable)?;
     config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
     config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);

@@ -80,6 +80,9 @@ pub enum PublishError {
     /// Another process writes this partition.
     #[error("{0} is locked: another process writes this topic; stop it first, or set KAFKA_TOPIC or DATA_DIR to another log")]
     Locked(PathBuf),
+    /// A partition's file that is not the one under its name any more.
+    #[error("{0} was removed or replaced while it was written: what was written since is not in the log; start again")]
+    Replaced(PathBuf),
     /// A partition that the topic does not have.
     #[error("{dir}: there is no partition {partition}: the topic has {count}")]
     NoPartition {
@@ -100,12 +103,12 @@ pub enum PublishError {
         /// How many there should be.
         count: i32,
     },
-    /// A librdkafka property that is not one.
+    /// A property whose value librdkafka does not take.
     #[error("Kafka property {name}: {why}; set it right in KAFKA__{name} or KAFKA_PROPERTIES, or remove it")]
     Property {
         /// The property.
         name: String,
-        /// What librdkafka says.
+        /// What is allowed.
         why: String,
     },
     /// The brokers did not answer.
