@@ -11,7 +11,7 @@ use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, Verif
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use crate::worker::MOST_UNFOLDED;
-use std::net::SocketAddr;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,8 +134,8 @@ pub struct RunArgs {
     /// How long a broker, topic, database or other process that is not there yet is waited for
     #[arg(long, env = "WAIT", value_name = "DURATION", default_value = "2 minutes", value_parser = duration::parse)]
     pub wait: Duration,
-    /// Where Prometheus finds this process's metrics; or off
-    #[arg(long, env = "METRICS_ADDR", value_name = "IP:PORT", default_value = "127.0.0.1:9100", value_parser = address_or_off)]
+    /// Where Prometheus finds this process's metrics, as host:port; a port alone is one of 127.0.0.1, :PORT one of all addresses; or off
+    #[arg(long, env = "METRICS_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:9100", value_parser = address_or_off)]
     pub metrics_addr: MetricsAddr,
     /// Form of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_name = "FORM", value_enum, default_value = "text", ignore_case = true)]
@@ -151,17 +151,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// An address to listen on, if any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MetricsAddr(pub Option<SocketAddr>);
+/// An address to listen on, as host:port, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsAddr(pub Option<String>);
 
 fn address_or_off(text: &str) -> Result<MetricsAddr, String> {
+    let text = text.trim();
     if text.eq_ignore_ascii_case("off") {
         return Ok(MetricsAddr(None));
     }
-    text.parse()
-        .map(|address| MetricsAddr(Some(address)))
-        .map_err(|_| "allowed: IP:PORT, as in 127.0.0.1:9100, or off".to_owned())
+    let (host, port) = match text.rsplit_once(':') {
+        None => ("127.0.0.1", text),
+        Some(("", port)) => ("0.0.0.0", port),
+        Some((host, port)) => (host, port),
+    };
+    let is_name = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    let is_v6 = |host: &str| host.strip_prefix('[').and_then(|host| host.strip_suffix(']')?.parse::<Ipv6Addr>().ok()).is_some();
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if is_port && (is_name(host) || is_v6(host)) {
+        Ok(MetricsAddr(Some(format!("{host}:{port}"))))
+    } else {
+        Err("allowed: host:port, as in 127.0.0.1:9100, localhost:9100 or [::1]:9100; 9100; :9100; or off".to_owned())
+    }
 }
 
 impl RunArgs {
