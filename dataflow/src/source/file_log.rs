@@ -1,9 +1,13 @@
 //! The file log: a file per partition, a line per record, offsets in bytes. Several processes may read while one writes.
+//!
+//! A file is only appended to. One that was cut, written anew or replaced is noticed by its length, by the bytes before the next
+//! offset, and by what stands under its name: reading on would take other bytes for the records at these offsets.
 
 use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidemark_model::{Micros, file_log};
@@ -14,6 +18,10 @@ const READ_BYTES: usize = 1 << 20;
 const MOST_ID_BYTES: usize = 64;
 /// How often the directory is looked at for new partitions.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether a name still stands for the file that is read.
+const SAME_EVERY: Duration = Duration::from_secs(1);
+/// How many of the bytes that were read last must still be there.
+const TAIL_BYTES: usize = 64;
 /// The longest line: what a record of Kafka could not exceed either by default settings, with room.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
@@ -38,7 +46,7 @@ impl FileLog {
                 Err(SourceError::Fatal(format!("{}: it must hold one word of at most {MOST_ID_BYTES} bytes", path.display())))
             }
             Ok(id) => Ok(format!("file:{}#{}", self.topic, id.trim())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(format!("file:{}", self.topic)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(format!("file:{}", self.topic)),
             Err(error) => Err(fatal(&path, &error)),
         }
     }
@@ -50,7 +58,7 @@ impl FileLog {
         };
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
             Err(error) => return Err(fatal(&dir, &error)),
         };
         let mut partitions = Vec::new();
@@ -82,10 +90,10 @@ impl Log for FileLog {
         let mut readers = BTreeMap::new();
         for (&partition, &offset) in start {
             let path = file_log::partition_path(&self.dir, &self.topic, partition);
-            let reader = Reader::open(path.clone(), offset).map_err(|error| fatal(&path, &error))?;
-            readers.insert(partition, reader);
+            readers.insert(partition, Reader::open(path, offset)?);
         }
-        Ok(Box::new(FileSource { log: self.clone(), readers, looked: Instant::now(), now: None }))
+        let looked = Instant::now();
+        Ok(Box::new(FileSource { log: self.clone(), readers, looked, same: looked, now: None }))
     }
 
     fn topic(&self) -> &str {
@@ -118,6 +126,8 @@ struct FileSource {
     readers: BTreeMap<i32, Reader>,
     /// When the directory was last looked at.
     looked: Instant,
+    /// When the names were last looked at.
+    same: Instant,
     /// When the worker's present turn began.
     now: Option<Asked>,
 }
@@ -132,14 +142,70 @@ struct Reader {
     filled: usize,
     /// Bytes of the file when it was last looked at.
     length: i64,
+    /// The last bytes that were read: those before the end of what is in the buffer.
+    tail: Vec<u8>,
 }
 
 impl Reader {
-    fn open(path: PathBuf, offset: i64) -> std::io::Result<Reader> {
-        let mut file = File::open(&path)?;
-        file.seek(SeekFrom::Start(offset.cast_unsigned()))?;
-        let length = file.metadata()?.len().cast_signed();
-        Ok(Reader { path, file, next_offset: offset, buffer: vec![0; READ_BYTES], taken: 0, filled: 0, length })
+    fn open(path: PathBuf, offset: i64) -> Result<Reader, SourceError> {
+        let open = || {
+            let file = File::open(&path)?;
+            let length = file.metadata()?.len().cast_signed();
+            let mut tail = vec![0; TAIL_BYTES.min(usize::try_from(offset.min(length)).unwrap_or(0))];
+            let from = offset.min(length).cast_unsigned() - tail.len() as u64;
+            file.read_exact_at(&mut tail, from)?;
+            Ok((file, length, tail))
+        };
+        let (file, length, tail) = open().map_err(|error| fatal(&path, &error))?;
+        let reader = Reader { path, file, next_offset: offset, buffer: vec![0; READ_BYTES], taken: 0, filled: 0, length, tail };
+        if length < offset {
+            return Err(reader.not_the_same(&format!("it has {length} bytes, and is to be read from byte {offset}")));
+        }
+        if offset > 0 && reader.tail.last() != Some(&b'\n') {
+            return Err(reader.not_the_same(&format!("byte {offset}, from which it is to be read, is in the midst of a line")));
+        }
+        Ok(reader)
+    }
+
+    /// The offset behind what is in the buffer.
+    fn buffered_to(&self) -> i64 {
+        self.next_offset + i64::try_from(self.filled - self.taken).expect("a buffer fits memory")
+    }
+
+    fn not_the_same(&self, how: &str) -> SourceError {
+        let path = self.path.display();
+        SourceError::Fatal(format!(
+            "{path} is not the file that was read: {how}; a log is only appended to: put the file back, or recompute all rows from \
+             what is there with: tidemark-dataflow rebuild"
+        ))
+    }
+
+    /// Whether the file still has the bytes that were read last.
+    fn check_tail(&self) -> Result<(), SourceError> {
+        let mut there = vec![0; self.tail.len()];
+        let before = self.buffered_to().cast_unsigned() - there.len() as u64;
+        match self.file.read_exact_at(&mut there, before) {
+            Ok(()) if there == self.tail => Ok(()),
+            Ok(()) => Err(self.not_the_same(&format!("it was written anew before byte {}", self.buffered_to()))),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(self.shrunk()),
+            Err(error) => Err(fatal(&self.path, &error)),
+        }
+    }
+
+    fn shrunk(&self) -> SourceError {
+        let length = self.file.metadata().map_or(0, |file| file.len());
+        self.not_the_same(&format!("it shrank to {length} bytes, below {}, which were read already", self.buffered_to()))
+    }
+
+    /// Whether its name still stands for the file that is open here.
+    fn check_name(&self) -> Result<(), SourceError> {
+        let open = self.file.metadata().map_err(|error| fatal(&self.path, &error))?;
+        match std::fs::metadata(&self.path) {
+            Ok(named) if (named.dev(), named.ino()) == (open.dev(), open.ino()) => Ok(()),
+            Ok(_) => Err(self.not_the_same("another file has its name now")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.not_the_same("it was removed or renamed")),
+            Err(error) => Err(fatal(&self.path, &error)),
+        }
     }
 
     /// Reads on; `false` at the end of the file.
@@ -154,9 +220,17 @@ impl Reader {
             }
             self.buffer.resize(self.filled * 2, 0);
         }
-        let read = self.file.read(&mut self.buffer[self.filled..]).map_err(|error| fatal(&self.path, &error))?;
+        let from = self.buffered_to().cast_unsigned();
+        let read = self.file.read_at(&mut self.buffer[self.filled..], from).map_err(|error| fatal(&self.path, &error))?;
+        if read == 0 {
+            return Ok(false);
+        }
+        // After the reading: what was cut before it is seen.
+        self.check_tail()?;
         self.filled += read;
-        Ok(read > 0)
+        self.tail.extend_from_slice(&self.buffer[self.filled - read.min(TAIL_BYTES)..self.filled]);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
+        Ok(true)
     }
 
     fn read(&mut self, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
@@ -184,15 +258,12 @@ impl Reader {
 
     /// The file's length is looked at now, so the end is evidence as of `now`.
     fn position(&mut self, now: Option<Asked>) -> Result<Position, SourceError> {
-        let unread = &self.buffer[self.taken..self.filled];
-        let buffered_to = self.next_offset + i64::try_from(unread.len()).expect("a buffer fits memory");
-        let whole_line = memchr::memchr(b'\n', unread).is_some();
-        if !whole_line && buffered_to >= self.length {
+        let buffered_to = self.buffered_to();
+        let whole_line = memchr::memchr(b'\n', &self.buffer[self.taken..self.filled]).is_some();
+        if !whole_line {
             self.length = self.file.metadata().map_err(|error| fatal(&self.path, &error))?.len().cast_signed();
             if self.length < buffered_to {
-                let (path, length) = (self.path.display(), self.length);
-                let what = format!("{path}: shrank to {length} bytes, below {buffered_to}, which were read already");
-                return Err(SourceError::Fatal(format!("{what}; a log is only appended to: rebuild from it, or reset")));
+                return Err(self.shrunk());
             }
         }
         let at_end = !whole_line && buffered_to >= self.length;
@@ -212,7 +283,11 @@ impl Source for FileSource {
 
     fn serve(&mut self, now: Asked) -> Result<(), SourceError> {
         self.now = Some(now);
-        Ok(())
+        if self.same.elapsed() < SAME_EVERY {
+            return Ok(());
+        }
+        self.same = Instant::now();
+        self.readers.values().try_for_each(Reader::check_name)
     }
 
     fn others(&mut self) -> Result<Vec<i32>, SourceError> {
@@ -227,100 +302,10 @@ impl Source for FileSource {
 
     fn add(&mut self, partition: i32) -> Result<(), SourceError> {
         let path = file_log::partition_path(&self.log.dir, &self.log.topic, partition);
-        let reader = Reader::open(path.clone(), 0).map_err(|error| fatal(&path, &error))?;
-        self.readers.insert(partition, reader);
+        self.readers.insert(partition, Reader::open(path, 0)?);
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::ops::ControlFlow;
-
-    fn read_all(source: &mut dyn Source, before: Option<i64>) -> Vec<(i64, Option<i64>, String)> {
-        let mut records = Vec::new();
-        for _ in 0..10 {
-            source
-                .read(0, before, 2, &mut |record| {
-                    let payload = String::from_utf8(record.payload.unwrap().to_vec()).unwrap();
-                    records.push((record.offset, record.time.map(|time| time.0), payload));
-                    ControlFlow::Continue(())
-                })
-                .unwrap();
-        }
-        records
-    }
-
-    #[test]
-    fn a_line_without_its_end_is_not_yet_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let topic = dir.path().join("t");
-        std::fs::create_dir(&topic).unwrap();
-        let mut file = File::create(topic.join("0.log")).unwrap();
-        file.write_all(b"5 a\n6 bb\nplain\n7 unfinished").unwrap();
-        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
-        assert_eq!(log.describe().unwrap().partitions[&0], Bounds { low: 0, high: 15 });
-        let mut source = log.open(&BTreeMap::from([(0, 0)])).unwrap();
-        assert!(!source.position(0).unwrap().at_end);
-        let expected = [(0, Some(5_000), "a"), (4, Some(6_000), "bb"), (9, None, "plain")];
-        let expected = expected.map(|(offset, time, payload)| (offset, time, payload.to_owned()));
-        assert_eq!(read_all(source.as_mut(), None), expected);
-        assert!(source.position(0).unwrap().at_end);
-        assert_eq!(read_all(log.open(&BTreeMap::from([(0, 4)])).unwrap().as_mut(), Some(9)), expected[1..2]);
-        file.write_all(b"!\n").unwrap();
-        assert!(!source.position(0).unwrap().at_end);
-        assert_eq!(read_all(source.as_mut(), None), [(15, Some(7_000), "unfinished!".to_owned())]);
-        assert_eq!(
-            source.position(0).unwrap(),
-            Position { next_offset: 29, end_offset: 29, at_end: true, confirmed: None, low_offset: 0 }
-        );
-    }
-
-    #[test]
-    fn a_topic_that_was_made_anew_is_another_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
-        std::fs::create_dir(dir.path().join("t")).unwrap();
-        std::fs::write(dir.path().join("t/0.log"), "").unwrap();
-        assert_eq!(log.describe().unwrap().id, "file:t");
-        std::fs::write(dir.path().join("t/topic.id"), "ab12\n").unwrap();
-        assert_eq!(log.describe().unwrap().id, "file:t#ab12");
-        std::fs::write(dir.path().join("t/topic.id"), " \n").unwrap();
-        assert!(matches!(log.describe(), Err(SourceError::Fatal(_))));
-    }
-
-    #[test]
-    fn a_partition_that_comes_is_found_and_read_from_its_beginning() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("t")).unwrap();
-        for partition in [0, 1] {
-            std::fs::write(dir.path().join(format!("t/{partition}.log")), "1 a\n").unwrap();
-        }
-        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
-        let reader = Reader::open(dir.path().join("t/1.log"), 4).unwrap();
-        let just_now = Instant::now();
-        let mut source = FileSource { log, readers: BTreeMap::from([(1, reader)]), looked: just_now, now: None };
-        assert!(source.others().unwrap().is_empty(), "it does not look all the time");
-        source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
-        assert_eq!(source.others().unwrap(), [0]);
-        source.add(0).unwrap();
-        assert_eq!(read_all(&mut source, None), [(0, Some(1_000), "a".to_owned())]);
-        source.looked = just_now.checked_sub(LOOK_EVERY).unwrap();
-        assert!(source.others().unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_missing_topic_may_come_and_a_shrunken_file_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = FileLog::new(dir.path().to_owned(), "t".to_owned());
-        assert!(matches!(log.describe(), Err(SourceError::NotYet(_))));
-        std::fs::create_dir(dir.path().join("t")).unwrap();
-        std::fs::write(dir.path().join("t/0.log"), "1 a\n2 b\n").unwrap();
-        let mut source = log.open(&BTreeMap::from([(0, 0)])).unwrap();
-        assert_eq!(read_all(source.as_mut(), None).len(), 2);
-        std::fs::write(dir.path().join("t/0.log"), "1 a\n").unwrap();
-        assert!(matches!(source.position(0), Err(SourceError::Fatal(_))));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 use super::{PublishError, Publisher, Record, Tally, wall_clock};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tidemark_model::file_log::{id_path, partition_of, partition_path, topic_dir, write_line};
@@ -155,13 +156,17 @@ impl Partition {
         Ok(Partition { path, file, batch: Vec::new(), batch_records: 0 })
     }
 
-    /// Appends and syncs the batch; how many records it had.
+    /// Appends and syncs the batch, and looks whether readers find it; how many records it had.
     fn write_batch(&mut self) -> Result<u64, PublishError> {
         if self.batch.is_empty() {
             return Ok(0);
         }
         self.file.write_all(&self.batch).map_err(failed("append to", &self.path))?;
         self.file.sync_data().map_err(failed("sync", &self.path))?;
+        let written = self.file.metadata().map_err(failed("look at", &self.path))?;
+        if !std::fs::metadata(&self.path).is_ok_and(|named| (named.dev(), named.ino()) == (written.dev(), written.ino())) {
+            return Err(PublishError::Replaced(self.path.clone()));
+        }
         self.batch.clear();
         Ok(std::mem::take(&mut self.batch_records))
     }

@@ -114,3 +114,17 @@ fn a_record_can_name_its_partition() {
     let refused = log.publish(Record { partition: Some(3), ..record(b"x") }).unwrap_err().to_string();
     assert!(refused.contains("no partition 3") && refused.contains("has 3"), "{refused}");
 }
+
+#[test]
+fn a_file_that_is_replaced_delivers_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = FileLog::open(dir.path(), "t", 1).unwrap();
+    log.publish(Record { payload: b"first", ..Record::default() }).unwrap();
+    log.finish().unwrap();
+    let path = partition_path(dir.path(), "t", 0);
+    std::fs::rename(&path, dir.path().join("0.log.1")).unwrap();
+    std::fs::write(&path, "").unwrap();
+    log.publish(Record { payload: b"second", ..Record::default() }).unwrap();
+    assert!(matches!(log.finish(), Err(PublishError::Replaced(replaced)) if replaced == path));
+    assert_eq!(log.tally().delivered, 1);
+}
