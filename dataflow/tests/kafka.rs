@@ -23,6 +23,7 @@ use tidemark_dataflow::sink::sqlite::SqliteStore;
 use tidemark_dataflow::source::{Asked, Log, Source, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::KafkaTopic;
 
 /// How long anything may take here: the brokers are asked for new partitions every 10 s.
@@ -50,7 +51,7 @@ impl Kafka {
 
     fn log(&self) -> Arc<dyn Log> {
         let (bootstrap, topic) = (self.bootstrap.clone(), self.topic.clone());
-        Arc::new(KafkaLog::new(KafkaTopic { bootstrap, topic, properties: BTreeMap::new() }))
+        Arc::new(KafkaLog::new(KafkaTopic { bootstrap, topic, properties: Properties::default() }))
     }
 
     fn produce(&self, partition: usize, count: usize) {
@@ -244,5 +245,17 @@ struct Stop {
 impl Drop for Stop {
     fn drop(&mut self) {
         let _ = Command::new(&self.script).args(["stop", &self.data]).output();
+    }
+}
+
+#[test]
+fn a_compacted_topic_is_refused() {
+    for (policy, refused) in [("compact", true), ("delete", false)] {
+        let Some(kafka) = Kafka::new(policy) else { return };
+        kafka.topics(&["--create", "--partitions", "1", "--config", &format!("cleanup.policy={policy}")]);
+        match kafka.log().describe() {
+            Err(error) => assert!(refused && error.to_string().contains("cleanup.policy=compact"), "{error}"),
+            Ok(_) => assert!(!refused, "{policy}"),
+        }
     }
 }

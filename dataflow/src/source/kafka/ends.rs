@@ -6,6 +6,7 @@
 
 use super::Context;
 use super::admin::{Answer, Answers, text};
+use super::describe::advice;
 use crate::source::Asked;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
@@ -114,7 +115,11 @@ impl Ends {
         }
         let error = silent.iter().find_map(|(_, end)| end.error.as_deref()).unwrap_or("no answer");
         let (topic, seconds) = (self.topic.to_string_lossy(), longest.as_secs());
-        Some(format!("Kafka: the leader of topic {topic} partition {} is silent for {seconds} s: {error}", named.join(", ")))
+        let named = named.join(", ");
+        Some(match advice(error) {
+            Some(advice) => format!("Kafka refuses topic {topic} partition {named} to this program: {error}; {advice}"),
+            None => format!("Kafka: the leader of topic {topic} partition {named} is silent for {seconds} s: {error}"),
+        })
     }
 
     fn ask(&mut self, consumer: &BaseConsumer<Context>, question: Question, partitions: &[i32]) {

@@ -4,7 +4,9 @@
 //! is only logged.
 
 use super::Context;
+use super::describe::advice;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -64,13 +66,22 @@ fn commit_until_the_end(
     newest: &Mutex<BTreeMap<i32, i64>>,
     running: &Receiver<Infallible>,
 ) {
+    let mut told = None;
     loop {
         let end = running.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
         // The client's own affairs: its errors are told on the way.
         let _ = consumer.poll(Duration::ZERO);
         let offsets = std::mem::take(&mut *newest.lock().expect("nobody panics while holding the offsets"));
         if !offsets.is_empty() {
-            commit(consumer, topic, &offsets);
+            let failed = commit(consumer, topic, &offsets).err().map(|error| error.to_string());
+            if let Some(error) = failed.as_ref().filter(|_| failed != told) {
+                tracing::warn!(
+                    error,
+                    advice = advice(error),
+                    "the consumer group's offsets, which only lag tools read, are not committed"
+                );
+            }
+            told = failed;
         }
         if end {
             return;
@@ -78,11 +89,8 @@ fn commit_until_the_end(
     }
 }
 
-fn commit(consumer: &BaseConsumer<Context>, topic: &str, offsets: &BTreeMap<i32, i64>) {
+fn commit(consumer: &BaseConsumer<Context>, topic: &str, offsets: &BTreeMap<i32, i64>) -> KafkaResult<()> {
     let mut list = TopicPartitionList::new();
-    let added =
-        offsets.iter().try_for_each(|(&partition, &next)| list.add_partition_offset(topic, partition, Offset::Offset(next)));
-    if let Err(error) = added.and_then(|()| consumer.commit(&list, CommitMode::Sync)) {
-        tracing::warn!(%error, "the consumer group's offsets, which only lag tools read, were not committed");
-    }
+    offsets.iter().try_for_each(|(&partition, &next)| list.add_partition_offset(topic, partition, Offset::Offset(next)))?;
+    consumer.commit(&list, CommitMode::Sync)
 }

@@ -1,15 +1,17 @@
 //! Kafka, by `assign`: every partition has a queue of its own that is read in batches through librdkafka's native calls.
 //!
 //! A call per record costs more than half of librdkafka's price; and a queue per partition lets the worker choose which one to read,
-//! so that holding one back neither throws away what was fetched nor stops the others. [`topic`] asks what the brokers know of the
-//! topic, [`ends`] asks the leaders where their partitions end, [`group`] tells the brokers how far we are.
+//! so that holding one back neither throws away what was fetched nor stops the others. [`describe`] asks what a start must know of
+//! the topic, [`topic`] what the brokers know of it from then on, [`ends`] asks the leaders where their partitions end, [`group`] tells
+//! the brokers how far we are.
 
 mod admin;
+mod describe;
 pub mod ends;
 pub mod group;
 pub mod topic;
 
-use super::{Asked, Bounds, Description, Log, Position, Record, Source, SourceError, Take};
+use super::{Asked, Description, Log, Position, Record, Source, SourceError, Take};
 use ends::Ends;
 use group::Group;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -26,6 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tidemark_generator::publish::Bootstrap;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::{Properties, fault};
 use tidemark_settings::log::KafkaTopic;
 use topic::{Asker, Topic, Watch};
 
@@ -61,7 +64,8 @@ impl KafkaLog {
         KafkaLog { settings, side: Mutex::default(), group: OnceLock::new() }
     }
 
-    /// What a client of ours is set to that reads so many partitions; the user's properties win.
+    /// What a client of ours is set to that reads this many partitions; the user's properties win, and those on which a promise rests were
+    /// refused when they were read.
     pub fn client_config(&self, partitions: usize) -> ClientConfig {
         let share = |of_all: usize, least: usize, most: usize| (of_all / partitions.max(1)).clamp(least, most).to_string();
         let mut config = ClientConfig::new();
@@ -86,7 +90,7 @@ impl KafkaLog {
             .set("queued.min.messages", share(QUEUED_MESSAGES, 2_000, 20_000))
             .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(RDKafkaLogLevel::Error);
-        for (name, value) in &self.settings.properties {
+        for (name, value) in self.settings.properties.iter() {
             config.set(name, value);
         }
         config
@@ -94,9 +98,15 @@ impl KafkaLog {
 
     fn consumer(&self, partitions: usize) -> Result<BaseConsumer<Context>, SourceError> {
         let config = self.client_config(partitions);
-        let context = Context { bootstrap: Bootstrap::of(&config), trouble: AtomicBool::default() };
-        let client = config.create_with_context(context);
-        client.map_err(|error| SourceError::Fatal(format!("Kafka client: {error}")))
+        let properties = self.settings.properties.clone();
+        let (bootstrap, trouble, refusal) = (Bootstrap::of(&config), AtomicBool::default(), Mutex::default());
+        let context = Context { bootstrap, properties, trouble, refusal };
+        config.create_with_context(context).map_err(|error| {
+            SourceError::Fatal(match error {
+                KafkaError::ClientConfig(_, said, name, _) => format!("Kafka property {name}: {}", fault(&said)),
+                other => format!("Kafka client: {}", self.settings.properties.redact(&other.to_string())),
+            })
+        })
     }
 
     fn side(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
@@ -111,36 +121,11 @@ impl KafkaLog {
         let name = self.settings.topic.as_str();
         CString::new(name).map_err(|error| SourceError::Fatal(format!("KAFKA_TOPIC {name:?}: {error}")))
     }
-
-    /// The brokers' word for a fault, with what to do about it.
-    fn not_yet(&self, error: &dyn std::fmt::Display) -> SourceError {
-        let (topic, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
-        SourceError::NotYet(format!("Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"))
-    }
 }
 
 impl Log for KafkaLog {
     fn describe(&self) -> Result<Description, SourceError> {
-        let consumer = self.consumer(0)?;
-        let name = &self.settings.topic;
-        let metadata = consumer.fetch_metadata(Some(name), ASK).map_err(|error| self.not_yet(&error))?;
-        let topic = metadata.topics().first().filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
-        let Some(topic) = topic else {
-            let bootstrap = &self.settings.bootstrap;
-            let what = format!("Kafka at {bootstrap} has no topic {name}: create it, or set KAFKA_TOPIC");
-            return Err(SourceError::NotYet(what));
-        };
-        let (mut partitions, until) = (BTreeMap::new(), Instant::now() + DESCRIBE);
-        for partition in topic.partitions() {
-            let wait = ASK.min(until.saturating_duration_since(Instant::now()));
-            let bounds = consumer.fetch_watermarks(name, partition.id(), wait).map_err(|error| self.not_yet(&error))?;
-            partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
-        }
-        let asker = Asker::new(&consumer, self.name()?);
-        asker.ask(&consumer);
-        let topic =
-            asker.answer(&consumer, ASK).unwrap_or_else(|| Err("no answer".to_owned())).map_err(|error| self.not_yet(&error))?;
-        Ok(Description { id: log_id(name, &topic), partitions })
+        self.describe_topic()
     }
 
     fn open(&self, start: &BTreeMap<i32, i64>) -> Result<Box<dyn Source>, SourceError> {
@@ -221,17 +206,34 @@ fn same_topic(name: &str, id: &str, topic: &Topic) -> Result<(), SourceError> {
 pub struct Context {
     /// Lets it come back when it has forgotten all brokers.
     bootstrap: Bootstrap,
+    /// Their secrets are cut out of librdkafka's words.
+    properties: Properties,
     /// A connection has failed since it was last asked: who leads a partition may have changed.
     trouble: AtomicBool,
+    /// Why the brokers do not let this client in, if they do not.
+    refusal: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// Why the brokers do not let this client in, if they have said so since it was last asked.
+    fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().expect("nobody panics while holding the reason").take()
+    }
 }
 
 impl ClientContext for Context {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, message, "librdkafka");
+        tracing::debug!(facility, message = self.properties.redact(message), "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.store(true, Ordering::Relaxed);
+        let reason = self.properties.redact(reason);
+        if let Some(advice) = describe::advice(&format!("{error}: {reason}")) {
+            tracing::warn!(reason, "Kafka does not let this program in; {advice}");
+            *self.refusal.lock().expect("nobody panics while holding the reason") = Some(reason);
+            return;
+        }
         // That all brokers are down is repeated endlessly, and says less than why each of them is.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             tracing::debug!(%error, reason, "Kafka client");
@@ -380,7 +382,10 @@ fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i
         }
         error => {
             let error = RDKafkaErrorCode::from(error);
-            tracing::warn!(partition, %error, "Kafka partition");
+            match describe::advice(&error.to_string()) {
+                Some(advice) => tracing::warn!(partition, %error, "Kafka does not let this program read the partition; {advice}"),
+                None => tracing::warn!(partition, %error, "Kafka partition"),
+            }
             Ok(next_offset)
         }
     }
