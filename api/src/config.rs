@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::store::StoreArgs;
+use tidemark_settings::{process, usage};
 
 /// Answers queries about the metrics over HTTP
 #[derive(Clone, Debug, Parser)]
@@ -66,14 +67,14 @@ pub fn from_command_line() -> Config {
         if !error.use_stderr() {
             error.exit();
         }
-        eprintln!("tidemark-api: {}", one_line(&error));
-        std::process::exit(2)
+        process::tell(&format!("tidemark-api: {}", one_line(&error)));
+        process::exit(2)
     })
 }
 
 /// The first paragraph of clap's message as one line, with the environment name of the flag at fault: that may be where the value is from.
 fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
+    let text = usage::told(error);
     let paragraph: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = paragraph.join(" ").replacen("error: ", "", 1);
     let command = Config::command();

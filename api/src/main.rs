@@ -5,19 +5,20 @@ use std::process::ExitCode;
 use tidemark_api::config::{self, Config};
 use tidemark_api::startup::{Application, StartupError};
 use tidemark_api::telemetry;
+use tidemark_settings::process;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // First: no other thread may run yet.
-    tidemark_settings::unset_empty_variables();
+    let process = process::begin();
     let config = config::from_command_line();
-    telemetry::start_log(config.log_format);
+    telemetry::start_log(&process, config.log_format);
     match actix_web::rt::System::new().block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidemark-api: {error:#}");
+            process::tell(&format!("tidemark-api: {error:#}"));
             let bad_setting = matches!(
                 error.downcast_ref(),
                 Some(

@@ -10,20 +10,23 @@ use actix_web::web::Data;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tidemark_settings::process::Process;
 use tracing_subscriber::EnvFilter;
 
 /// Names a request in the log and to its client.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Starts the log on standard error. Without `RUST_LOG` its level is `info`.
-pub fn start_log(format: LogFormat) {
+pub fn start_log(process: &Process, format: LogFormat) {
+    let writer = process.log_writer();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer);
     let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    process.log_is_ready();
 }
 
 /// Logs one line per answer, and gives it the request's id: the client's own if it sent a usable one.
