@@ -148,12 +148,12 @@ async fn stop_signal(longest: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(longest);
         tracing::warn!("stopped: some requests did not end in time");
-        std::process::exit(0)
+        tidemark_settings::process::exit(0)
     });
     tokio::spawn(async move {
         any(&mut signals).await;
         tracing::warn!("stopped by a second signal");
-        std::process::exit(0)
+        tidemark_settings::process::exit(0)
     });
 }
 
