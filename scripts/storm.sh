@@ -1,50 +1,78 @@
 #!/usr/bin/env bash
-# Kills everything while traffic goes on, and compares every number with a recomputation at the end.
+# Hits everything while traffic goes on, and compares every number with a recomputation at the end.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
   cat <<'TEXT'
-usage: storm.sh [KILLS]            a storm of so many kills (10), on a Kafka and a Postgres of its own
-       storm.sh --recovery [RUNS]  how long it takes from kill -9 to fresh rows (5 times), with a million viewers present and five
-                                   million events in the topic; release build, some minutes
+usage: storm.sh [BLOWS] [--blows KIND,...]   a storm of so many blows (10), on two Kafka brokers and a Postgres of its own
+       storm.sh --recovery [RUNS]            how long it takes from kill -9 to fresh rows (5 times), with a million viewers present
+                                             and five million events in the topic; release build, some minutes
 
-Both print a table. Exit status 0: no number differs.
+kinds of blows (all by default):
+  kill         kill -9 of processes, of a broker, of Postgres
+  takeover     zombies, a second run by mistake, stops, also while a service is away
+  pause        SIGSTOP of processes, brokers, Postgres; with 30 blows or more for up to 45 s
+  clock        the wall clock of processes steps, by seconds and by minutes, also while they are paused
+  network      the way to Postgres or to the brokers is cut, hangs, is slow, forgets
+  broker       one of two brokers is out of reach while producers reach it
+  descriptors  no descriptor is left; nobody reads standard error
+  store        the store goes back to what it held some seconds ago
 
-  STORM_SEED   decides traffic and kills       (another one each time; it is printed)
+Both print a table. Exit status 0: no number differs, no record that was on time was rejected, no standstill was kept quiet.
+
+  STORM_SEED   decides traffic and blows       (another one each time; it is printed)
   STORM_RATE   events per second               (1500)
 
-Kafka and Postgres come from services.sh, which says what it needs.
+Kafka and Postgres need what services.sh says.
 TEXT
 }
 
-test=nothing_that_dies_changes_a_number
+test=nothing_that_happens_changes_a_number
 flags=(--nocapture)
 profile=()
-case ${1:-} in
-  -h | --help | help)
-    usage
-    exit
-    ;;
-  --recovery)
-    shift
-    test=recovery::fresh_rows_after_a_kill
-    flags+=(--ignored)
-    profile=(--release)
-    ;;
-esac
-number=${1:-}
-if [[ -n $number && ! $number =~ ^[1-9][0-9]*$ ]]; then
-  usage >&2
-  exit 2
-fi
+number=
+kinds=
+while (($# > 0)); do
+  case $1 in
+    -h | --help | help)
+      usage
+      exit
+      ;;
+    --recovery)
+      test=recovery::fresh_rows_after_a_kill
+      flags+=(--ignored)
+      profile=(--release)
+      ;;
+    --blows)
+      kinds=${2:-}
+      [[ -n $kinds ]] || die "--blows needs kinds, as in --blows pause,clock"
+      shift
+      ;;
+    *)
+      number=$1
+      if [[ ! $number =~ ^[1-9][0-9]*$ ]]; then
+        usage >&2
+        exit 2
+      fi
+      ;;
+  esac
+  shift
+done
+for kind in ${kinds//,/ }; do
+  [[ $kind =~ ^(kill|takeover|pause|clock|network|broker|descriptors|store)$ ]] ||
+    die "'$kind' is no kind of blow; allowed: kill, takeover, pause, clock, network, broker, descriptors, store"
+done
 have cargo || die "cargo is not installed: get Rust from https://rustup.rs"
 
 cd "$root"
-export TIDEMARK_STORM_SEED=${STORM_SEED:-$RANDOM} TIDEMARK_STORM_RATE=${STORM_RATE:-} TIDEMARK_STORM_KILLS=$number TIDEMARK_STORM_RUNS=$number
+export TIDEMARK_STORM_SEED=${STORM_SEED:-$RANDOM} TIDEMARK_STORM_RATE=${STORM_RATE:-} TIDEMARK_STORM_KINDS=$kinds
+export TIDEMARK_STORM_BLOWS=$number TIDEMARK_STORM_RUNS=$number
 # The test starts services of its own; that these are set only says that it may.
 export TIDEMARK_TEST_REQUIRE=1
 export TIDEMARK_TEST_KAFKA_SH=${TIDEMARK_TEST_KAFKA_SH:-${TIDEMARK_KAFKA_SH:-$root/../shared/kafka/kafka.sh}}
 export TIDEMARK_TEST_POSTGRES=${TIDEMARK_TEST_POSTGRES:-of its own}
+# /health is asked meanwhile.
+cargo build --quiet ${profile[@]+"${profile[@]}"} -p tidemark-api
 exec cargo test --quiet ${profile[@]+"${profile[@]}"} -p tidemark-dataflow --test storm -- "${flags[@]}" --exact "$test"

@@ -79,12 +79,17 @@ fn guard_future(ts: Nanos, record_time: Option<Micros>, judge: Judge, rules: &Ru
     if ts <= limit && !matches!(judge, Judge::Replay(_)) {
         return Ok(());
     }
-    let error = format!(
-        "ts {} is {} ahead of {now}; at most {} is allowed",
-        ts.to_micros(),
-        span(ts.to_micros().0.saturating_sub(now.0)),
-        span(rules.max_future_skew())
-    );
+    let (at, most) = (ts.to_micros(), span(rules.max_future_skew()));
+    let ahead = span(at.0.saturating_sub(now.0));
+    let by_clock = |clock: Micros| clock.0.saturating_add(rules.max_future_skew());
+    let error = match judge {
+        // A producer without a clock stamps its records with 1970, or with anything.
+        Judge::Live(clock) if now != clock && at.0 <= by_clock(clock) => format!(
+            "ts {at} is {ahead} ahead of the record time, {now}; at most {most} is allowed. By this reader's clock the ts is right, so the \
+             record time is what is odd: see to the clock that stamps the records"
+        ),
+        _ => format!("ts {at} is {ahead} ahead of {now}; at most {most} is allowed"),
+    };
     Err(Rejected { reason: Reason::Future, error })
 }
 
@@ -140,6 +145,21 @@ mod tests {
         assert!(!judge(10_300 * SECOND + 1, None));
         assert!(!judge(10_300 * SECOND, Some(9_999_000_000)));
         assert!(!judge(10_301 * SECOND, Some(11_000_000_000)), "a record time ahead of the clock proves nothing");
+    }
+
+    #[test]
+    fn a_record_time_that_cannot_be_is_named_as_what_is_odd() {
+        let judge = |ts: i64, time: i64| {
+            let now = Judge::Live(Micros(1_700_000_000_000_000));
+            Admission::default().judge(Nanos(ts * SECOND), Some(Micros(time)), now, &rules()).unwrap_err().error
+        };
+        let odd = judge(1_700_000_000, 1_000_000);
+        assert!(
+            odd.contains("ahead of the record time, 1970-01-01T00:00:01") && odd.contains("record time is what is odd"),
+            "{odd}"
+        );
+        let really = judge(1_800_000_000, 1_700_000_000_000_000);
+        assert!(!really.contains("odd"), "{really}");
     }
 
     #[test]

@@ -80,24 +80,28 @@ pub enum Clock {
     System,
     /// Clocks that a test moves; each reading moves them on by `step` microseconds.
     Manual {
-        /// Of both clocks, in microseconds since 1970.
+        /// The monotonic clock.
         now: Arc<AtomicI64>,
         /// Microseconds per reading.
         step: i64,
+        /// How far the wall clock is ahead of the monotonic one, in microseconds.
+        wall_ahead: Arc<AtomicI64>,
     },
     /// A simulation's clocks; a worker that reads them waits until the simulation lets it go on.
     Scripted(Arc<dyn Script>),
 }
 
 impl Clock {
+    /// Clocks that a test moves, both at this instant.
+    pub fn manual(now: &Arc<AtomicI64>, step: i64) -> Clock {
+        Clock::Manual { now: Arc::clone(now), step, wall_ahead: Arc::default() }
+    }
+
     /// The present instant.
     pub fn now(&self) -> Reading {
         match self {
             Clock::System => Reading { at: Monotonic(read(MONOTONIC)), wall: Micros(read(rustix::time::ClockId::Realtime)) },
-            Clock::Manual { now, step } => {
-                let now = now.fetch_add(*step, Ordering::Relaxed);
-                Reading { at: Monotonic(now), wall: Micros(now) }
-            }
+            Clock::Manual { now, step, wall_ahead } => manual(now.fetch_add(*step, Ordering::Relaxed), wall_ahead),
             Clock::Scripted(script) => script.now(),
         }
     }
@@ -106,10 +110,7 @@ impl Clock {
     pub fn glance(&self) -> Reading {
         match self {
             Clock::Scripted(script) => script.glance(),
-            Clock::Manual { now, .. } => {
-                let now = now.load(Ordering::Relaxed);
-                Reading { at: Monotonic(now), wall: Micros(now) }
-            }
+            Clock::Manual { now, wall_ahead, .. } => manual(now.load(Ordering::Relaxed), wall_ahead),
             Clock::System => self.now(),
         }
     }
@@ -135,6 +136,10 @@ impl Clock {
             }
         }
     }
+}
+
+fn manual(now: i64, wall_ahead: &AtomicI64) -> Reading {
+    Reading { at: Monotonic(now), wall: Micros(now.saturating_add(wall_ahead.load(Ordering::Relaxed))) }
 }
 
 /// It goes on while the machine is suspended.

@@ -98,12 +98,12 @@ fn outcome(control: &Control) -> Result<(), RunError> {
 pub fn run(
     options: &Options,
     log: Arc<dyn Log>,
-    mut store: Box<dyn Store>,
+    store: Box<dyn Store>,
     parts: Arc<dyn Parts>,
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else { return Ok(()) };
+    let Some((plan, store)) = decide_with_patience(options, &log, store, &parts, control)? else { return outcome(control) };
     let fabric = net::alone(options.workers).map_err(RunError::Workers)?;
     let process = Process { options, log, parts, start: Start { plan }, control, metrics };
     join(process.start(fabric, Some(store))?, control)
@@ -139,22 +139,22 @@ type Outside = (Arc<dyn Log>, Option<Box<dyn Store>>, Arc<dyn Parts>);
 fn run_in_team(
     options: &Options,
     place: &Place,
-    (log, mut store, parts): Outside,
+    (log, store, parts): Outside,
     (peers, rows): (&Peers, Vec<Option<TcpStream>>),
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,
 ) -> Result<(), RunError> {
-    let start = match &mut store {
+    let (start, store) = match store {
         Some(store) => {
-            let Some(plan) = decide_with_patience(options, log.as_ref(), store.as_mut(), parts.as_ref(), control)? else {
+            let Some((plan, store)) = decide_with_patience(options, &log, store, &parts, control)? else {
                 return outcome(control);
             };
             let start = Start { plan };
             peers.send_start(start.clone()).map_err(RunError::Workers)?;
-            start
+            (start, Some(store))
         }
         None => match peers.await_start(control) {
-            Some(start) => *start,
+            Some(start) => (*start, None),
             None => return outcome(control),
         },
     };
@@ -211,7 +211,7 @@ impl Process<'_> {
             let keeper = Keeper { parts: Arc::clone(&parts), settled: Arc::clone(&settled), removal: None };
             let (control, metrics) = (Arc::clone(control), Arc::clone(metrics));
             let (clock, background) = (options.clock.clone(), &options.background);
-            Committer::start(store, Arc::clone(&log), plan.log_id.clone(), keeper, control, metrics, clock, background)
+            Committer::start(store, (Arc::clone(&log), plan.log_id.clone()), keeper, control, metrics, clock, background)
         };
         let (committer, commit_thread) = store.map(commit).unzip();
         let committer = Mutex::new(committer);
@@ -244,14 +244,18 @@ impl Drop for Alarm<'_> {
 }
 
 fn join(running: Running, control: &Control) -> Result<(), RunError> {
+    let workers = control.waiting_for("the workers");
     for result in running.workers.join() {
         if let Err(panic) = result {
             control.fail(format!("a worker panicked: {panic}"));
         }
     }
+    drop(workers);
+    let commits = control.waiting_for("the last commits");
     if !running.commit_thread.is_none_or(Started::join) {
         control.fail("the commit thread panicked".to_owned());
     }
+    drop(commits);
     outcome(control)
 }
 
@@ -288,20 +292,25 @@ impl Options {
     }
 }
 
-/// The plan, once log and store are there; none if the run is stopped while it waits.
+/// A plan, and the store that it was decided with.
+type Decided = (Plan, Box<dyn Store>);
+
+/// The plan, once log and store are there; none if the run is stopped, or fails, while it waits.
 fn decide_with_patience(
     options: &Options,
-    log: &dyn Log,
-    store: &mut dyn Store,
-    parts: &dyn Parts,
+    log: &Arc<dyn Log>,
+    mut store: Box<dyn Store>,
+    parts: &Arc<dyn Parts>,
     control: &Control,
-) -> Result<Option<Plan>, PlanError> {
+) -> Result<Option<Decided>, PlanError> {
     let started = Instant::now();
     let mut said: Option<Instant> = None;
     let mut pause = Duration::from_millis(100);
     while !control.stopping() && control.failure().is_none() {
-        let error = match plan::decide(&options.wish, log, store, parts) {
-            Ok(plan) => return Ok(Some(plan)),
+        let Some((decided, same)) = decide_beside(options, log, store, parts, control) else { return Ok(None) };
+        store = same;
+        let error = match decided {
+            Ok(plan) => return Ok(Some((plan, store))),
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
             Err(error) => return Err(error),
         };
@@ -309,10 +318,40 @@ fn decide_with_patience(
             tracing::warn!(%error, "waiting for it, for at most {:?} in all", options.patience);
             said = Some(Instant::now());
         }
-        std::thread::sleep(pause);
+        control.wait_for_stop(pause);
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     Ok(None)
+}
+
+/// One attempt, in a thread of its own: brokers and store may take seconds to answer, and a stop must not wait for that. None if the run
+/// is to end; then the thread is left to its end.
+fn decide_beside(
+    options: &Options,
+    log: &Arc<dyn Log>,
+    mut store: Box<dyn Store>,
+    parts: &Arc<dyn Parts>,
+    control: &Control,
+) -> Option<(Result<Plan, PlanError>, Box<dyn Store>)> {
+    let (tell, told) = sync_channel(1);
+    let (wish, log, parts) = (options.wish.clone(), Arc::clone(log), Arc::clone(parts));
+    let decide = move || {
+        let decided = plan::decide(&wish, log.as_ref(), store.as_mut(), parts.as_ref());
+        // Nobody listens if the run has ended meanwhile.
+        let _ = tell.send((decided, store));
+    };
+    std::thread::Builder::new().name("start".to_owned()).spawn(decide).expect("the system can start a thread");
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(answer) => return Some(answer),
+            Err(RecvTimeoutError::Timeout) if control.ending_for().is_some() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                control.fail("the start panicked; its message is above".to_owned());
+                return None;
+            }
+        }
+    }
 }
 
 fn worker_config() -> WorkerConfig {

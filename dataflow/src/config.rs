@@ -110,7 +110,7 @@ pub struct RunArgs {
     /// Events further ahead of their record time, or of this machine's clock, are rejected
     #[arg(long, env = "MAX_FUTURE_SKEW", value_name = "DURATION", default_value = "5 minutes", value_parser = duration::parse)]
     pub max_future_skew: Duration,
-    /// A partition that was silent this long at its end no longer holds windows open; or off
+    /// A partition no longer holds windows open once its leader has confirmed that it was silent at its end for this long; or off
     #[arg(long, env = "IDLE_AFTER", value_name = "DURATION", default_value = "30s", value_parser = duration::parse_or_off)]
     pub idle_after: OrOff,
     /// A join counts this long unless a leave or another join comes

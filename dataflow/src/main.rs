@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_dataflow::cluster;
 use tidemark_dataflow::config::{Cli, Command, LogFormat, RunArgs};
-use tidemark_dataflow::ops::args::RebuildArgs;
+use tidemark_dataflow::ops::args::{DeadLettersCommand, RebuildArgs};
 use tidemark_dataflow::ops::{self, OpsError, Outcome};
 use tidemark_dataflow::resume;
-use tidemark_dataflow::run::Control;
+use tidemark_dataflow::run::{Control, STOP_WITHIN};
 use tidemark_dataflow::sink::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Verify(args) => ops::verify::run(args, &mut out),
-        Command::DeadLetters(command) => ops::dead_letters::run(command, &mut out),
+        Command::DeadLetters(command) => dead_letters(command, &mut out),
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
     };
@@ -65,9 +65,19 @@ fn main() -> ExitCode {
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    ops::rebuild::run(args, &stoppable()?, out)
+}
+
+fn dead_letters(command: &DeadLettersCommand, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    // What only reads may end at any moment.
+    let control = if matches!(command, DeadLettersCommand::Replay(_)) { Some(stoppable()?) } else { None };
+    ops::dead_letters::run(command, control.as_ref(), out)
+}
+
+fn stoppable() -> Result<Arc<Control>, OpsError> {
     let control = Arc::new(Control::default());
     stop_on_signals(&control).map_err(|error| OpsError::File("signal handlers".to_owned(), error))?;
-    ops::rebuild::run(args, &control, out)
+    Ok(control)
 }
 
 fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -87,9 +97,9 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     stop_on_signals(&control).context("signal handlers")?;
     let started = Instant::now();
     match place {
-        None => resume::run(&options, &log, &mut |_| open_store(&target), &parts, &control, &metrics)?,
+        None => resume::run(&options, &log, &mut |control| open_store(&target, control), &parts, &control, &metrics)?,
         Some(place) => {
-            let store = if process == 0 { Some(open_store(&target)?) } else { None };
+            let store = if process == 0 { Some(open_store(&target, &control)?) } else { None };
             cluster::run_with_others(&options, &place, log, store, parts, &control, &metrics)?;
         }
     }
@@ -101,9 +111,9 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_store(target: &store::Store) -> Result<Box<dyn Store>, StoreError> {
+fn open_store(target: &store::Store, control: &Arc<Control>) -> Result<Box<dyn Store>, StoreError> {
     Ok(match target {
-        store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?),
+        store::Store::Postgres { connection, shown } => Box::new(PostgresStore::new(connection, shown)?.stopped_by(control)),
         store::Store::Sqlite(path) => Box::new(SqliteStore::open(path)?),
     })
 }
@@ -121,16 +131,18 @@ fn start_logging(format: LogFormat, level: LevelFilter) {
     }
 }
 
-/// The first signal stops the run cleanly; a second one ends the process.
+/// The first signal stops the run cleanly, within [`STOP_WITHIN`]; a second one ends the process.
 fn stop_on_signals(control: &Arc<Control>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let hangup = (!tidemark_settings::signals::hangup_is_ignored()).then_some(SIGHUP);
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    control.end_within(STOP_WITHIN)?;
     let control = Arc::clone(control);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut signalled = false;
         for signal in signals.forever() {
             // Not `stopping`: another process of the cluster may have been the first to hear of the same stop.
             if std::mem::replace(&mut signalled, true) {
-                std::process::exit(128 + signal);
+                signal_hook::low_level::exit(128 + signal);
             }
             tracing::info!(signal, "stopping: committing what was read");
             control.stop();

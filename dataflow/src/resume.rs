@@ -16,11 +16,14 @@ const LONG: Duration = Duration::from_secs(60);
 /// The pause before a run goes on: a restore that made the tables one after the other comes to its end.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Opens the store for a run with this control.
+pub type OpenStore<'a> = &'a mut dyn FnMut(&Arc<Control>) -> Result<Box<dyn Store>, StoreError>;
+
 /// Runs like [`cluster::run`], on a store that is opened anew for each run.
 pub fn run(
     options: &Options,
     log: &Arc<dyn Log>,
-    open_store: &mut dyn FnMut(&Arc<Control>) -> Result<Box<dyn Store>, StoreError>,
+    open_store: OpenStore<'_>,
     parts: &Arc<dyn Parts>,
     control: &Arc<Control>,
     metrics: &Arc<Metrics>,

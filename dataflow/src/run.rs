@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long after a signal the program ends at the latest, whatever does not answer. What takes part of it: an answer of the store 10 s,
+/// the last checkpoint 10 s, the other processes' leave and the group's offsets 2 s each.
+pub const STOP_WITHIN: Duration = Duration::from_secs(25);
+
 /// Stops a run, cleanly or because something failed.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -17,7 +21,7 @@ pub struct Control {
 /// What a run and those that go on after it in the same process share.
 #[derive(Debug, Default)]
 struct Shared {
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     /// When the run was first asked to stop, or failed. A run that goes on after it forgets that it failed.
     ending: Mutex<Option<Instant>>,
     /// What is being waited for at the moment, for the one who loses patience.
@@ -63,6 +67,11 @@ impl Control {
     /// Whether the run was asked to stop.
     pub fn stopping(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// The wish to stop, for what knows nothing else of a run.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.stop)
     }
 
     /// Ends the run at once. The first failure is the one that is told.

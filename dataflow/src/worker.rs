@@ -41,8 +41,9 @@ pub const MOST_UNFOLDED: u64 = 200_000;
 const MOST_UNCOMMITTED: u64 = 600_000;
 /// Bytes of rejected records that it may have uncommitted, likewise.
 const MOST_REJECTED_BYTES: u64 = 64 << 20;
-/// How long the last checkpoint is waited for when a run ends.
+/// How long the last checkpoint is waited for when a run ends by itself, and when it is stopped: then the one before it has to do.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
+const LAST_CHECKPOINT_AT_STOP: Duration = Duration::from_secs(10);
 /// A standstill that is told: no turn, or no slice, for this many microseconds.
 const STANDSTILL: i64 = 5_000_000;
 /// A change of the wall clock that is told, in microseconds: more than it is corrected by when it is only slewed.
@@ -255,7 +256,8 @@ impl Loop {
             return false;
         }
         let waited = self.ending.since.get_or_insert_with(Instant::now).elapsed();
-        if self.ending.noticed < known.checkpoint && waited > LAST_CHECKPOINT {
+        let patience = if self.control.stopping() { LAST_CHECKPOINT_AT_STOP } else { LAST_CHECKPOINT };
+        if self.ending.noticed < known.checkpoint && waited > patience {
             tracing::warn!(?waited, "ending without the last checkpoint: its part is not on the disk yet");
             return true;
         }

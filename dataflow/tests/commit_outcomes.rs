@@ -216,6 +216,72 @@ fn locks_deadlocks_and_ended_connections_are_ridden_out() {
 }
 
 #[test]
+fn a_connection_that_was_forgotten_is_given_up_and_made_anew() {
+    let Some(ground) = Ground::new("forgotten") else { return };
+    let started = Instant::now();
+    let retries = ground.run_disturbed(|times| {
+        if times == 0 {
+            ground.network.forget();
+        }
+        pause(100);
+    });
+    assert!(retries >= 1 && started.elapsed() < Duration::from_secs(30), "{retries} retries in {:?}", started.elapsed());
+    // What was forgotten holds no lock of the server's for ever.
+    let left =
+        "select count(*) from pg_stat_activity where application_name = 'tidemark-dataflow' and datname = current_database()";
+    let left: i64 = ground.client().query_one(left, &[]).expect("a count").get(0);
+    assert_eq!(left, 0, "sessions that were left behind");
+}
+
+#[test]
+fn a_connection_that_was_forgotten_between_commits_is_given_up_too() {
+    let Some(ground) = Ground::new("forgotten_idle") else { return };
+    let control = Arc::default();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| ground.run(&control).1);
+        ground.write(0..EVENTS / 2);
+        pause(1_000);
+        ground.network.forget();
+        ground.write(EVENTS / 2..EVENTS);
+        let (mut client, until) = (ground.client(), Instant::now() + Duration::from_secs(15));
+        while Instant::now() < until && !ground.has_reached(&mut client, &ground.ends) {
+            pause(20);
+        }
+        control.stop();
+        run.join().expect("it does not panic").expect("the run ends well");
+    });
+    ground.assert_right();
+}
+
+#[test]
+fn a_database_that_stands_still_is_waited_for_and_told() {
+    let Some(ground) = Ground::new("still") else { return };
+    let started = Instant::now();
+    let retries = ground.run_disturbed(|times| {
+        if times == 0 {
+            ground.network.set(Way::Stalled);
+            pause(15_000);
+            ground.network.set(Way::Open);
+        }
+        pause(100);
+    });
+    assert!(retries >= 1 && started.elapsed() < Duration::from_secs(40), "{retries} retries in {:?}", started.elapsed());
+}
+
+#[test]
+fn a_statement_that_waits_for_a_lock_is_not_given_up() {
+    let Some(ground) = Ground::new("slow") else { return };
+    let retries = ground.run_disturbed(|times| {
+        if times == 0 {
+            let lock = "begin; lock table stream_state in share mode; select pg_sleep(14); commit";
+            ground.client().batch_execute(lock).expect("it waits for no one for long");
+        }
+        pause(100);
+    });
+    assert_eq!(retries, 0, "commits tried again");
+}
+
+#[test]
 fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
     let Some(ground) = Ground::new("gone") else { return };
     let control = Arc::new(Control::default());

@@ -123,7 +123,7 @@ fn each_has_what_came_since_the_one_before() {
 /// Publishes until the newest checkpoint is like this.
 fn until(world: &mut World, what: &str, holds: impl Fn(&Manifest) -> bool) -> Manifest {
     let started = Instant::now();
-    let start = Clock::System.now().0 - START;
+    let start = Clock::System.now().wall.0 - START;
     loop {
         let newest = world.store.tables().checkpoints.first().cloned();
         if let Some(checkpoint) = newest.filter(|checkpoint| holds(checkpoint)) {
@@ -154,7 +154,7 @@ fn a_run_that_misses_one_writes_all_anew() {
     assert!(anew.id.number < several.id.number + 60, "long before there are too many: {} {}", several.id, anew.id);
     control.stop();
     running.join().expect("it does not panic").expect("it ends well");
-    world.publish(Clock::System.now().0 / SECOND - START / SECOND, [2]);
+    world.publish(Clock::System.now().wall.0 / SECOND - START / SECOND, [2]);
     world.run();
     assert_eq!(world.chats(), world.sent.len());
 }

@@ -61,7 +61,7 @@ fn a_run_with_little_to_do_takes_less_than_one_slice() {
 /// How long a run takes by its clock, of which each reading takes a tenth of a second: little of it passes while another thread works.
 fn run_for(setup: &Setup, log: &MemoryLog, store: &MemoryStore, run: &str) -> Duration {
     let now = Arc::new(AtomicI64::new(LATER));
-    let mut options = Options { clock: Clock::Manual { now: Arc::clone(&now), step: SECOND / 10 }, ..setup.options() };
+    let mut options = Options { clock: Clock::manual(&now, SECOND / 10), ..setup.options() };
     let (log, control, parts) = (Arc::new(log.clone()), Arc::new(Control::default()), Arc::new(MemoryParts::default()));
     if run == "stopped at once" {
         options.wish.until_end = false;

@@ -46,7 +46,7 @@ fn empty_slices_neither_leak_nor_slow_down() {
         log.append(user % 4, None, Some(payload.as_bytes()));
     }
     let options = setup.options();
-    let clock = Clock::Manual { now: Arc::new(AtomicI64::new(NOON)), step: 0 };
+    let clock = Clock::manual(&Arc::new(AtomicI64::new(NOON)), 0);
     let options = Options { wish: Wish { until_end: false, ..options.wish }, clock, ..options };
     let (metrics, _) = Metrics::new();
     let control = Arc::new(Control::default());

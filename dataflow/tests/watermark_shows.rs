@@ -153,7 +153,7 @@ fn one_idle_partition_holds_windows_open_for_no_longer_than_idle_after() {
     let options = setup.options();
     let options = Options {
         wish: tidemark_dataflow::plan::Wish { until_end: false, ..options.wish },
-        clock: Clock::Manual { now: Arc::clone(&now), step: 100 },
+        clock: Clock::manual(&now, 100),
         slice: Duration::from_millis(100),
         idle_after: Some(Duration::from_secs(30)),
         ..options

@@ -2,15 +2,15 @@
 
 use crate::config::{Command, EventTime, GenerateArgs, SendArgs, TargetArgs, UsageError};
 use crate::generate::{Plan, Summary, run};
+use crate::input;
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::publish::{FileLog, KafkaOptions, KafkaPublisher, Publisher, wall_clock};
 use crate::send::send;
 use crate::traffic::{Traffic, TrafficConfig};
 use anyhow::{Context, Result, bail};
-use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{BufRead, BufReader, stdin};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -62,7 +62,7 @@ fn traffic_config(args: &GenerateArgs, seed: u64) -> Result<TrafficConfig, Usage
 
 fn send_file(args: &SendArgs, progress: &mut Progress, stop: &Arc<AtomicBool>) -> Outcome {
     // First the file: a wrong name should not cost a wait for brokers.
-    let mut lines = lines_of(&args.file)?;
+    let mut lines = lines_of(&args.file, stop)?;
     let mut publisher = open(&args.target, stop)?;
     let (summary, result) = send(lines.as_mut(), publisher.as_mut(), progress, stop);
     let (sent, seconds) = (summary.sent, summary.elapsed.as_secs_f64());
@@ -71,15 +71,12 @@ fn send_file(args: &SendArgs, progress: &mut Progress, stop: &Arc<AtomicBool>) -
     Ok((line, verdict(&summary, result.map_err(Into::into))))
 }
 
-fn lines_of(path: &Path) -> Result<Box<dyn BufRead>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(stdin().lock()));
-    }
+fn lines_of(path: &Path, stop: &Arc<AtomicBool>) -> Result<Box<dyn BufRead>> {
     let hint = || format!("cannot open {}: pass a file that exists, or - for the standard input", path.display());
     if path.is_dir() {
         bail!("cannot send {}: it is a directory; pass a file, or - for the standard input", path.display());
     }
-    Ok(Box::new(BufReader::new(File::open(path).with_context(hint)?)))
+    input::open(path, stop).with_context(hint)
 }
 
 fn open(args: &TargetArgs, stop: &Arc<AtomicBool>) -> Result<Box<dyn Publisher>> {

@@ -13,8 +13,8 @@ use tidemark_settings::log::LogArgs;
 
 /// Plausible live-stream traffic, seeded, into a Kafka topic or the file log.
 ///
-/// Without a subcommand it generates. Every flag has a twin in the environment; a flag wins. SIGINT and SIGTERM end a run with
-/// everything delivered; a second one ends it at once. Exit status: 0 fine, 1 failures, 2 bad usage. RUST_LOG sets what is logged
+/// Without a subcommand it generates. Every flag has a twin in the environment; a flag wins. SIGINT, SIGTERM and SIGHUP end a run
+/// with everything delivered, within 15 s; a second one ends it at once. Exit status: 0 fine, 1 failures, 2 bad usage. RUST_LOG sets what is logged
 /// (default info).
 #[derive(Debug, Parser)]
 #[command(name = "tidemark-generator", version, args_conflicts_with_subcommands = true)]

@@ -6,7 +6,7 @@
 //! - [`pace`]: how many are due
 //! - [`publish`]: into Kafka or the file log, every delivery counted
 //! - [`generate`]: the run that joins the three
-//! - [`mod@send`]: the lines of a file instead of traffic
+//! - [`mod@send`]: the lines of a file instead of traffic, read by [`input`]
 //!
 //! and around them [`config`] (the command line), [`progress`] and [`app`].
 //!
@@ -16,6 +16,7 @@
 pub mod app;
 pub mod config;
 pub mod generate;
+pub mod input;
 pub mod pace;
 pub mod progress;
 pub mod publish;

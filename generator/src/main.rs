@@ -2,12 +2,13 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tidemark_generator::app;
 use tidemark_generator::config::{Cli, Command, UsageError};
 use tidemark_generator::progress::Progress;
@@ -20,6 +21,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const FAILURE: u8 = 1;
 const BAD_USAGE: u8 = 2;
+/// How long after a signal the program ends at the latest, whatever does not answer. The last deliveries take at most 10 s of it.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     tidemark_settings::unset_empty_variables();
@@ -68,12 +71,29 @@ fn start_logging(progress: &Progress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first signal asks for a clean end; a second one ends the program at once.
+/// The first signal asks for a clean end, within [`STOP_WITHIN`]; a second one ends the program at once.
 fn catch_signals(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, i32::from(FAILURE), Arc::clone(stop))?;
-        flag::register(signal, Arc::clone(stop))?;
-    }
+    let hangup = (!tidemark_settings::signals::hangup_is_ignored()).then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    let stop = Arc::clone(stop);
+    let end = || signal_hook::low_level::exit(i32::from(FAILURE));
+    let last_resort = move || {
+        std::thread::sleep(STOP_WITHIN);
+        complain(
+            &format!("{STOP_WITHIN:?} after a signal the log or the input still does not answer: ending without it"),
+            FAILURE,
+        );
+        end();
+    };
+    let listen = move || {
+        for _ in signals.forever() {
+            let again = stop.swap(true, Ordering::Relaxed);
+            if again || std::thread::Builder::new().name("last-resort".to_owned()).spawn(last_resort).is_err() {
+                end();
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
     Ok(())
 }
 

@@ -64,8 +64,8 @@ fn send_line(lines: &mut dyn BufRead, publisher: &mut dyn Publisher, summary: &m
     match lines.read_until(b'\n', &mut line) {
         Ok(0) => return Ok(false),
         Ok(_) => (),
-        // A signal: the caller looks at the stop flag.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        // Asked to stop. What of a line has come is none.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
         Err(source) => return Err(SendError::Read { line: summary.sent, source }),
     }
     let payload = line.strip_suffix(b"\n").unwrap_or(&line);

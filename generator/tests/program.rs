@@ -93,6 +93,18 @@ fn sigterm_ends_the_wait_for_brokers() {
 }
 
 #[test]
+fn sigterm_ends_the_wait_for_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = program(dir.path(), &["send", "-", "--partitions=1"]).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"one\nhalf a li").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    terminate(&child);
+    wait_for("the end", || child.try_wait().unwrap().is_some());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(lines(dir.path()).len(), 1, "what of a line has come is none");
+}
+
+#[test]
 fn a_file_is_sent_line_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("events.jsonl");

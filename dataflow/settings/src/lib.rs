@@ -4,12 +4,14 @@
 //! - [`log`]: where the events are: a Kafka topic or the file log
 //! - [`store`]: where the metrics are: Postgres or SQLite
 //! - [`secret`]: values that may stand in a file
+//! - [`signals`]: which signals ask a program to end
 //!
 //! An environment variable that is set but empty counts as unset, as compose files make them.
 
 pub mod duration;
 pub mod log;
 pub mod secret;
+pub mod signals;
 pub mod store;
 
 use std::path::PathBuf;

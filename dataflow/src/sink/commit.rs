@@ -55,12 +55,11 @@ struct Shared {
 }
 
 impl Committer {
-    /// Starts the thread on a store that has begun. It ends when the committer is dropped and all that was sent is written, or
+    /// Starts the thread on a store that has begun, for a log that has this id. It ends when the committer is dropped and all that was sent is written, or
     /// when the run fails.
     pub fn start(
         store: Box<dyn Store>,
-        log: Arc<dyn Log>,
-        log_id: String,
+        (log, log_id): (Arc<dyn Log>, String),
         keeper: Keeper,
         control: Arc<Control>,
         metrics: Arc<Metrics>,

@@ -150,6 +150,8 @@ mod tests {
             highest: None,
             watermark: None,
             standing: Standing::AtEnd,
+            silent_until: None,
+            judged_by: None,
             delivered: true,
             replayed: true,
             touched: Vec::new(),
@@ -177,7 +179,8 @@ mod tests {
         assert!(matches!(run.heartbeat(None), Err(StoreError::Superseded(_))));
         let said = run.commit(&up_to(30)).unwrap_err().to_string();
         assert!(said.contains("{0: 20}") && said.contains("epoch 1 of fence token 1"), "{said}");
-        assert_eq!((store.tables().epoch, store.tables().partitions[&0].next_offset), (1, 10), "it writes nothing");
+        let tables = store.tables().clone();
+        assert_eq!((tables.epoch, tables.partitions[&0].next_offset), (1, 10), "it writes nothing");
         // Another run goes on from what the store holds.
         let mut next = running(&store, "b", &[]);
         assert_eq!(next.commit(&up_to(30)).unwrap().epoch, 2);

@@ -279,9 +279,11 @@ impl Link {
                 silence = overseer.wait(asked, *longest) => Err(silence),
             }
         });
-        overseer.heard(asked);
         match outcome {
-            Ok(result) => result.map_err(Error::from),
+            Ok(result) => {
+                overseer.answered(asked);
+                result.map_err(Error::from)
+            }
             Err(silence) => {
                 self.wire = None;
                 if silence.at_work {

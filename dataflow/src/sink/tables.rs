@@ -120,7 +120,7 @@ pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
         }
-        transaction.batch_execute("set local client_min_messages = warning; savepoint made")?;
+        transaction.batch_execute("set local client_min_messages = warning")?;
         if let Err(error) = transaction.batch_execute(TABLES) {
             return Err(not_allowed(error, &format!("the tables {missing} are missing"), "sql/init/001_tables.sql"));
         }

@@ -37,11 +37,12 @@ impl Default for Size {
 }
 
 impl Size {
-    /// A statement ran into its limit.
-    fn too_slow(&mut self) {
-        if self.rows > ROWS.1 {
-            self.rows = (self.rows / 2).max(ROWS.1);
+    /// A statement with this many rows ran into its limit.
+    fn too_slow(&mut self, rows: usize) {
+        if self.rows.min(rows) > ROWS.1 {
+            self.rows = (self.rows.min(rows) / 2).max(ROWS.1);
         } else {
+            self.rows = ROWS.1;
             self.limit = (self.limit * 2).min(LIMIT.1);
         }
         let Size { rows, limit, .. } = self;
@@ -85,12 +86,12 @@ impl<'a, 'b> Upserts<'a, 'b> {
         Ok(Upserts { transaction, size, own, commit, epoch: own.epoch + 1 })
     }
 
-    fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
+    fn execute(&mut self, rows: usize, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
         let started = Instant::now();
         let outcome = self.transaction.execute(text, parameters);
         self.size.slowest = self.size.slowest.max(started.elapsed());
         if outcome.as_ref().is_err_and(took_too_long) {
-            self.size.too_slow();
+            self.size.too_slow(rows);
         }
         Ok(outcome?)
     }
@@ -111,6 +112,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let chats: Vec<i64> = rows.iter().map(|row| row.totals.chats).collect();
         let cents: Vec<i64> = rows.iter().map(|row| row.totals.cents).collect();
         self.execute(
+            rows.len(),
             "insert into stream_metrics_minute as stored
                  (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
              select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
@@ -132,6 +134,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
             let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
             let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
             self.execute(
+                newest.len(),
                 "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
                  select stream_id, viewers, window_start, now(), $4
                  from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
@@ -166,6 +169,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let payloads: Vec<Option<&[u8]>> = letters.iter().map(|letter| letter.payload.as_deref()).collect();
         let times: Vec<Option<Timestamp>> = letters.iter().map(|letter| letter.record_time.map(Timestamp)).collect();
         self.execute(
+            letters.len(),
             "insert into dead_letters (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
              select $1, partition, \"offset\", reason, error, key, payload, record_time, $9
              from unnest($2::int[], $3::bigint[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::timestamptz[])
@@ -206,6 +210,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let states: Vec<&str> = marks().map(|mark| mark.standing.as_str()).collect();
         let before: Vec<i64> = own.expected(At::Last).values().copied().collect();
         let written = self.execute(
+            partitions.len(),
             "insert into progress_partitions as stored
                  (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
              select $1, $2, changed.* from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::text[])
@@ -250,11 +255,12 @@ mod tests {
     #[test]
     fn statements_become_smaller_then_slower_and_recover() {
         let mut size = Size::default();
-        for _ in 0..7 {
-            size.too_slow();
-        }
+        size.too_slow(900);
+        assert_eq!((size.rows, size.limit), (450, LIMIT.0));
+        size.too_slow(450);
+        size.too_slow(225);
         assert_eq!((size.rows, size.limit), (100, LIMIT.0));
-        size.too_slow();
+        size.too_slow(100);
         assert_eq!((size.rows, size.limit), (100, 2 * LIMIT.0));
         size.slowest = LIMIT.0;
         size.written();

@@ -98,6 +98,8 @@ pub struct FaultyStore {
     pub store: MemoryStore,
     pub chance: Chance,
     pub judge: Judge,
+    /// The tables as they once were.
+    pub backup: Arc<Mutex<Option<Tables>>>,
     /// The time of the world, which is its clock's.
     pub now: Box<dyn Fn() -> i64 + Send>,
     /// Crashes the run.
@@ -106,6 +108,18 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
+    /// A backup of the tables is made, or restored, now and then.
+    fn go_back(&self) {
+        let mut backup = self.backup.lock().unwrap();
+        if self.chance.fault(20) {
+            *backup = Some(self.store.tables().clone());
+        } else if self.chance.fault(60)
+            && let Some(backup) = backup.take()
+        {
+            self.store.restore(backup);
+        }
+    }
+
     /// The outcome of a commit is not heard, perhaps because the process is killed just then: most often where a checkpoint is named,
     /// which is rarer than other commits.
     fn fails(&self, commit: &Commit, what: &str) -> Result<(), StoreError> {
@@ -127,6 +141,7 @@ impl Store for FaultyStore {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Receipt, StoreError> {
+        self.go_back();
         self.fails(commit, "it was not applied")?;
         let before = self.store.tables().clone();
         let receipt = Receipt { clock: Some(Micros((self.now)())), ..self.store.commit(commit)? };
@@ -222,7 +237,10 @@ pub fn damage(parts: &MemoryParts, chance: &Chance) {
 
 /// When each record was written, by the time of the world.
 #[derive(Clone, Default)]
-pub struct Written(Arc<Mutex<BTreeMap<i32, Vec<(i64, i64)>>>>);
+pub struct Written(Arc<Mutex<Times>>);
+
+/// Of each partition: the offset of each record, and when it was written.
+type Times = BTreeMap<i32, Vec<(i64, i64)>>;
 
 impl Written {
     /// A record was written behind those that the log has in this partition.

@@ -4,7 +4,8 @@
 //! In one schedule a pipeline is run several times, with other numbers of workers, over a log that grows. Runs crash at any turn,
 //! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
 //! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader;
-//! a process is paused while others write, its wall clock is stepped, and what it last heard of the log's ends is old. Every commit
+//! a process is paused while others write, its wall clock is stepped, and what it last heard of the log's ends is old; a backup of the
+//! store is restored under a run. Every commit
 //! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
 //! the end.
 //!
@@ -32,14 +33,19 @@ use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::fold::Stints;
 use tidemark_dataflow::rules::Rules;
-use tidemark_dataflow::sink::memory::MemoryStore;
+use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
-const EXPECTED_ENDS: [&str; 4] =
-    ["a simulated crash", "took over", "ended while waiting to commit", "were judged by a clock that is"];
+const EXPECTED_ENDS: [&str; 5] = [
+    "a simulated crash",
+    "took over",
+    "ended while waiting to commit",
+    "were judged by a clock that is",
+    "the store does not hold what this run",
+];
 
 /// What all runs of one schedule share.
 #[derive(Clone)]
@@ -50,6 +56,7 @@ struct World {
     unwritten: Arc<Mutex<VecDeque<(i32, Stored)>>>,
     store: MemoryStore,
     parts: MemoryParts,
+    backup: Arc<Mutex<Option<Tables>>>,
     judge: Judge,
     /// The clock when the last run ended.
     now: i64,
@@ -83,7 +90,7 @@ impl World {
         store.tables().given_hash_key = Some([random.random.random(); 16]);
         let judge = Judge { log: log.clone(), rules, written, counted_partitions, differences: Arc::default() };
         let (parts, unwritten) = (MemoryParts::default(), Arc::new(Mutex::new(unwritten)));
-        World { rules, log, unwritten, store, parts, judge, now: NOW.0 }
+        World { rules, log, unwritten, store, parts, backup: Arc::default(), judge, now: NOW.0 }
     }
 
     /// Runs once, by a seed of its own.
@@ -143,6 +150,7 @@ impl World {
             store: self.store.clone(),
             chance: chance.clone(),
             judge: self.judge.clone(),
+            backup: Arc::clone(&self.backup),
             now: Box::new({
                 let simulation = Arc::clone(&simulation);
                 move || simulation.world()

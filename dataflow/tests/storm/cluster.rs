@@ -1,11 +1,13 @@
 //! One run of the built program, as one process or several.
 
+use crate::support::brokers::free_addresses;
+use crate::support::clock::{Clock, Shim};
 use crate::support::parts::needed;
-use crate::support::process::Process;
+use crate::support::process::{Process, Said};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Processes, and workers in each.
@@ -19,12 +21,26 @@ pub struct Shape {
 pub struct Ground {
     pub dir: PathBuf,
     pub settings: Vec<(&'static str, String)>,
+    /// None: processes go by the machine's clock.
+    pub shim: Option<Shim>,
+    /// What all processes of all runs say.
+    pub said: Arc<Mutex<Vec<Said>>>,
+}
+
+impl Ground {
+    pub fn new(dir: PathBuf, settings: &[(&'static str, String)], shim: Option<Shim>) -> Ground {
+        Ground { dir, settings: settings.to_vec(), shim, said: Arc::default() }
+    }
 }
 
 /// A run.
 pub struct Cluster {
-    number: usize,
+    pub number: usize,
     pub processes: Vec<Process>,
+    /// Of each process, where metrics are served.
+    pub metrics: Vec<String>,
+    /// Of each process, if they have clocks of their own.
+    pub clocks: Vec<Clock>,
 }
 
 impl Cluster {
@@ -32,20 +48,28 @@ impl Cluster {
     pub fn start(ground: &Ground, shape: Shape, number: usize) -> Cluster {
         let hosts = ground.dir.join(format!("hosts.{number}"));
         std::fs::write(&hosts, free_addresses(shape.processes).join("\n")).expect("a hostfile");
+        let metrics = free_addresses(shape.processes);
+        let clock = |shim: &Shim| (0..shape.processes).map(|process| shim.clock(&format!("{number}.{process}"))).collect();
+        let clocks: Vec<Clock> = ground.shim.as_ref().map_or_else(Vec::new, clock);
         let start = |process: usize| {
             let mut args = vec!["--workers".to_owned(), shape.workers.to_string()];
+            args.extend(["--metrics-addr".to_owned(), metrics[process].clone()]);
             if shape.processes > 1 {
                 args.extend(["--processes", &shape.processes.to_string(), "--process", &process.to_string()].map(str::to_owned));
                 args.extend(["--hostfile".to_owned(), hosts.display().to_string()]);
             }
-            Process::start(&args, &ground.settings)
+            let mut settings = ground.settings.clone();
+            settings.extend(clocks.get(process).map(Clock::settings).into_iter().flatten());
+            Process::start(&args, &settings)
         };
-        Cluster { number, processes: (0..shape.processes).map(start).collect() }
+        let processes: Vec<Process> = (0..shape.processes).map(start).collect();
+        ground.said.lock().expect("nobody panics while holding it").extend(processes.iter().map(Process::listen));
+        Cluster { number, processes, metrics, clocks }
     }
 
     /// No run.
     pub fn none() -> Cluster {
-        Cluster { number: 0, processes: Vec::new() }
+        Cluster { number: 0, processes: Vec::new(), metrics: Vec::new(), clocks: Vec::new() }
     }
 
     /// Whether it may write: its first process has taken the token.
@@ -99,6 +123,12 @@ impl Cluster {
         errors.filter(|line| !expected.iter().any(|expected| line.contains(expected))).collect()
     }
 
+    /// All that its processes said.
+    pub fn said(&self) -> String {
+        let said: Vec<String> = self.processes.iter().map(Process::said).collect();
+        said.join("\n--\n")
+    }
+
     /// Keeps what its processes said.
     pub fn write_down(&self, ground: &Ground) {
         for (index, process) in self.processes.iter().enumerate() {
@@ -110,17 +140,6 @@ impl Cluster {
 
 const LIVE: &str = "everything that the store holds is replayed";
 const TOOK_OVER: &str = "took over the pipeline";
-
-/// Below the ports that the system gives to outgoing connections, which would take one at any moment.
-fn free_addresses(count: usize) -> Vec<String> {
-    let mut held = Vec::new();
-    let mut port = 10_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
-    while held.len() < count {
-        port = if port >= 31_000 { 10_000 } else { port + 1 };
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
-    }
-    held.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect()
-}
 
 /// What the checkpoints need that the last commit names.
 pub fn needed_by_checkpoints(client: &mut postgres::Client) -> BTreeSet<String> {

@@ -1,33 +1,67 @@
-//! Writes traffic whose bytes a seed decides, at a steady rate, whatever happens to the broker; and reads back what is in the topic.
+//! Writes the traffic at a steady rate, whatever happens to the brokers; and reads back what is in the topic.
 
+use super::traffic::{Due, PARTITIONS, Script};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tidemark_dataflow::oracle;
-use tidemark_generator::traffic::{FaultShares, Generated, Traffic, TrafficConfig, numbered_streams};
-use tidemark_model::Micros;
 
-pub const PARTITIONS: usize = 6;
-/// Event time runs so much faster than the clock, so that windows close all the time.
-const SPEED: i64 = 20;
-/// How far behind the clock event time begins: it must not overtake it.
-const BEHIND: Duration = Duration::from_secs(4 * 24 * 3_600);
-/// This partition is silent for a while, and then its records come late: what falls idle, and what comes too late for a window
-/// that only idleness could close.
-const WAYWARD: usize = 3;
-const WAYWARD_SILENCE: Duration = Duration::from_secs(9);
 /// How long the last records may take until they are delivered.
 const DELIVERY: Duration = Duration::from_secs(60);
+/// A record counts as on time if its broker had it this soon. Less than the lateness of the storm's pipeline by a wide margin, so
+/// that a record counts only if nothing but a fault could have closed its window.
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// What was written, by partition.
 pub type Written = Vec<Vec<Vec<u8>>>;
 
+/// What the brokers have taken.
+pub struct Delivered {
+    started: Instant,
+    ends: Vec<AtomicI64>,
+    /// Partition and offset of the records that were in order and on time.
+    on_time: Mutex<BTreeSet<(i32, i64)>>,
+}
+
+impl Delivered {
+    /// By partition, just behind its last record.
+    pub fn ends(&self) -> Vec<i64> {
+        self.ends.iter().map(|end| end.load(Ordering::Acquire)).collect()
+    }
+
+    pub fn was_on_time(&self, at: &(i32, i64)) -> bool {
+        self.on_time.lock().expect("nobody panics while holding it").contains(at)
+    }
+}
+
+/// A record's instant, if it is one of those that are on time.
+type OnTime = Option<Duration>;
+
+struct Context(Arc<Delivered>);
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<OnTime>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, due: Box<OnTime>) {
+        let Ok(message) = result else { return };
+        let (partition, offset) = (message.partition(), message.offset());
+        let end = &self.0.ends[usize::try_from(partition).expect("not negative")];
+        end.fetch_max(offset + 1, Ordering::AcqRel);
+        if due.is_some_and(|due| self.0.started.elapsed() < due + PROMPT) {
+            self.0.on_time.lock().expect("nobody panics while holding it").insert((partition, offset));
+        }
+    }
+}
+
 pub struct Producer {
     stop: Arc<AtomicBool>,
+    pub delivered: Arc<Delivered>,
     thread: std::thread::JoinHandle<Written>,
 }
 
@@ -37,11 +71,13 @@ impl Producer {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true").set("message.timeout.ms", "0");
         config.set("queue.buffering.max.messages", "2000000").set("linger.ms", "20").set("reconnect.backoff.max.ms", "1000");
-        let producer: BaseProducer = config.create().expect("a producer");
+        let ends = (0..PARTITIONS).map(|_| AtomicI64::new(0)).collect();
+        let delivered = Arc::new(Delivered { started: Instant::now(), ends, on_time: Mutex::default() });
+        let producer = config.create_with_context(Context(Arc::clone(&delivered))).expect("a producer");
         let (stop, topic) = (Arc::new(AtomicBool::new(false)), topic.to_owned());
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || produce(&producer, &topic, seed, rate, &stopped));
-        Producer { stop, thread }
+        let (stopped, script, started) = (Arc::clone(&stop), Script::new(seed, rate), delivered.started);
+        let thread = std::thread::spawn(move || produce(&producer, &topic, script, started, &stopped));
+        Producer { stop, delivered, thread }
     }
 
     /// Ends it; all that it has written is delivered.
@@ -51,49 +87,24 @@ impl Producer {
     }
 }
 
-fn produce(producer: &BaseProducer, topic: &str, seed: u64, rate: u32, stop: &AtomicBool) -> Written {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    let micros = |time: Duration| i64::try_from(time.as_micros()).expect("before 2262");
-    let event_time = micros(now - BEHIND);
-    let mut traffic = Traffic::new(TrafficConfig {
-        seed,
-        streams: numbered_streams(40),
-        users: 3_000,
-        out_of_order: Duration::from_secs(20),
-        faults: FaultShares { late: 0.01, duplicates: 0.02, malformed: 0.01, future: 0.002 },
-        ..TrafficConfig::default()
-    });
+fn produce(producer: &BaseProducer<Context>, topic: &str, mut script: Script, started: Instant, stop: &AtomicBool) -> Written {
     let mut written = vec![Vec::new(); PARTITIONS];
-    let mut held: Vec<Generated> = Vec::new();
-    let mut write = |event: Generated, partition: usize| {
-        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
-            .partition(i32::try_from(partition).expect("few"))
-            .timestamp(event.sent_at.0 / 1_000)
-            .key(event.stream.as_bytes())
-            .payload(&event.payload);
+    let mut write = |due: Due| {
+        let record: BaseRecord<'_, [u8], [u8], Box<OnTime>> =
+            BaseRecord::with_opaque_to(topic, Box::new(due.on_time.then_some(due.at)))
+                .partition(i32::try_from(due.partition).expect("few"))
+                .timestamp(due.event.sent_at.0 / 1_000)
+                .key(due.event.stream.as_bytes())
+                .payload(&due.event.payload);
         producer.send(record).map_err(|(error, _)| error).expect("the queue has room for an outage");
-        written[partition].push(event.payload);
+        written[due.partition].push(due.event.payload);
     };
-    let started = Instant::now();
-    let (mut sent, mut speaks) = (0_u64, started + WAYWARD_SILENCE);
     while !stop.load(Ordering::Acquire) {
-        let due = started.elapsed().as_micros() as u64 * u64::from(rate) / 1_000_000;
-        while sent < due {
-            let event = traffic.next_at(Micros(event_time + sent.cast_signed() * 1_000_000 * SPEED / i64::from(rate)));
-            sent += 1;
-            match event.stream.bytes().map(usize::from).sum::<usize>() % PARTITIONS {
-                WAYWARD => held.push(event),
-                partition => write(event, partition),
-            }
-        }
-        if Instant::now() >= speaks {
-            held.drain(..).for_each(|event| write(event, WAYWARD));
-            speaks = Instant::now() + WAYWARD_SILENCE;
-        }
+        script.until(started.elapsed()).into_iter().for_each(&mut write);
         producer.poll(Duration::from_millis(5));
         std::thread::sleep(Duration::from_millis(5));
     }
-    held.drain(..).for_each(|event| write(event, WAYWARD));
+    script.rest().into_iter().for_each(&mut write);
     producer.flush(DELIVERY).expect("everything is delivered");
     written
 }

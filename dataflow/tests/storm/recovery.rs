@@ -31,14 +31,14 @@ const LONG: Duration = Duration::from_secs(300);
 #[test]
 #[ignore = "minutes, and a release build: scripts/storm.sh --recovery"]
 fn fresh_rows_after_a_kill() {
-    let Some(services) = Services::start() else { return };
+    let Some(services) = Services::start(1) else { return };
     let (runs, seed) = (number("TIDEMARK_STORM_RUNS", 5), number("TIDEMARK_STORM_SEED", 1));
-    services.create_topic(TOPIC, PARTITIONS);
+    services.brokers.create_topic(TOPIC, PARTITIONS);
     services.create_database("storm");
     let started = Instant::now();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     let now = i64::try_from(now.as_micros()).expect("before 2262");
-    let events = Events { base: now - SPAN, producer: producer(&services.bootstrap) };
+    let events = Events { base: now - SPAN, producer: producer(&services.brokers.addresses()) };
     (0..EVENTS).for_each(|number| events.send(number, now - SPAN + number * SPAN / EVENTS));
     events.producer.flush(LONG).expect("everything is delivered");
     say(&format!("{EVENTS} events in the topic, {PRESENT} viewers present, {STREAMS} streams ({:.0?})\n", started.elapsed()));
@@ -46,13 +46,12 @@ fn fresh_rows_after_a_kill() {
     let scratch = tempfile::tempdir().expect("a directory");
     let url = services.database(&services.postgres, "storm");
     let settings = [
-        ("KAFKA_BOOTSTRAP", services.bootstrap.clone()),
+        ("KAFKA_BOOTSTRAP", services.brokers.addresses()),
         ("KAFKA_TOPIC", TOPIC.to_owned()),
         ("DATABASE_URL", url.clone()),
         ("DATA_DIR", scratch.path().display().to_string()),
-        ("METRICS_ADDR", "off".to_owned()),
     ];
-    let ground = Ground { dir: scratch.path().to_owned(), settings: settings.to_vec() };
+    let ground = Ground::new(scratch.path().to_owned(), &settings, None);
     let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("it answers");
     let watcher = Watcher::glancing(&url);
     let stop = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 use crate::support::tables::Values;
 use postgres::{Client, NoTls};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,12 @@ const GLANCE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(700);
 
 /// What was seen last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub epoch: i64,
     pub fence: i64,
+    /// By partition.
+    pub next_offsets: BTreeMap<i32, i64>,
 }
 
 #[derive(Default)]
@@ -23,6 +25,8 @@ struct Shared {
     seen: Mutex<Seen>,
     wrong: Mutex<Vec<String>>,
     looks: Mutex<u64>,
+    /// How often the store began or ended to go back: while it is odd, it does.
+    went_back: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -58,7 +62,18 @@ impl Watcher {
     }
 
     pub fn seen(&self) -> Seen {
-        *lock(&self.shared.seen)
+        lock(&self.shared.seen).clone()
+    }
+
+    /// For another thread.
+    pub fn glimpse(&self) -> impl Fn() -> Seen + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || lock(&shared.seen).clone()
+    }
+
+    /// The store is about to go back to what it held earlier, or has just done so: what was seen counts no more.
+    pub fn forget(&self) {
+        self.shared.went_back.fetch_add(1, Ordering::AcqRel);
     }
 
     /// What went wrong, and how often everything was looked at.
@@ -76,6 +91,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What must not go back, and what must stay.
 #[derive(Clone, Default)]
 struct Memory {
+    /// As it was then.
+    went_back: u64,
     epoch: i64,
     fence: i64,
     watermark: Option<i64>,
@@ -84,21 +101,32 @@ struct Memory {
     final_rows: BTreeMap<(i64, String), Values>,
 }
 
+const GLIMPSE: &str = "select epoch, fence, partition, next_offset from progress left join progress_partitions using (pipeline)";
+
 impl Shared {
     fn watch(&self, client: &mut Client, memory: &mut Memory, every: Duration) -> Result<(), postgres::Error> {
         let mut looked = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
-            if let Some(row) = client.query_opt("select epoch, fence from progress", &[])? {
-                *lock(&self.seen) = Seen { epoch: row.get(0), fence: row.get(1) };
+            let rows = client.query(GLIMPSE, &[])?;
+            if let Some(row) = rows.first() {
+                let next_offsets = rows.iter().filter_map(|row| Some((row.get::<_, Option<i32>>(2)?, row.get(3)))).collect();
+                *lock(&self.seen) = Seen { epoch: row.get(0), fence: row.get(1), next_offsets };
             }
-            if looked.elapsed() >= every {
+            let went_back = self.went_back.load(Ordering::Acquire);
+            // While it goes back nobody knows on which side of that a look would be.
+            if looked.elapsed() >= every && went_back.is_multiple_of(2) {
+                if memory.went_back != went_back {
+                    *memory = Memory { went_back, ..Memory::default() };
+                }
                 // A server that crashes in the midst of a look must not leave half of it as what was seen last.
                 let mut seen = memory.clone();
                 let wrong = look(client, &mut seen)?;
-                *memory = seen;
-                lock(&self.wrong).extend(wrong);
                 *lock(&self.looks) += 1;
                 looked = Instant::now();
+                if self.went_back.load(Ordering::Acquire) == went_back {
+                    *memory = seen;
+                    lock(&self.wrong).extend(wrong);
+                }
             }
             std::thread::sleep(GLANCE);
         }

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 #![allow(dead_code, reason = "each test target uses its own part")]
 
+pub mod brokers;
+pub mod clock;
 pub mod logs;
 pub mod parts;
+pub mod pause;
 pub mod process;
 pub mod proxy;
 pub mod random;
@@ -59,7 +62,7 @@ impl Setup {
             max_ahead: self.max_ahead,
             patience: Duration::ZERO,
             checkpoint_every: self.checkpoint_every,
-            clock: Clock::Manual { now: Arc::new(AtomicI64::new(self.now.0)), step: 100 },
+            clock: Clock::manual(&Arc::new(AtomicI64::new(self.now.0)), 100),
             background: Background::Threads,
             stints: Stints::default(),
             most_unfolded: MOST_UNFOLDED,

@@ -1,68 +1,52 @@
-//! A Kafka and a Postgres of a test's own, which it may crash and bring back.
+//! A Kafka and a Postgres of a test's own, which it may pause, crash and bring back.
 
+use super::brokers::Brokers;
 use super::logs::required;
-use std::path::Path;
+use super::pause::Paused;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-
-/// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    Kafka,
-    Postgres,
-}
-
-impl Service {
-    fn name(self) -> &'static str {
-        match self {
-            Service::Kafka => "kafka",
-            Service::Postgres => "postgres",
-        }
-    }
-}
 
 /// Both, on ports of their own, until this is dropped.
 pub struct Services {
-    dir: tempfile::TempDir,
-    kafka_sh: String,
-    /// Of the broker, HOST:PORT.
-    pub bootstrap: String,
-    /// Of the server, HOST:PORT.
+    pub brokers: Brokers,
+    /// Of Postgres, HOST:PORT.
     pub postgres: String,
+    dir: tempfile::TempDir,
 }
 
 impl Services {
-    /// None where the machine has no services for tests.
-    pub fn start() -> Option<Services> {
+    /// With this many brokers. None where the machine has no services for tests.
+    pub fn start(brokers: usize) -> Option<Services> {
         let (kafka_sh, _) = (required("TIDEMARK_TEST_KAFKA_SH")?, required("TIDEMARK_TEST_POSTGRES")?);
         let dir = tempfile::Builder::new().prefix("tidemark-services.").tempdir().expect("a directory");
-        let mut services = Services { dir, kafka_sh, bootstrap: String::new(), postgres: String::new() };
-        let said = services.script("start", &[]);
-        let value = |name: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap_or_else(|| panic!("services.sh says {name}:\n{said}")).to_owned()
-        };
-        services.bootstrap = value("TIDEMARK_TEST_KAFKA");
-        let url = value("TIDEMARK_TEST_POSTGRES");
-        services.postgres =
-            url.rsplit_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("postgres://user@host:port/").0.to_owned();
-        Some(services)
+        let said = script("start", dir.path());
+        let brokers = Brokers::start(&kafka_sh, dir.path(), brokers);
+        let line = said.lines().find_map(|line| line.strip_prefix("export TIDEMARK_TEST_POSTGRES="));
+        let url = line.unwrap_or_else(|| panic!("services.sh says where Postgres is:\n{said}"));
+        let (_, server) = url.rsplit_once('@').expect("postgres://user@host:port/");
+        let postgres = server.split_once('/').expect("postgres://user@host:port/").0.to_owned();
+        Some(Services { brokers, postgres, dir })
     }
 
-    /// Ends it as a crash would.
-    pub fn crash(&self, service: Service) {
-        self.script("crash", &[service.name()]);
+    /// Ends Postgres as a crash would.
+    pub fn crash_postgres(&self) {
+        script("crash", self.dir.path());
     }
 
     /// Brings it back, with its data and on its port.
-    pub fn revive(&self, service: Service) {
-        self.script("start", &[service.name()]);
+    pub fn revive_postgres(&self) {
+        script("start", self.dir.path());
     }
 
-    pub fn create_topic(&self, topic: &str, partitions: usize) {
-        let port = self.bootstrap.rsplit_once(':').expect("HOST:PORT").1;
-        let create = ["topics", port, "--create", "--topic", topic, "--partitions", &partitions.to_string()].map(str::to_owned);
-        let output = Command::new(&self.kafka_sh).args(create).output().expect("the broker's script runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    /// All its processes stand still until this is dropped.
+    pub fn pause_postgres(&self) -> Paused {
+        let cluster = std::fs::read_to_string(self.dir.path().join("postgres.path")).expect("services.sh says where it is");
+        Paused::by_file(&PathBuf::from(cluster.trim_end()).join("data/postmaster.pid"))
+    }
+
+    /// This broker stands still until this is dropped.
+    pub fn pause_broker(&self, node: usize) -> Paused {
+        Paused::by_file(&self.brokers.pid_file(node))
     }
 
     /// The URL of a database, at the server itself or at a proxy's HOST:PORT.
@@ -75,24 +59,27 @@ impl Services {
         let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("it answers");
         client.batch_execute(&format!("create database {name}")).expect("it may create databases");
     }
-
-    fn script(&self, command: &str, which: &[&str]) -> String {
-        let output = run(&self.kafka_sh, command, self.dir.path(), which);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "services.sh {command} {which:?}: {said}");
-        String::from_utf8(output.stdout).expect("text")
-    }
 }
 
 impl Drop for Services {
     fn drop(&mut self) {
-        run(&self.kafka_sh, "stop", self.dir.path(), &[]);
+        run("stop", self.dir.path());
     }
 }
 
-fn run(kafka_sh: &str, command: &str, dir: &Path, which: &[&str]) -> Output {
+fn script(command: &str, dir: &Path) -> String {
+    let output = run(command, dir);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "services.sh {command}: {said}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn run(command: &str, dir: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services.sh");
     let mut run = Command::new(script);
-    run.arg(command).arg(dir).args(which).env("TIDEMARK_KAFKA_SH", kafka_sh).stdin(Stdio::null());
-    run.output().expect("the script runs")
+    run.arg(command).arg(dir);
+    if command != "stop" {
+        run.arg("postgres");
+    }
+    run.stdin(Stdio::null()).output().expect("the script runs")
 }

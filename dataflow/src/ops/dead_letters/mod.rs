@@ -6,20 +6,24 @@ mod replay;
 use super::args::{DeadLettersCommand, ListArgs, PlaceArgs, ShowArgs};
 use super::books::{self, Books, Filter, Position};
 use super::{OpsError, Outcome, output_failed};
+use crate::run::Control;
 use std::io::Write;
+use std::sync::Arc;
 use tidemark_settings::log::Log;
 
 /// Runs one of the commands.
-pub fn run(command: &DeadLettersCommand, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+///
+/// `control` ends a replay between two letters.
+pub fn run(command: &DeadLettersCommand, control: Option<&Arc<Control>>, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     match command {
         DeadLettersCommand::List(args) => list(args, out),
         DeadLettersCommand::Show(args) => show(args, out),
-        DeadLettersCommand::Replay(args) => replay::run(args, out),
+        DeadLettersCommand::Replay(args) => replay::run(args, control.unwrap_or(&Arc::default()), out),
     }
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place)?;
+    let (log, mut books) = open(&args.place, None)?;
     let filter = args.filter.filter();
     let letters = books.letters(log.topic(), &filter, args.limit)?;
     if args.json {
@@ -35,7 +39,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
-    let (log, mut books) = open(&args.place)?;
+    let (log, mut books) = open(&args.place, None)?;
     let at = Position { partition: args.partition, offset: args.offset };
     let Some(letter) = books.letters(log.topic(), &Filter::only(at), 1)?.pop() else {
         let topic = log.topic();
@@ -51,10 +55,10 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     Ok(Outcome::Fine)
 }
 
-fn open(place: &PlaceArgs) -> Result<(Log, Box<dyn Books>), OpsError> {
+fn open(place: &PlaceArgs, control: Option<&Arc<Control>>) -> Result<(Log, Box<dyn Books>), OpsError> {
     let refused = |error: tidemark_settings::SettingsError| OpsError::Refused(error.to_string());
     let log = place.log.resolve(&None).map_err(refused)?;
     let store = place.store.resolve(&place.log.data_dir).map_err(refused)?;
-    let books = books::open(&store, None)?;
+    let books = books::open(&store, control)?;
     Ok((log, books))
 }

@@ -8,6 +8,7 @@
 use super::{OpsError, Outcome, output_failed};
 use crate::ops::args::ReplayArgs;
 use crate::ops::books::{Books, Filter, Letter, Position};
+use crate::run::Control;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -26,17 +27,18 @@ const WAIT: Duration = Duration::from_secs(15);
 const STAYS: &str = "a late or closed letter stays so when it is published again; to have them in, recompute with a larger lateness: \
                      tidemark-dataflow rebuild --watermark DURATION --yes";
 
-pub(super) fn run(args: &ReplayArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+pub(super) fn run(args: &ReplayArgs, control: &Arc<Control>, out: &mut dyn Write) -> Result<Outcome, OpsError> {
     let choice = Choice::of(args)?;
-    let (log, books) = super::open(&args.place)?;
-    let publisher = if args.dry_run { None } else { Some(open_publisher(&log)?) };
-    let mut replay = Replay { books, publisher, topic: log.topic().to_owned(), out, counts: Counts::default() };
-    match choice {
-        Choice::Positions(positions) => positions.iter().try_for_each(|&at| replay.position(at, None))?,
-        Choice::Corrected(letters) => letters.into_iter().try_for_each(|(at, payload)| replay.position(at, Some(payload)))?,
-        Choice::Filter(filter) => replay.all_of(filter, &args.place.pipeline)?,
-    }
-    replay.end()
+    let (log, books) = super::open(&args.place, Some(control))?;
+    let publisher = if args.dry_run { None } else { Some(open_publisher(&log, control)?) };
+    let topic = log.topic().to_owned();
+    let mut replay = Replay { books, publisher, topic, control: Arc::clone(control), out, counts: Counts::default() };
+    let outcome = match choice {
+        Choice::Positions(positions) => positions.iter().try_for_each(|&at| replay.position(at, None)),
+        Choice::Corrected(letters) => letters.into_iter().try_for_each(|(at, payload)| replay.position(at, Some(payload))),
+        Choice::Filter(filter) => replay.all_of(filter, &args.place.pipeline),
+    };
+    outcome.and_then(|()| replay.end())
 }
 
 /// Which letters, and with which bytes.
@@ -115,7 +117,7 @@ fn corrected_letters(file: &Path) -> Result<Vec<(Position, Vec<u8>)>, OpsError> 
     Ok(letters)
 }
 
-fn open_publisher(log: &Log) -> Result<Box<dyn Publisher>, OpsError> {
+fn open_publisher(log: &Log, control: &Control) -> Result<Box<dyn Publisher>, OpsError> {
     Ok(match log {
         Log::Kafka(topic) => {
             let mut topic = topic.clone();
@@ -123,7 +125,7 @@ fn open_publisher(log: &Log) -> Result<Box<dyn Publisher>, OpsError> {
             for (name, value) in [("client.id", "tidemark-dataflow-replay"), ("linger.ms", "0")] {
                 topic.properties.entry(name.to_owned()).or_insert_with(|| value.to_owned());
             }
-            let options = KafkaOptions { wait: WAIT, create_with_partitions: None, stop: Arc::default() };
+            let options = KafkaOptions { wait: WAIT, create_with_partitions: None, stop: control.stop_flag() };
             Box::new(KafkaPublisher::open(&topic, &options)?)
         }
         // A topic that is not there has no letters; it is not made here.
@@ -147,6 +149,7 @@ struct Replay<'a> {
     /// None for a dry run.
     publisher: Option<Box<dyn Publisher>>,
     topic: String,
+    control: Arc<Control>,
     out: &'a mut dyn Write,
     counts: Counts,
 }
@@ -205,6 +208,12 @@ impl Replay<'_> {
             self.counts.published += 1;
             return self.say(&format!("{at} ({}) would be published", letter.reason));
         };
+        if self.control.stopping() {
+            let published = self.counts.published;
+            return Err(OpsError::Refused(format!(
+                "stopped before {at}: {published} dead letters published, the rest is as it was"
+            )));
+        }
         if !self.books.claim(&self.topic, at)? {
             self.counts.replayed_before += 1;
             return self.say(&format!("{at}: another replay has taken it"));

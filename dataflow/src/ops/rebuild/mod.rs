@@ -96,12 +96,16 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     if !args.yes {
         return Ok(Outcome::NotDone);
     }
+    let stopped = || OpsError::Refused("stopped: the old rows are as they were".to_owned());
+    if control.stopping() {
+        return Err(stopped());
+    }
     site.take_over(&pipeline)?;
     let store = site.prepare(&pipeline, log.topic(), &starts)?;
     let (metrics, _) = Metrics::new();
     cluster::run(&options, Arc::clone(&log), store, Arc::clone(&parts), control, &metrics)?;
     if control.stopping() {
-        return Err(OpsError::Refused("stopped: the old rows are as they were".to_owned()));
+        return Err(stopped());
     }
     let changes = site.swap(&pipeline, log.topic())?;
     let after_all = checkpoint::Id { pipeline: Keys::new(HashKey(before.hash_key)).tag(), fence: i64::MAX, number: 0 };

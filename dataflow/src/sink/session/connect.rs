@@ -39,7 +39,7 @@ pub(super) async fn connect(
         );
     };
     let mut last = None;
-    for place in places {
+    'places: for place in places {
         let servers = place.servers(config).await.unwrap_or_else(|error| {
             last = Some(error);
             Vec::new()
@@ -48,7 +48,7 @@ pub(super) async fn connect(
             let left = IN_ALL.saturating_sub(started.elapsed());
             let ending = control.and_then(|control| control.ending_for());
             if left.is_zero() || ending.is_some_and(|ending| ending.min(started.elapsed()) >= AT_STOP) {
-                break;
+                break 'places;
             }
             let limit = CONNECT.min(left);
             match timeout(limit, attempt(&server)).await {

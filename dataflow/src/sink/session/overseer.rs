@@ -5,6 +5,7 @@
 
 use super::connect::{CONNECT, Server};
 use crate::run::Control;
+use crate::trouble::Kind;
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
@@ -101,7 +102,7 @@ impl Overseer {
             sleep(LOOK).await;
             let waited = started.elapsed();
             let given_up = |why: String, at_work| NoAnswer {
-                told: format!("{server} has not answered {asked} within {:.1} s: {why}", waited.as_secs_f64()),
+                told: format!("{server} has not answered {asked} within {:.0} s: {why}", waited.as_secs_f64()),
                 at_work,
             };
             if self.control.as_ref().and_then(|control| control.ending_for()).is_some_and(|ending| ending.min(waited) >= AT_STOP)
@@ -116,9 +117,7 @@ impl Overseer {
             }
             if self.told.get().is_none() {
                 self.told.set(Some(started));
-                tracing::warn!(
-                    "Postgres at {server} has not answered {asked} for {QUIET:?}; a second connection asks what it does"
-                );
+                self.tell(asked);
             }
             let finding = self.probe().await;
             probed = Instant::now();
@@ -141,10 +140,21 @@ impl Overseer {
         }
     }
 
-    /// The waiting has ended. Says so if it was told.
-    pub(super) fn heard(&self, asked: &str) {
-        if let Some(since) = self.told.take() {
-            tracing::info!(after = ?since.elapsed(), "the waiting for Postgres at {} to answer {asked} is over", self.server.name);
+    fn tell(&self, asked: &str) {
+        let what = format!("has not answered {asked} for {QUIET:?}; a second connection asks what it does");
+        match &self.control {
+            // `/health` shows this to everybody, so it names no server.
+            Some(control) => control.troubles().tell(Kind::Store, format!("the store {what}")),
+            None => tracing::warn!("Postgres at {} {what}", self.server.name),
+        }
+    }
+
+    /// The answer has come. Says so if the waiting was told. What becomes of a question that was given up, the one who asked says.
+    pub(super) fn answered(&self, asked: &str) {
+        let Some(since) = self.told.take() else { return };
+        match &self.control {
+            Some(control) => control.troubles().over(Kind::Store),
+            None => tracing::info!(after = ?since.elapsed(), "Postgres at {} has answered {asked}", self.server.name),
         }
     }
 
@@ -194,14 +204,12 @@ impl Overseer {
 /// What the row of `pg_stat_activity` says; none: there is no such session.
 fn read(found: &[SimpleQueryMessage]) -> Finding {
     let Some(row) = row(found) else { return Finding::Lost };
-    let waits_for = match (row.get("wait_event_type"), row.get("wait_event")) {
-        (Some("Client"), _) => return Finding::Unknown,
-        (Some(kind), Some(event)) => Some(format!("{kind} {event}")),
-        _ => None,
-    };
-    match row.get("state") {
-        Some("active" | "fastpath function call") => Finding::AtWork(waits_for),
-        Some(state) if state.starts_with("idle") => Finding::Lost,
+    match (row.get("state"), row.get("wait_event_type"), row.get("wait_event")) {
+        (Some(state), ..) if state.starts_with("idle") => Finding::Lost,
+        // It waits for us, as we wait for it.
+        (Some("active"), Some("Client"), _) => Finding::Unknown,
+        (Some("active"), Some(kind), Some(event)) => Finding::AtWork(Some(format!("{kind} {event}"))),
+        (Some("active"), ..) => Finding::AtWork(None),
         // A server that keeps no account of it.
         _ => Finding::Unknown,
     }

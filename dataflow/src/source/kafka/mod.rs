@@ -31,6 +31,8 @@ use topic::{Asker, Topic, Watch};
 
 /// How long a question to the brokers may take.
 const ASK: Duration = Duration::from_secs(5);
+/// How long all questions about a topic may take together: one for each partition, which a slow broker answers slowly.
+const DESCRIBE: Duration = Duration::from_secs(60);
 /// How long the brokers may take to confirm the topic before they are asked again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
@@ -128,9 +130,10 @@ impl Log for KafkaLog {
             let what = format!("Kafka at {bootstrap} has no topic {name}: create it, or set KAFKA_TOPIC");
             return Err(SourceError::NotYet(what));
         };
-        let mut partitions = BTreeMap::new();
+        let (mut partitions, until) = (BTreeMap::new(), Instant::now() + DESCRIBE);
         for partition in topic.partitions() {
-            let bounds = consumer.fetch_watermarks(name, partition.id(), ASK).map_err(|error| self.not_yet(&error))?;
+            let wait = ASK.min(until.saturating_duration_since(Instant::now()));
+            let bounds = consumer.fetch_watermarks(name, partition.id(), wait).map_err(|error| self.not_yet(&error))?;
             partitions.insert(partition.id(), Bounds { low: bounds.0, high: bounds.1 });
         }
         let asker = Asker::new(&consumer, self.name()?);

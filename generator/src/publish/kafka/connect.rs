@@ -2,7 +2,7 @@
 
 use super::bootstrap::Bootstrap;
 use super::context::Deliveries;
-use super::{KafkaOptions, Notices, refusal};
+use super::{KafkaOptions, LOOK, Notices, refusal};
 use crate::publish::PublishError;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub(super) fn ensure_topic(
     let Some(partitions) = options.create_with_partitions else {
         return Err(PublishError::NoTopic { topic: kafka.topic.clone(), bootstrap: kafka.bootstrap.clone() });
     };
-    create(config, kafka, partitions)?;
+    create(config, kafka, partitions, &options.stop)?;
     tracing::info!("created Kafka topic {} with {partitions} partitions", kafka.topic);
     ask_until(producer, bootstrap, kafka, options, |topic| topic == Topic::Exists).map(drop)
 }
@@ -113,13 +113,16 @@ fn ask(producer: &BaseProducer<Deliveries>, kafka: &KafkaTopic) -> Result<Result
     }
 }
 
-fn create(config: &ClientConfig, kafka: &KafkaTopic, partitions: i32) -> Result<(), PublishError> {
+fn create(config: &ClientConfig, kafka: &KafkaTopic, partitions: i32, stop: &AtomicBool) -> Result<(), PublishError> {
     let failed = |why: String| refusal(kafka, "create the topic", why);
     let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(error.to_string()))?;
     // −1: as many replicas as the brokers make by default.
     let topic = NewTopic::new(&kafka.topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
-    let results = block_on(admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
+    let Some(results) = block_on(admin.create_topics([&topic], &options), stop) else {
+        return Err(PublishError::Stopped(kafka.bootstrap.clone()));
+    };
+    let results = results.map_err(|error| failed(error.to_string()))?;
     for result in results {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => (),
@@ -129,8 +132,8 @@ fn create(config: &ClientConfig, kafka: &KafkaTopic, partitions: i32) -> Result<
     Ok(())
 }
 
-/// Runs one future on this thread: a single call of the admin client needs no runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
+/// Runs one future on this thread: a single call of the admin client needs no runtime. None if it was asked to stop meanwhile.
+fn block_on<F: Future>(future: F, stop: &AtomicBool) -> Option<F::Output> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -142,8 +145,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if stop.load(Ordering::Relaxed) => return None,
+            Poll::Pending => std::thread::park_timeout(LOOK),
         }
     }
 }

@@ -46,8 +46,13 @@ pub struct KafkaPublisher {
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// A full queue that takes nothing for longer than this is an error: by then records must have been given up.
 const FULL_QUEUE_TIMEOUT: Duration = Duration::from_secs(150);
-/// How long the end of a run waits for outstanding deliveries.
+/// How long the end of a run waits for outstanding deliveries, and how long if it was asked to stop.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+const FINISH_AT_STOP: Duration = Duration::from_secs(10);
+/// How long a full queue holds up a run that was asked to stop.
+const FULL_QUEUE_AT_STOP: Duration = Duration::from_secs(1);
+/// How often the end of a run looks whether it was asked to stop.
+const LOOK: Duration = Duration::from_millis(500);
 /// Between two notices of the same trouble.
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 
@@ -123,9 +128,12 @@ impl Publisher for KafkaPublisher {
         let mut full_since = None;
         while !self.try_publish(record)? {
             let started = *full_since.get_or_insert_with(Instant::now);
-            let patience = if self.stop.load(Ordering::Relaxed) { FINISH_TIMEOUT } else { FULL_QUEUE_TIMEOUT };
-            if started.elapsed() > patience {
-                let why = format!("the queue has been full for {patience:?} and no broker takes records");
+            if self.stop.load(Ordering::Relaxed) && started.elapsed() > FULL_QUEUE_AT_STOP {
+                self.refused.fail("stopped while the queue was full", 1);
+                return Ok(());
+            }
+            if started.elapsed() > FULL_QUEUE_TIMEOUT {
+                let why = format!("the queue has been full for {FULL_QUEUE_TIMEOUT:?} and no broker takes records");
                 return Err(refusal(&self.kafka, "publish", why));
             }
             self.producer.poll(Duration::from_millis(10));
@@ -143,23 +151,24 @@ impl Publisher for KafkaPublisher {
     }
 
     fn finish(&mut self) -> Result<(), PublishError> {
-        let deadline = Instant::now() + FINISH_TIMEOUT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.producer.flush(left.min(NOTICE_EVERY)) {
+        let started = Instant::now();
+        let patience = loop {
+            let patience = if self.stop.load(Ordering::Relaxed) { FINISH_AT_STOP } else { FINISH_TIMEOUT };
+            let left = patience.saturating_sub(started.elapsed());
+            match self.producer.flush(left.min(LOOK)) {
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) if !left.is_zero() => self.look_after(),
-                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => break,
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => break patience,
                 result => {
                     result.map_err(|error| refusal(&self.kafka, "flush", error.to_string()))?;
-                    break;
+                    break patience;
                 }
             }
-        }
+        };
         // What came in the midst of it.
         self.take_reports();
         let outstanding = u64::try_from(self.producer.in_flight_count()).unwrap_or(0);
         if outstanding > 0 {
-            self.refused.fail(&format!("not acknowledged within {FINISH_TIMEOUT:?} of the end"), outstanding);
+            self.refused.fail(&format!("not acknowledged within {patience:?} of the end"), outstanding);
         }
         Ok(())
     }

@@ -1,0 +1,323 @@
+//! The database is its administrator's: a writer that may only write rows, what was added to the tables, encodings, poolers, and
+//! statements that take too long. On a real Postgres.
+#![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
+
+mod support;
+
+use postgres::{Client, NoTls};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::logs::required;
+use tidemark_dataflow::fold::totals::Totals;
+use tidemark_dataflow::keys::StreamKey;
+use tidemark_dataflow::sink::postgres::PostgresStore;
+use tidemark_dataflow::sink::{Begin, Commit, DeadLetter, Decision, Row, Store, StoreError, Stored};
+use tidemark_dataflow::watermark::{PartitionMark, Standing};
+use tidemark_model::{Minute, Reason};
+
+const TABLES: &str = include_str!("../../sql/init/001_tables.sql");
+const RIGHTS: &str =
+    "grant usage on schema public to $; grant select, insert, update, delete on all tables in schema public to $";
+
+/// A database of its own and a role that owns nothing.
+struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    fn new(test: &str, options: &str) -> Option<Database> {
+        let url = required("TIDEMARK_TEST_POSTGRES")?;
+        let server = url.rsplit_once('/').expect("postgres://…/database").0.to_owned();
+        let database = Database { server, name: format!("tidemark_{test}_{}", std::process::id()) };
+        database.admin(&format!("create database {} {options}", database.name));
+        database.admin(&format!("create role {} login", database.name));
+        Some(database)
+    }
+
+    /// At the server, which names no user.
+    fn address(&self) -> &str {
+        self.server.rsplit_once('@').expect("postgres://user@host:port").1
+    }
+
+    fn admin(&self, command: &str) {
+        let client = Client::connect(&format!("{}/postgres", self.server), NoTls);
+        client.and_then(|mut client| client.batch_execute(command)).expect(command);
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&format!("{}/{}", self.server, self.name), NoTls).expect("it answers")
+    }
+
+    fn sql(&self, commands: &str) {
+        self.client().batch_execute(&commands.replace('$', &self.name)).expect(commands);
+    }
+
+    /// A store that writes as the role.
+    fn writer(&self) -> PostgresStore {
+        PostgresStore::new(&format!("postgres://{0}@{1}/{0}", self.name, self.address()), "under test").expect("a store")
+    }
+
+    fn owner(&self) -> PostgresStore {
+        PostgresStore::new(&format!("{}/{}", self.server, self.name), "under test").expect("a store")
+    }
+
+    /// Begins and commits; the second commit changes what the first one wrote.
+    fn assert_writes(&self, store: &mut PostgresStore) {
+        begin(store).expect("it begins");
+        let epoch = self.number("select epoch from progress");
+        for number in 1..=2 {
+            store.commit(&commit(3, epoch + number)).expect("it commits");
+        }
+        store.heartbeat(Some("a trouble")).expect("it lives");
+        assert_eq!(self.number("select count(*) from stream_metrics_minute where chat_messages > 0"), 3);
+        assert_eq!(self.number("select epoch from progress where trouble = 'a trouble'"), epoch + 2);
+    }
+
+    fn number(&self, select: &str) -> i64 {
+        self.client().query_one(select, &[]).expect(select).get(0)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.admin(&format!("drop database {} with (force)", self.name));
+            self.admin(&format!("drop role {}", self.name));
+        }
+    }
+}
+
+fn begin(store: &mut PostgresStore) -> Result<Stored, StoreError> {
+    let begin = Begin {
+        pipeline: "p".to_owned(),
+        topic: "t".to_owned(),
+        fingerprint: "f".to_owned(),
+        start_offsets: BTreeMap::from([(0, 0)]),
+        new_offsets: BTreeMap::from([(0, 0)]),
+        hash_key: [0; 16],
+        run: format!("{:?}", Instant::now()),
+        again: false,
+    };
+    store.begin(&begin, &mut |stored| {
+        Ok(Decision { replay_from: stored.partitions.iter().map(|(&of, &(start, _))| (of, start)).collect(), above_fence: 0 })
+    })
+}
+
+/// So many rows and a dead letter.
+fn commit(rows: u64, number: i64) -> Commit {
+    let row = |stream: u64| Row {
+        minute: Minute(29_000_000),
+        stream: StreamKey(stream, stream),
+        stream_id: format!("live🎮{stream}").into(),
+        totals: Totals { events: 1, viewers: 1, chats: number, cents: 5 },
+    };
+    let letter = DeadLetter {
+        partition: 0,
+        offset: number,
+        reason: Reason::Future,
+        error: "what it quotes: 🎮 and \0".to_owned(),
+        key: None,
+        payload: Some(vec![0, 255]),
+        record_time: None,
+    };
+    let mark = PartitionMark {
+        partition: 0,
+        start_offset: 0,
+        next_offset: number,
+        end_offset: number,
+        highest: None,
+        watermark: None,
+        standing: Standing::AtEnd,
+        delivered: true,
+        silent_until: None,
+        replayed: true,
+        touched: Vec::new(),
+    };
+    Commit {
+        rows: (1..=rows).map(row).collect(),
+        dead_letters: vec![letter],
+        partitions: BTreeMap::from([(0, mark)]),
+        ..Commit::default()
+    }
+}
+
+fn refusal(store: &mut PostgresStore) -> String {
+    match begin(store) {
+        Err(StoreError::Fatal(what)) => what,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn a_role_that_may_only_write_rows_runs_on_tables_that_are_there() {
+    let Some(database) = Database::new("dml", "") else { return };
+    let said = refusal(&mut database.writer());
+    assert!(said.contains("are missing") && said.contains("sql/init/001_tables.sql"), "{said}");
+    database.sql(TABLES);
+    let said = refusal(&mut database.writer());
+    assert!(said.contains("grant SELECT on dead_letters"), "{said}");
+    database.sql(RIGHTS);
+    database.assert_writes(&mut database.writer());
+    database.sql("grant create on schema public to $");
+    database.assert_writes(&mut database.writer());
+}
+
+#[test]
+fn what_an_administrator_added_stops_nothing() {
+    let Some(database) = Database::new("added", "") else { return };
+    begin(&mut database.owner()).expect("it makes the tables");
+    database.sql(
+        "alter table stream_metrics_minute add region text,
+             add hour int generated always as (extract(hour from window_start at time zone 'UTC')) stored;
+         alter table stream_metrics_minute drop column region, add first_seen timestamptz not null default now();
+         alter table progress add note text default 'x';
+         alter table dead_letters add seen_by text;
+         create index on stream_metrics_minute (chat_messages);
+         create view busiest as select stream_id, sum(chat_messages) from stream_metrics_minute group by 1;
+         create table changes (at timestamptz default now(), what text);
+         create function noted() returns trigger language plpgsql as
+             'begin insert into changes (what) values (new.stream_id); return new; end';
+         create trigger noted after insert or update on stream_metrics_minute for each row execute function noted();
+         drop table stream_state;
+         create table stream_state (active_viewers bigint not null, window_start timestamptz not null, extra int,
+             updated_at timestamptz not null, epoch bigint not null, stream_id text collate \"C\" primary key) partition by hash (stream_id);
+         create table stream_state_0 partition of stream_state for values with (modulus 2, remainder 0);
+         create table stream_state_1 partition of stream_state for values with (modulus 2, remainder 1);",
+    );
+    database.assert_writes(&mut database.owner());
+    assert_eq!(database.number("select count(*) from stream_state"), 3);
+    database.sql(
+        "alter table stream_state add must_have int not null default 0; alter table stream_state alter must_have drop default",
+    );
+    let said = refusal(&mut database.owner());
+    assert!(said.contains("must_have") && said.contains("default"), "{said}");
+}
+
+#[test]
+fn tables_of_the_version_before_get_their_columns() {
+    let Some(database) = Database::new("before", "") else { return };
+    database.sql(TABLES);
+    database.sql("alter table progress drop run, drop heartbeat_at, drop trouble");
+    database.sql(RIGHTS);
+    let said = refusal(&mut database.writer());
+    assert!(said.contains("sql/migrate/run_and_heartbeat.sql"), "{said}");
+    assert_eq!(database.number("select count(*) from progress"), 0, "a refusal changes nothing");
+    database.assert_writes(&mut database.owner());
+    database.assert_writes(&mut database.writer());
+}
+
+#[test]
+fn tables_of_another_system_are_refused_by_name() {
+    let Some(database) = Database::new("foreign", "") else { return };
+    database.sql("create table stream_metrics_minute (window_start timestamptz, stream_id text, donations_usd double precision)");
+    let said = refusal(&mut database.owner());
+    assert!(said.contains("table stream_metrics_minute has") && said.contains("from_replaced_pipeline.sql"), "{said}");
+}
+
+#[test]
+fn a_database_that_cannot_store_every_text_is_refused() {
+    let of = |encoding| format!("encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0");
+    let Some(latin1) = Database::new("latin1", &of("LATIN1")) else { return };
+    let said = refusal(&mut latin1.owner());
+    assert!(said.contains("LATIN1") && said.contains("UTF8") && !said.contains('\n'), "{said}");
+    let bytes = Database::new("bytes", &of("SQL_ASCII")).unwrap();
+    bytes.assert_writes(&mut bytes.owner());
+}
+
+#[test]
+fn a_start_reads_only_the_verdicts_that_its_replay_meets() {
+    let Some(database) = Database::new("verdicts", "") else { return };
+    begin(&mut database.owner()).expect("it makes the tables");
+    // More than are read at once.
+    database.sql(
+        "insert into dead_letters (topic, partition, \"offset\", reason, error, epoch)
+         select 't', 0, n, case when n % 2 = 0 then 'future' else 'late' end, '', 1 from generate_series(1, 50000) as n",
+    );
+    let mut store = database.owner();
+    assert_eq!(begin(&mut store).unwrap().verdicts.len(), 25_000);
+    let begin = Begin {
+        pipeline: "p".to_owned(),
+        topic: "t".to_owned(),
+        fingerprint: "f".to_owned(),
+        start_offsets: BTreeMap::new(),
+        new_offsets: BTreeMap::new(),
+        hash_key: [0; 16],
+        run: "r".to_owned(),
+        again: true,
+    };
+    let from = |_: &Stored| Ok(Decision { replay_from: BTreeMap::from([(0, 49_990)]), above_fence: 40 });
+    let stored = store.begin(&begin, &mut { from }).unwrap();
+    assert_eq!(
+        stored.verdicts.keys().copied().collect::<Vec<_>>(),
+        [49_990, 49_992, 49_994, 49_996, 49_998, 50_000].map(|at| (0, at))
+    );
+    assert_eq!((stored.fence, database.number("select fence from progress")), (41, 41));
+}
+
+#[test]
+fn a_slice_that_one_statement_cannot_write_in_its_time_makes_progress() {
+    let Some(database) = Database::new("slow", "") else { return };
+    let mut store = database.owner();
+    begin(&mut store).expect("it makes the tables");
+    // A server that has time for 400 rows in one statement.
+    database.sql(
+        "create function slow() returns trigger language plpgsql as
+             'begin if (select count(*) > 400 from written) then raise sqlstate ''57014''; end if; return null; end';
+         create trigger slow after insert on stream_metrics_minute referencing new table as written
+             for each statement execute function slow()",
+    );
+    let slice = commit(3_000, 1);
+    let attempts = (1..20).find(|_| match store.commit(&slice) {
+        Ok(receipt) => receipt.epoch == 1,
+        Err(StoreError::Transient(error)) => !error.contains("57014"),
+        Err(error) => panic!("{error}"),
+    });
+    // 10,000 rows at most, then half of the 3,000, and so on.
+    assert_eq!((attempts, database.number("select count(*) from stream_metrics_minute where epoch = 1")), (Some(4), 3_000));
+}
+
+/// Runs a pooler in front of the server, if there is one on this machine.
+fn pooler(database: &Database, mode: &str, port: u16) -> Option<(std::process::Child, tempfile::TempDir)> {
+    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|program| Path::new(program).is_file())?;
+    let dir = tempfile::tempdir().unwrap();
+    let (host, server_port) = database.address().split_once(':').unwrap();
+    let ini = dir.path().join("ini");
+    let text = format!(
+        "[databases]\n* = host={host} port={server_port} user=postgres\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\n\
+         auth_type=any\npool_mode={mode}\nunix_socket_dir=\n"
+    );
+    std::fs::write(&ini, text).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), everybody).unwrap();
+    // It does not run as root.
+    let run = Command::new(program).args(["-q", "-u", "nobody"]).arg(&ini).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+    let run = run.expect("it runs");
+    let until = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "the pooler listens");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some((run, dir))
+}
+
+#[test]
+fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_works() {
+    let Some(database) = Database::new("pooler", "") else { return };
+    for (mode, port) in [("session", 26_541), ("transaction", 26_542)] {
+        let Some((mut run, _dir)) = pooler(&database, mode, port) else { return eprintln!("skipped: there is no pgbouncer") };
+        let mut store =
+            PostgresStore::new(&format!("postgres://postgres@127.0.0.1:{port}/{}", database.name), "under test").unwrap();
+        if mode == "session" {
+            database.assert_writes(&mut store);
+        } else {
+            let said = refusal(&mut store);
+            assert!(said.contains("transaction mode") && said.contains("direct address"), "{said}");
+        }
+        drop(store);
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+}
