@@ -87,6 +87,10 @@ impl Ids {
         self.full.iter().flat_map(|chunk| chunk.iter()).chain(&self.newest).copied()
     }
 
+    fn nth(&self, place: usize) -> EventKey {
+        self.full.get(place / CHUNK).map_or(&self.newest[..], |chunk| chunk)[place % CHUNK]
+    }
+
     /// Those after the first `count`: such as must be copied, and full chunks.
     fn after(&self, count: usize) -> (&[EventKey], &[Chunk], &[EventKey]) {
         let Ids { full, newest, .. } = self;
@@ -202,17 +206,15 @@ impl Duplicates {
     /// The ids of a window and a range that the newest snapshot has: such as must be copied, and full chunks. No id may have come since
     /// it was begun.
     pub fn news(&self, minute: Minute, range: usize) -> (impl Iterator<Item = EventKey>, &[Chunk]) {
-        let window = &self.counted[&minute];
-        let (list, of_ranges) = match window {
-            Window::Few(_, ranges) => (0, Some(&ranges[self.base.count(minute, 0)..])),
-            Window::Many(_) => (range, None),
+        let (ids, ranges, (begun, shared, newest)) = match &self.counted[&minute] {
+            // All that is of the range is copied.
+            Window::Few(ids, ranges) => (ids, &ranges[..], (&[][..], &[][..], &[][..])),
+            Window::Many(lists) => (&lists[range], &[][..], lists[range].after(self.base.count(minute, range))),
         };
-        let (begun, shared, newest) = window.lists()[list].after(self.base.count(minute, list));
-        // Of one list all is copied that is of the range.
-        let together = shared.iter().filter(move |_| of_ranges.is_some()).flat_map(|chunk| chunk.iter());
-        let others = begun.iter().chain(together).chain(newest).copied().enumerate();
-        let others = others.filter(move |&(at, _)| of_ranges.is_none_or(|ranges| usize::from(ranges[at]) == range));
-        (others.map(|(_, id)| id), if of_ranges.is_some() { &[] } else { shared })
+        let first = if ranges.is_empty() { 0 } else { self.base.count(minute, 0) };
+        let of_range = memchr::memchr_iter(u8::try_from(range).expect("a range is a byte"), &ranges[first..]);
+        let few = of_range.map(move |at| ids.nth(first + at));
+        (begun.iter().chain(newest).copied().chain(few), shared)
     }
 
     /// Takes up ids that were saved.
