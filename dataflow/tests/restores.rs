@@ -180,7 +180,8 @@ fn rows_that_are_copied_back_under_a_run() {
     let Some(database) = Database::new("copied_back") else { return };
     let save = || {
         let copy = each("create table saved.$ as table public.$");
-        database.sql(&format!("create schema saved; begin isolation level repeatable read; {copy}; commit"));
+        database.sql("create schema saved");
+        database.sql(&format!("begin isolation level repeatable read; {copy}; commit"));
     };
     let go_back = || {
         let copy = each("insert into public.$ select * from saved.$");
