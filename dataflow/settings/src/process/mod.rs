@@ -1,7 +1,7 @@
 //! What every program does first, so that no thread's end, no reader's end and no low limit leaves a process that only seems alive.
 //!
 //! - a panic of any thread is logged and ends the process with status [`PANICKED`]
-//! - log lines go through [`output`], which neither fails nor waits when standard error takes nothing
+//! - log lines go through `output`, which neither fails nor waits when standard error takes nothing
 //! - the soft limit of open descriptors is raised to the hard one
 //!
 //! `SIGPIPE` stays ignored, as Rust's runtime sets it: a socket whose peer is gone must not end the process. A command whose reader

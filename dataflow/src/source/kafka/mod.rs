@@ -1,7 +1,7 @@
 //! Kafka, by `assign`: every partition has a queue of its own that is read in batches through librdkafka's native calls.
 //!
 //! A call per record costs more than half of librdkafka's price; and a queue per partition lets the worker choose which one to read,
-//! so that holding one back neither throws away what was fetched nor stops the others. [`describe`] asks what a start must know of
+//! so that holding one back neither throws away what was fetched nor stops the others. `describe` asks what a start must know of
 //! the topic, [`topic`] what the brokers know of it from then on, [`ends`] asks the leaders where their partitions end, [`group`] tells
 //! the brokers how far we are.
 
