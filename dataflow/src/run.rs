@@ -1,8 +1,8 @@
 //! What the threads of one run share: the wish to stop, and the first failure.
 
-use crate::clock::StoreClock;
+use crate::clock::{Monotonic, StoreClock};
 use crate::trouble::Troubles;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub struct Control {
     shared: Arc<Shared>,
     failure: OnceLock<Failure>,
     store_clock: StoreClock,
+    /// When worker 0 last began a turn, by the monotonic clock; 0: it does not.
+    turned: AtomicI64,
 }
 
 /// What a run and those that go on after it in the same process share.
@@ -50,6 +52,22 @@ impl Control {
     /// What the store's clock says of this process's.
     pub fn store_clock(&self) -> &StoreClock {
         &self.store_clock
+    }
+
+    /// Worker 0 begins a turn.
+    pub fn turn(&self, now: Monotonic) {
+        self.turned.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Worker 0 begins no more turns.
+    pub fn turns_no_more(&self) {
+        self.turned.store(0, Ordering::Relaxed);
+    }
+
+    /// How long ago, in microseconds, worker 0 began a turn; `None` if it does not.
+    pub fn since_turn(&self, now: Monotonic) -> Option<i64> {
+        let turned = self.turned.load(Ordering::Relaxed);
+        (turned != 0).then(|| now.since(Monotonic(turned)))
     }
 
     /// What holds the run up.

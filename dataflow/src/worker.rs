@@ -45,7 +45,7 @@ const MOST_REJECTED_BYTES: u64 = 64 << 20;
 const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
 const LAST_CHECKPOINT_AT_STOP: Duration = Duration::from_secs(10);
 /// A standstill that is told: no turn, or no slice, for this many microseconds.
-const STANDSTILL: i64 = 5_000_000;
+pub const STANDSTILL: i64 = 5_000_000;
 /// A change of the wall clock that is told, in microseconds: more than it is corrected by when it is only slewed.
 const STEP: i64 = 1_000_000;
 /// How long a worker that has nothing to do sleeps before it looks again.
@@ -174,6 +174,9 @@ impl Loop {
             self.control.fail(format!("source: {error}"));
         }
         let Loop { senders, control, pace, .. } = self;
+        if worker.index() == 0 {
+            control.turns_no_more();
+        }
         drop(senders);
         while worker.has_dataflows() && control.failure().is_none() {
             worker.step_or_park(Some(pace.clock.sleep(NAP)));
@@ -193,6 +196,7 @@ impl Loop {
             let now = self.pace.clock.now();
             self.lookout.turn(now, &self.known.borrow());
             if first_worker {
+                self.control.turn(now.at);
                 self.tell_standstill(now.at);
             }
             self.source.serve(Asked { at: now.at, worker_0: self.known.borrow().worker_0() })?;

@@ -12,6 +12,7 @@ use crate::source::{Log, SourceError};
 use crate::telemetry::Metrics;
 use crate::trouble::Kind;
 use crate::watermark::PartitionMark;
+use crate::worker::STANDSTILL;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -206,6 +207,11 @@ impl Thread {
     /// Tells the store that this run lives, and what holds it up.
     fn beat(&mut self) -> Result<(), StoreError> {
         self.last_beat = Some(Instant::now());
+        // The worker itself cannot say so. It takes the word back with its next turn.
+        if let Some(still) = self.control.since_turn(self.clock.glance().at).filter(|&still| still >= STANDSTILL) {
+            let sentence = format!("the worker that reads and counts has stood still for {} s", still / 1_000_000);
+            self.control.troubles().tell(Kind::Standstill, sentence);
+        }
         let trouble = self.control.troubles().sentence();
         let clock = self.store.heartbeat(trouble.as_deref())?;
         self.compare_clocks(clock);

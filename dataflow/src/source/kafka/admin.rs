@@ -6,7 +6,10 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often a queue is looked at while an answer is waited for.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Where answers arrive. Drop it before the client that the questions are sent through.
 pub struct Answers(NonNull<sys::rd_kafka_queue_t>);
@@ -24,11 +27,18 @@ impl Answers {
         self.0.as_ptr()
     }
 
-    /// The next answer, if one comes within this time.
+    /// The next answer, if one comes within this time. librdkafka itself waits by the wall clock: one that is set back would make it wait
+    /// for as long again. So it is only looked at.
     pub fn next(&self, wait: Duration) -> Option<Answer> {
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is alive; the event is ours from here on.
-        NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.0.as_ptr(), wait_ms) }).map(Answer)
+        let started = Instant::now();
+        loop {
+            // SAFETY: the queue is alive; the event is ours from here on.
+            let answer = NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.0.as_ptr(), 0) }).map(Answer);
+            if answer.is_some() || started.elapsed() >= wait {
+                return answer;
+            }
+            std::thread::sleep(LOOK.min(wait));
+        }
     }
 }
 

@@ -178,7 +178,9 @@ impl Ends {
                 if told.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && told.offset >= 0 {
                     *end = End { known: Some((told.offset, asked)), ..End::default() };
                 } else {
-                    end.error = Some(text(sys::rd_kafka_err2str(told.err)));
+                    let fault = told.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+                    end.error =
+                        Some(if fault { text(sys::rd_kafka_err2str(told.err)) } else { "its answer has no end".to_owned() });
                 }
             }
         }
