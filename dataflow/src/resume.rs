@@ -43,8 +43,8 @@ pub fn run(
         }
         tracing::error!("{error}; going on from what the store holds, in {PAUSE:?}");
         let sentence = "the store went back or was replaced; the run goes on from what it holds";
-        control.troubles().tell(Kind::Store, sentence.to_owned());
         control = Arc::new(control.of_next_run());
+        control.troubles().tell(Kind::Store, sentence.to_owned());
         control.wait_for_stop(PAUSE);
         options.wish.again = true;
     }

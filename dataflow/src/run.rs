@@ -45,7 +45,12 @@ impl Control {
     pub fn of_next_run(&self) -> Control {
         if !self.stopping() {
             *self.ending() = None;
+            // It may have been asked to meanwhile.
+            if self.stopping() {
+                self.ends();
+            }
         }
+        self.troubles().forget();
         Control { shared: Arc::clone(&self.shared), ..Control::default() }
     }
 

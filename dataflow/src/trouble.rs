@@ -46,6 +46,11 @@ impl Troubles {
         }
     }
 
+    /// The run that had them is over. The next one finds out by itself what holds it up.
+    pub fn forget(&self) {
+        self.present.lock().expect("nobody panics while holding the troubles").clear();
+    }
+
     /// All sentences, or none.
     pub fn sentence(&self) -> Option<String> {
         let present = self.present.lock().expect("nobody panics while holding the troubles");

@@ -31,7 +31,8 @@ insert into stream_metrics_minute
     ((number::bigint * 15485863 + ago) % 100000)::numeric / 100, 1
   from generate_series(0, $2 - 1) ago, generate_series(1, $1) number,
     lateral (select date_trunc('minute', now()) - make_interval(mins => ago) as at) start;
-insert into progress values ('bench', 1, now() - interval '10 minutes', 1, 'kafka:bench', '\\x00', '[]', now());
+insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
+values ('bench', 1, now() - interval '10 minutes', 1, 'kafka:bench', '\\x00', '[]', now());
 vacuum analyze;
 SQL
 }

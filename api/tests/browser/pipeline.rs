@@ -81,7 +81,9 @@ impl Writer {
     fn begin(&mut self) {
         let now = now();
         let first = now / MINUTE - HISTORY_MINUTES;
-        self.file.execute("insert into progress values ('p', 0, null, 1, 'file:x', x'07', '[]', ?1)", [now]).unwrap();
+        let columns = "pipeline, epoch, fence, fingerprint, hash_key, checkpoints, updated_at";
+        let progress = format!("insert into progress ({columns}) values ('p', 0, 1, 'file:x', x'07', '[]', ?1)");
+        self.file.execute(&progress, [now]).unwrap();
         for partition in 0..4 {
             self.file
                 .execute("insert into progress_partitions values ('p', 't', ?1, 0, 0, 0, null, 'at_end')", [partition])

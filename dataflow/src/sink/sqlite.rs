@@ -69,14 +69,18 @@ impl SqliteStore {
         if found.database == self.files.database {
             return Ok(());
         }
+        let place = self.path.display();
+        if found.database.is_none() {
+            // It may have been moved away, and its log may hold commits that it does not: nothing is removed.
+            return Err(StoreError::Transient(format!("SQLite: {place} is not there any more: waiting for it to come back")));
+        }
         if found.log.is_some() && found.log == self.files.log {
             // It belongs to the file that was replaced. SQLite would take it for the new one's.
             for suffix in ["-wal", "-shm"] {
                 let _ = std::fs::remove_file(beside(&self.path, suffix));
             }
         }
-        let what = if found.database.is_some() { "another file" } else { "no file" };
-        Err(own.superseded(&format_args!("{what} is at {}", self.path.display())))
+        Err(own.superseded(&format_args!("another file is at {place}")))
     }
 
     /// Whether the tables hold the pipeline. If not, they may be on their way back.
