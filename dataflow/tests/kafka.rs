@@ -20,7 +20,7 @@ use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::sqlite::SqliteStore;
-use tidemark_dataflow::source::{Asked, Log, Source, kafka::KafkaLog};
+use tidemark_dataflow::source::{Asked, Log, Source, SourceError, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::Micros;
 use tidemark_settings::kafka::Properties;
@@ -253,7 +253,14 @@ fn a_compacted_topic_is_refused() {
     for (policy, refused) in [("compact", true), ("delete", false)] {
         let Some(kafka) = Kafka::new(policy) else { return };
         kafka.topics(&["--create", "--partitions", "1", "--config", &format!("cleanup.policy={policy}")]);
-        match kafka.log().describe() {
+        // A topic that was just made is not known at once.
+        let deadline = Instant::now() + LONG;
+        let mut answer = kafka.log().describe();
+        while matches!(answer, Err(SourceError::NotYet(_))) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+            answer = kafka.log().describe();
+        }
+        match answer {
             Err(error) => assert!(refused && error.to_string().contains("cleanup.policy=compact"), "{error}"),
             Ok(_) => assert!(!refused, "{policy}"),
         }
