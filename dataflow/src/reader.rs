@@ -22,7 +22,7 @@ use crate::keys::{Keys, StreamKey};
 use crate::names::Names;
 use crate::plan::PartitionPlan;
 use crate::rules::Rules;
-use crate::sink::{Change, DeadLetter};
+use crate::sink::{Change, DeadLetter, widest};
 use crate::source::{Position, Record, Source, SourceError};
 use crate::watermark::{Known, PartitionMark, Standing};
 use std::collections::BTreeMap;
@@ -296,8 +296,7 @@ impl Reader {
                 let Turn { now, .. } = turn;
                 if record.time.is_none_or(|time| time > now.wall) {
                     let ahead = now.wall_ahead().saturating_add(turn.ahead_of_worker_0);
-                    self.judged_by =
-                        Some(self.judged_by.map_or((ahead, ahead), |(least, most)| (least.min(ahead), most.max(ahead))));
+                    self.judged_by = widest(self.judged_by, Some((ahead, ahead)));
                 }
                 Judge::Live(now.wall)
             }

@@ -56,7 +56,8 @@ struct Shared {
 }
 
 impl Committer {
-    /// Starts the thread on a store that has begun, for a log that has this id. It ends when the committer is dropped and all that was sent is written, or
+    /// Starts the thread on a store that has begun, for a log that has this id. It ends when the committer is dropped and all that was
+    /// sent is written, or
     /// when the run fails.
     pub fn start(
         store: Box<dyn Store>,
@@ -185,16 +186,15 @@ struct Thread {
 impl Thread {
     fn step(&mut self, wait: Duration) -> Step {
         // At first, so that the store's clock is known before anything is judged.
-        let first = self.last_beat.is_none().then(|| self.with_patience(Thread::beat));
-        let outcome = match self.slices.recv_timeout(if first.is_some() { Duration::ZERO } else { wait }) {
-            _ if matches!(first, Some(Err(_))) => first.expect("it was just looked at"),
-            Ok(first) => {
+        let outcome = match self.last_beat.map(|_| self.slices.recv_timeout(wait)) {
+            None => self.with_patience(Thread::beat),
+            Some(Ok(first)) => {
                 let (slice, commit, slices) = self.gather(first);
                 self.write(&commit).map(|()| self.acknowledge(slice, slices))
             }
-            Err(RecvTimeoutError::Timeout) if !self.beat_is_due() => Ok(()),
-            Err(RecvTimeoutError::Timeout) => self.with_patience(Thread::beat),
-            Err(RecvTimeoutError::Disconnected) => return Step::Done,
+            Some(Err(RecvTimeoutError::Timeout)) if !self.beat_is_due() => Ok(()),
+            Some(Err(RecvTimeoutError::Timeout)) => self.with_patience(Thread::beat),
+            Some(Err(RecvTimeoutError::Disconnected)) => return Step::Done,
         };
         match outcome {
             Ok(()) => return Step::Again,

@@ -112,7 +112,7 @@ pub struct Commit {
 }
 
 /// The range that holds both.
-fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+pub(crate) fn widest(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
     match (one, other) {
         (Some((least, most)), Some(other)) => Some((least.min(other.0), most.max(other.1))),
         (one, other) => one.or(other),
