@@ -22,7 +22,7 @@ use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::keys::{HashKey, Keys, StreamKey};
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
-use tidemark_dataflow::watermark::{PartitionMark, Standing};
+use tidemark_dataflow::watermark::PartitionMark;
 use tidemark_model::{Cents, Minute};
 use tidemark_settings::store::{Store, StoreArgs};
 
@@ -104,20 +104,7 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
             rows.push(Row { minute: Minute(FIRST_MINUTE + minute), stream, stream_id: Arc::clone(name), totals });
         }
     }
-    let mark = |partition| PartitionMark {
-        partition,
-        start_offset: 0,
-        next_offset: number,
-        end_offset: number,
-        highest: None,
-        watermark: None,
-        standing: Standing::AtEnd,
-        silent_until: None,
-        judged_by: None,
-        delivered: true,
-        replayed: true,
-        touched: Vec::new(),
-    };
+    let mark = |partition| PartitionMark::at_end(partition, number);
     Commit { rows, partitions: (0..PARTITIONS).map(|partition| (partition, mark(partition))).collect(), ..Commit::default() }
 }
 

@@ -501,18 +501,13 @@ fn reader(partition: i32, plan: &Plan, now: Monotonic) -> Reader {
 /// Every partition as it stands before its owner has spoken.
 fn unread(plan: &Plan, rules: &Rules) -> Vec<PartitionMark> {
     let mark = |(&partition, of): (&i32, &plan::PartitionPlan)| PartitionMark {
-        partition,
         start_offset: of.start_offset,
-        next_offset: of.replay_from,
-        end_offset: of.replay_from,
         highest: of.highest,
         watermark: of.highest.map(|highest| rules.watermark(highest)),
         standing: Standing::Backlogged,
-        silent_until: None,
-        judged_by: None,
         delivered: false,
         replayed: of.replay_from >= of.emit_from,
-        touched: Vec::new(),
+        ..PartitionMark::at_end(partition, of.replay_from)
     };
     plan.partitions.iter().map(mark).collect()
 }

@@ -285,7 +285,7 @@ mod tests {
     use crate::sink::{Commit, Store};
     use crate::source::memory::MemoryLog;
     use crate::source::{Bounds, Source};
-    use crate::watermark::{PartitionMark, Standing};
+    use crate::watermark::PartitionMark;
     use std::sync::Mutex;
 
     /// A log that ends there. While it is described for the first time, the run before commits up to offset 9.
@@ -297,20 +297,7 @@ mod tests {
     impl Log for Described {
         fn describe(&self) -> Result<Description, SourceError> {
             let high = self.ends.lock().unwrap().pop().ok_or_else(|| SourceError::NotYet("no answer".to_owned()))?;
-            let mark = PartitionMark {
-                partition: 0,
-                start_offset: 0,
-                next_offset: 9,
-                end_offset: 9,
-                highest: None,
-                watermark: None,
-                standing: Standing::AtEnd,
-                silent_until: None,
-                judged_by: None,
-                delivered: true,
-                replayed: true,
-                touched: Vec::new(),
-            };
+            let mark = PartitionMark::at_end(0, 9);
             let commit = Commit { partitions: BTreeMap::from([(0, mark)]), ..Commit::default() };
             if let Some(mut before) = self.before.lock().unwrap().take() {
                 before.commit(&commit).unwrap();

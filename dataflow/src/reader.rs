@@ -25,7 +25,7 @@ use crate::rules::Rules;
 use crate::sink::{Change, DeadLetter, widest};
 use crate::source::{Position, Record, Source, SourceError};
 use crate::watermark::{Known, PartitionMark, Standing};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tidemark_model::{Micros, Minute, Reason};
 
@@ -144,7 +144,7 @@ pub struct Reader {
     /// [`PartitionMark::judged_by`] of this slice.
     judged_by: Option<(i64, i64)>,
     /// Windows of this slice's events, in order.
-    touched: Vec<Minute>,
+    touched: BTreeSet<Minute>,
     said: Option<PartitionMark>,
 }
 
@@ -160,7 +160,7 @@ impl Reader {
             last_delivery: now,
             delivered: false,
             judged_by: None,
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
             said: None,
         }
     }
@@ -307,9 +307,7 @@ impl Reader {
             }
         })?;
         desk.tally.admitted += 1;
-        if let Err(at) = self.touched.binary_search(&minute) {
-            self.touched.insert(at, minute);
-        }
+        self.touched.insert(minute);
         let (stream, first) = desk.names.meet(&event.stream_id, minute, &desk.keys);
         if first {
             outlet.change(Change::Name(stream, minute, event.stream_id.as_ref().into()));
@@ -340,7 +338,7 @@ impl Reader {
             judged_by: self.judged_by.take(),
             delivered: std::mem::take(&mut self.delivered),
             replayed: self.gate != Gate::Replaying && position.next_offset >= self.plan.emit_from,
-            touched: std::mem::take(&mut self.touched),
+            touched: std::mem::take(&mut self.touched).into_iter().collect(),
         };
         if self.said.as_ref() == Some(&mark) {
             return Ok(None);

@@ -86,6 +86,26 @@ pub struct PartitionMark {
     pub touched: Vec<Minute>,
 }
 
+impl PartitionMark {
+    /// Of a partition that was read up to this offset, which is its end.
+    pub fn at_end(partition: i32, next_offset: i64) -> PartitionMark {
+        PartitionMark {
+            partition,
+            start_offset: 0,
+            next_offset,
+            end_offset: next_offset,
+            highest: None,
+            watermark: None,
+            standing: Standing::AtEnd,
+            silent_until: None,
+            judged_by: None,
+            delivered: true,
+            replayed: true,
+            touched: Vec::new(),
+        }
+    }
+}
+
 /// Worker 0's clocks, and what the store's clock says of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {

@@ -14,7 +14,7 @@ use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::{Begin, Commit, DeadLetter, Decision, Row, Store, StoreError, Stored};
-use tidemark_dataflow::watermark::{PartitionMark, Standing};
+use tidemark_dataflow::watermark::PartitionMark;
 use tidemark_model::{Minute, Reason};
 
 const TABLES: &str = include_str!("../../sql/init/001_tables.sql");
@@ -123,26 +123,33 @@ fn commit(rows: u64, number: i64) -> Commit {
         payload: Some(vec![0, 255]),
         record_time: None,
     };
-    let mark = PartitionMark {
-        partition: 0,
-        start_offset: 0,
-        next_offset: number,
-        end_offset: number,
-        highest: None,
-        watermark: None,
-        standing: Standing::AtEnd,
-        delivered: true,
-        silent_until: None,
-        judged_by: None,
-        replayed: true,
-        touched: Vec::new(),
-    };
+    let mark = PartitionMark::at_end(0, number);
     Commit {
         rows: (1..=rows).map(row).collect(),
         dead_letters: vec![letter],
         partitions: BTreeMap::from([(0, mark)]),
         ..Commit::default()
     }
+}
+
+/// A backup is restored table by table, by whoever restores it. A process that starts meanwhile must not begin a pipeline of its own
+/// over the rows that are there.
+#[test]
+fn rows_without_progress_are_waited_for() {
+    let Some(database) = Database::new("rows_without_progress", "") else { return };
+    database.assert_writes(&mut database.owner());
+    database.sql("create table kept as table progress; delete from progress");
+    match begin(&mut database.owner()) {
+        Err(StoreError::Transient(what)) => assert!(what.contains("progress has none"), "{what}"),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it began over rows of another pipeline"),
+    }
+    assert_eq!(database.number("select count(*) from progress"), 0);
+    database.sql("insert into progress table kept");
+    database.assert_writes(&mut database.owner());
+    // Rows of the replaced pipeline are taken over.
+    database.sql("delete from progress; update stream_metrics_minute set epoch = 0");
+    begin(&mut database.owner()).expect("it begins");
 }
 
 fn refusal(store: &mut PostgresStore) -> String {

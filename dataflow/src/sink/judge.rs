@@ -57,9 +57,9 @@ pub(super) fn judge_under_run(error: &session::Error, shown: &str) -> StoreError
     }
 }
 
-/// Whether the server ended a statement because it took too long.
+/// Whether the server, or this side while the server was at work, ended a statement because it took too long.
 pub(super) fn took_too_long(error: &session::Error) -> bool {
-    error.code() == Some(&SqlState::QUERY_CANCELED)
+    error.code() == Some(&SqlState::QUERY_CANCELED) || error.was_at_work()
 }
 
 /// Whether a prepared statement was lost, or met one of another client: poolers do this that hand each transaction to another server

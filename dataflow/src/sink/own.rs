@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::sink::memory::MemoryStore;
     use crate::sink::{Begin, Decision, Store};
-    use crate::watermark::{PartitionMark, Standing};
+    use crate::watermark::PartitionMark;
 
     fn begin(run: &str) -> Begin {
         Begin {
@@ -142,20 +142,7 @@ mod tests {
     }
 
     fn up_to(next_offset: i64) -> Commit {
-        let mark = PartitionMark {
-            partition: 0,
-            start_offset: 0,
-            next_offset,
-            end_offset: next_offset,
-            highest: None,
-            watermark: None,
-            standing: Standing::AtEnd,
-            silent_until: None,
-            judged_by: None,
-            delivered: true,
-            replayed: true,
-            touched: Vec::new(),
-        };
+        let mark = PartitionMark::at_end(0, next_offset);
         Commit { partitions: BTreeMap::from([(0, mark)]), ..Commit::default() }
     }
 

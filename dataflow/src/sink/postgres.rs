@@ -5,7 +5,7 @@ use super::judge::judge_under_run;
 use super::own::{At, Held, Offsets, Own};
 use super::session::{self, Client, Transaction};
 use super::upserts::{Size, Upserts};
-use super::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored, settle, tables};
+use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, settle, tables};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
@@ -338,6 +338,9 @@ fn start_progress(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<()
          values ($1, 0, null, 0, $2, $3, '[]', now()) on conflict do nothing",
         &[&begin.pipeline, &begin.fingerprint, &&begin.hash_key[..]],
     )?;
+    if inserted > 0 {
+        super::refuse_rows_without_progress(transaction.query_one(ROWS_WITHOUT_PROGRESS, &[])?.get(0))?;
+    }
     let starts = begin.starts(inserted > 0);
     let partitions: Vec<i32> = starts.keys().copied().collect();
     let starts: Vec<i64> = starts.values().copied().collect();

@@ -55,6 +55,11 @@ impl Error {
         self.as_db_error().map(DbError::code)
     }
 
+    /// Whether an answer was given up while the server may have been at work on it.
+    pub(crate) fn was_at_work(&self) -> bool {
+        matches!(self, Error::Silent(silence) if silence.at_work)
+    }
+
     /// Whether there is no connection any more.
     pub(crate) fn is_closed(&self) -> bool {
         match self {

@@ -165,6 +165,9 @@ impl Store for SqliteStore {
              values (?1, 0, null, 0, ?2, ?3, '[]', ?4) on conflict do nothing",
             params![begin.pipeline, begin.fingerprint, begin.hash_key, now()],
         )?;
+        if inserted > 0 {
+            super::refuse_rows_without_progress(transaction.query_row(super::ROWS_WITHOUT_PROGRESS, [], |row| row.get(0))?)?;
+        }
         for (partition, start) in begin.starts(inserted > 0) {
             transaction.execute(
                 "insert into progress_partitions

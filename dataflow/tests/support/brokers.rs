@@ -1,9 +1,12 @@
 //! Kafka brokers of a test's own. Clients reach each one at its own address, and through a network that the test rules.
 
 use super::proxy::Proxy;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 pub struct Brokers {
     kafka_sh: String,
@@ -70,7 +73,14 @@ impl Brokers {
         let (dir, port) = (broker.dir.display().to_string(), port(&broker.address));
         let properties = broker.properties.iter().map(String::as_str);
         let start: Vec<&str> = ["start", &dir, port].into_iter().chain(properties).collect();
-        self.script(&start);
+        // Another test may have its port for a moment.
+        for _ in 0..10 {
+            match self.tried(&start) {
+                Err(said) if said.contains("is in use") => std::thread::sleep(Duration::from_secs(1)),
+                tried => return tried.unwrap_or_else(|said| panic!("{start:?}: {said}")),
+            }
+        }
+        panic!("{}: another program keeps its port", broker.address);
     }
 
     /// The brokers lead its partitions in turns.
@@ -91,8 +101,12 @@ impl Brokers {
     }
 
     fn script(&self, args: &[&str]) {
+        self.tried(args).unwrap_or_else(|said| panic!("{args:?}: {said}"));
+    }
+
+    fn tried(&self, args: &[&str]) -> Result<(), String> {
         let output = Command::new(&self.kafka_sh).args(args).output().expect("the broker's script runs");
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 }
 
@@ -136,11 +150,12 @@ fn port(address: &str) -> &str {
 /// Below the ports that the system gives to outgoing connections, which would take one at any moment; each is given once.
 pub fn free_addresses(count: usize) -> Vec<String> {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let first = 10_000 + u16::try_from(std::process::id() % 20_000).expect("below 20,000");
+    // Other tests that run at the same time begin elsewhere.
+    static FIRST: LazyLock<u16> = LazyLock::new(|| (RandomState::new().hash_one(()) % 20_000) as u16);
     let mut held = Vec::new();
     while held.len() < count {
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        held.extend(TcpListener::bind(("127.0.0.1", 10_000 + (first - 10_000 + next) % 20_000)));
+        held.extend(TcpListener::bind(("127.0.0.1", 10_000 + (*FIRST + next) % 20_000)));
     }
     held.iter().map(|listener| listener.local_addr().expect("it is bound").to_string()).collect()
 }

@@ -3,7 +3,6 @@
 use super::Blow;
 use crate::director::Director;
 use rustix::process::Signal;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 impl Director<'_> {
     pub(super) fn kill_one(&mut self, blow: Blow) {
@@ -35,15 +34,13 @@ impl Director<'_> {
     /// Crashes a service and brings it back after a while; the supervisor goes on meanwhile.
     fn outage(&mut self, blow: Blow, crash: &(dyn Fn() + Sync), revive: &(dyn Fn() + Sync)) {
         let away = self.millis(0..2_000);
-        let back = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let outage = scope.spawn(|| {
                 crash();
                 std::thread::sleep(away);
                 revive();
-                back.store(true, Ordering::Release);
             });
-            while !back.load(Ordering::Acquire) {
+            while !outage.is_finished() {
                 // A run dies now and then while the service is away.
                 if self.one_in(400) {
                     self.kill_any();
