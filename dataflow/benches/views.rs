@@ -41,7 +41,7 @@ fn main() {
     }
 }
 
-/// In each slice every stream changes in so many of its newest minutes.
+/// In each slice every stream changes in this many of its newest minutes.
 fn measure(name: &str, streams: usize, minutes: u32) {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);
     let keys: Vec<StreamKey> = (0..streams).map(|_| StreamKey(random.random(), random.random())).collect();

@@ -1,8 +1,8 @@
 //! What a present viewer takes of memory, and an open window.
 //!
 //! ```sh
-//! cargo run --release --example memory -- viewers 10000000 1000    # so many present viewers of so many streams
-//! cargo run --release --example memory -- windows 240 10000        # so many open minutes of so many streams
+//! cargo run --release --example memory -- viewers 10000000 1000    # 10,000,000 present viewers in 1,000 streams
+//! cargo run --release --example memory -- windows 240 10000        # 240 open minutes of 10,000 streams
 //! ```
 //!
 //! The production loop with checkpoints, from a log that is made up while it is read into a store that keeps nothing. First a small

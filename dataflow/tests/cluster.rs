@@ -22,7 +22,7 @@ struct Ground {
 }
 
 impl Ground {
-    /// For so many processes, on ports that are free now.
+    /// For this many processes, on ports that are free now.
     fn new(processes: usize) -> Ground {
         let dir = tempfile::tempdir().expect("a directory");
         let listeners: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();

@@ -93,7 +93,7 @@ fn each_has_what_came_since_the_one_before() {
         world.publish(20 * i64::try_from(run).expect("a few"), [run % 3]);
         let checkpoint = world.run();
         assert_eq!(world.chats(), world.sent.len());
-        assert_eq!(checkpoint.increments.len(), run % MOST_INCREMENTS + 1, "after so many all are written anew");
+        assert_eq!(checkpoint.increments.len(), run % MOST_INCREMENTS + 1, "after MOST_INCREMENTS all are written anew");
         // A new id takes 16 bytes, and no more is written than those and where they belong.
         let written: u64 = checkpoint.increments.last().expect("a window is open").parts.iter().map(|part| part.bytes).sum();
         let ids = if run % MOST_INCREMENTS == 0 { world.sent.len() } else { NEW_EVENTS } as u64;

@@ -48,7 +48,7 @@ pub struct GenerateArgs {
     /// Number of users who join and leave
     #[arg(long, env = "USER_COUNT", value_name = "NUMBER", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub users: u32,
-    /// Stop after so many events [default: endless]
+    /// Stop after this many events [default: endless]
     #[arg(long, env = "GENERATOR_COUNT", value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Decides the traffic: the same seed and flags yield the same events [default: a new one, which is logged]
@@ -58,7 +58,7 @@ pub struct GenerateArgs {
     /// traffic's own (a Kafka broker may refuse record times more than an hour ahead of its clock)
     #[arg(long, env = "GENERATOR_START", value_name = "RFC3339", value_parser = parse_start)]
     pub start: Option<Micros>,
-    /// With --start and a --rate in numbers: event time runs so many times as fast as real time [default: 1]
+    /// With --start and a --rate in numbers: event time runs this many times as fast as real time [default: 1]
     #[arg(long, env = "GENERATOR_SPEED", value_name = "FACTOR", value_parser = parse_speed)]
     pub speed: Option<f64>,
     /// With --start and --count: the event time that the --count events cover, evenly, as in "2 hours". Needed for --rate max

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Plan {
     /// How fast.
     pub pace: Pace,
-    /// Ends after so many events.
+    /// Ends after this many events.
     pub count: Option<u64>,
     /// How event time goes.
     pub event_time: EventTime,

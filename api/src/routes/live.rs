@@ -39,7 +39,7 @@ pub struct LiveLimit(pub usize);
     path = "/live",
     params(
         ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "A full picture has the rows of the last so many minutes (10), and all that are not final"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "A full picture has the rows of the last N minutes (10), and all that are not final"),
         ("Last-Event-ID" = Option<String>, Header, description = "Resume behind this event: its id, or its epoch")
     ),
     responses(

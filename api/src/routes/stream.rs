@@ -41,7 +41,7 @@ struct Totals {
     path = "/streams/{stream_id}",
     params(
         ("stream_id" = String, Path, description = "The stream, escaped as URLs are; /stream?stream_id= takes every name, also top, . and .."),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last N minutes (60), and later ones")
     ),
     responses(
         (status = 200, description = "The answer", body = StreamAnswer),
@@ -61,7 +61,7 @@ pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: Htt
     path = "/stream",
     params(
         ("stream_id" = String, Query, description = "The stream, whatever its name"),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones")
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last N minutes (60), and later ones")
     ),
     responses(
         (status = 200, description = "The answer", body = StreamAnswer),

@@ -27,10 +27,10 @@ pub struct TotalsAnswer {
     get,
     path = "/metrics/totals",
     params(
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Minutes of the last so many (60), and later ones"),
+        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "The last N minutes (60), and later ones"),
         ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
         ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most so many minutes, the newest (1500)")
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most N minutes, the newest ones (1500)")
     ),
     responses(
         (status = 200, description = "The answer", body = TotalsAnswer),

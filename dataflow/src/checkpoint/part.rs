@@ -105,7 +105,7 @@ pub struct Section {
     pub shared: Vec<Arc<[EventKey]>>,
 }
 
-/// A section of rows, about so many, in a buffer that is empty.
+/// A section of about this many rows, in an empty buffer.
 pub fn section<R: Pod>(mut buffer: Vec<u8>, key: Key, about: usize, rows: impl Iterator<Item = R>) -> Section {
     buffer.reserve(size_of::<SectionHead>() + about * size_of::<R>());
     Section { holds: key.holds(), copied: copied(buffer, key, rows, 0), shared: Vec::new() }

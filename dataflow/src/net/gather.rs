@@ -331,7 +331,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// Places of so many processes on free ports of this machine.
+    /// Places of this many processes on free ports of this machine.
     fn places(processes: usize) -> Vec<Place> {
         let listeners: Vec<TcpListener> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<String> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();

@@ -25,8 +25,8 @@ pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql")
 const CONNECT: Duration = Duration::from_secs(5);
 /// A peer that acknowledges nothing for this long is gone.
 const STALLED: Duration = Duration::from_secs(15);
-/// While an answer is waited for, the peer is asked this often whether it is still there, and is gone after so many silences. The
-/// system's own default is to ask for the first time after two hours.
+/// While an answer is waited for, the system asks the peer this often whether it is still there. After this many questions without an
+/// answer the connection counts as gone. The system's own default is to ask for the first time after two hours.
 const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
 /// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
 /// the schema's name.

@@ -126,7 +126,12 @@ impl Metrics {
 
     fn register_state(&self, registry: &mut Registry) {
         register(registry, "open_windows", "Minutes that an event touched and the watermark has not closed", &self.open_windows);
-        register(registry, "viewers", "Viewers of whom anything is kept", &self.viewers);
+        register(
+            registry,
+            "viewers",
+            "Viewers in memory: present ones, and those that an open window still needs",
+            &self.viewers,
+        );
         register(registry, "fold_activation_seconds", "Time that an activation of fold took", &self.fold_seconds);
     }
 }

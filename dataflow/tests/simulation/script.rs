@@ -13,11 +13,11 @@ use tidemark_model::Micros;
 
 /// How a run ends.
 pub enum End {
-    /// As by `kill -9`, after so many turns.
+    /// As by `kill -9`, after this many turns.
     Crash(u64),
-    /// As by SIGTERM, after so many turns.
+    /// As by SIGTERM, after this many turns.
     Stop(u64),
-    /// It holds still after so many turns while something else happens, goes on for so many, and then crashes.
+    /// It holds still after the first number of turns while something else happens, goes on for the second, and then crashes.
     Zombie { turns: u64, meanwhile: Box<dyn FnOnce() + Send>, more: u64 },
     /// When it has reached the end.
     ByItself,

@@ -21,7 +21,7 @@ const FRESH_WITHIN: Duration = Duration::from_secs(60);
 pub const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const END_OF_LOG_WITHIN: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(10);
-/// With so many things wrong, it is enough.
+/// The storm ends once this many things are wrong.
 const MOST_WRONG: usize = 20;
 
 /// Error lines that are to be expected of a run that is hit.

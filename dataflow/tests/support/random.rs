@@ -48,7 +48,7 @@ impl Random {
     pub fn log(&mut self, partitions: i32, most_records: usize) -> BTreeMap<i32, Vec<Stored>> {
         let mut log: BTreeMap<i32, Vec<Stored>> = (0..partitions).map(|partition| (partition, Vec::new())).collect();
         let mut sent: Vec<Vec<u8>> = Vec::new();
-        // Every so many records a copy, in this or another partition, of one that was sent lately: most come before its window closes.
+        // Now and then a copy, in this or another partition, of one that was sent lately: most come before its window closes.
         let (copies, lately) = (*pick(&mut self.random, &[2, 6, 6]), *pick(&mut self.random, &[10, 50, 1_000]));
         for _ in 0..self.below(most_records + 1) {
             let partition = i32::try_from(self.below(usize::try_from(partitions).unwrap())).unwrap();

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 impl Director<'_> {
-    /// By so many milliseconds, in either direction; after some seconds it is right again.
+    /// By this many milliseconds, in either direction; after some seconds it is right again.
     pub(super) fn step_clocks(&mut self, blow: Blow, by: Range<u64>) {
         let step = self.step(by);
         let lasts = self.millis(2_000..12_000);
