@@ -3,6 +3,9 @@
 //! librdkafka remembers the end that the last fetch told, and does not say how old that is: after a pause, or while a leader is out of
 //! reach, it says nothing about now. So the leader of each partition that delivers nothing is asked, and its answer is dated by the
 //! moment in which the question was sent. The same answers tell whether the leaders answer at all.
+//!
+//! A limit of this evidence: a leader that was deposed while it and this program were cut off together from the other brokers does not
+//! know it, and confirms an end that is the end no longer. That lasts until it hears of its successor.
 
 use super::Context;
 use super::admin::{Answer, Answers, text};
