@@ -6,12 +6,19 @@ use super::topic::Asker;
 use super::{ASK, Context, DESCRIBE, KafkaLog, log_id};
 use crate::source::{Bounds, Description, SourceError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Once;
 use std::time::{Duration, Instant};
+use tidemark_generator::publish::explain;
+use tidemark_settings::kafka::{Remedy, remedy};
+
+/// How soon it is looked whether the brokers refuse; from then on at ever longer intervals.
+const SOON: Duration = Duration::from_millis(500);
 
 impl KafkaLog {
     /// Asks the brokers, each question for a bounded time.
@@ -19,11 +26,10 @@ impl KafkaLog {
         let consumer = self.consumer(0)?;
         let (name, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         let no_answer = |error: &dyn std::fmt::Display| {
-            // Serves the error callback, which knows more than "timed out".
-            (0..16).for_each(|_| drop(consumer.poll(Duration::ZERO)));
-            self.not_yet(&consumer.context().take_refusal().unwrap_or_else(|| error.to_string()))
+            let told = refusal(&consumer).unwrap_or_else(|| error.to_string());
+            self.not_yet(&explain(&told, &self.client_config(0)))
         };
-        let metadata = consumer.fetch_metadata(Some(name), ASK).map_err(|error| no_answer(&error))?;
+        let metadata = self.metadata(&consumer).map_err(|error| no_answer(&error))?;
         let topic = metadata.topics().first();
         match topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
             None | Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {}
@@ -47,14 +53,34 @@ impl KafkaLog {
         Ok(Description { id: log_id(name, &topic), partitions })
     }
 
+    /// A refusal by which waiting does not help cuts it short.
+    fn metadata(&self, consumer: &BaseConsumer<Context>) -> KafkaResult<Metadata> {
+        let started = Instant::now();
+        loop {
+            let wait = SOON.max(started.elapsed()).min(ASK.saturating_sub(started.elapsed()));
+            let answer = consumer.fetch_metadata(Some(&self.settings.topic), wait);
+            let lasting = || refusal(consumer).and_then(|told| remedy(&told)).is_some_and(|remedy| remedy.lasting);
+            if answer.is_ok() || started.elapsed() >= ASK || lasting() {
+                return answer;
+            }
+        }
+    }
+
     /// The brokers' word for a fault, with what to do about it.
     fn not_yet(&self, error: &dyn std::fmt::Display) -> SourceError {
         let (topic, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         let error = error.to_string();
-        SourceError::NotYet(match advice(&error) {
-            Some(advice) => format!("Kafka at {bootstrap} refuses topic {topic} to this program: {error}; {advice}"),
-            None => format!("Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"),
-        })
+        match remedy(&error) {
+            Some(Remedy { advice, lasting: true }) => {
+                SourceError::Fatal(format!("Kafka at {bootstrap} does not let this program in: {error}; {advice}"))
+            }
+            Some(Remedy { advice, .. }) => {
+                SourceError::NotYet(format!("Kafka at {bootstrap} refuses topic {topic} to this program: {error}; {advice}"))
+            }
+            None => SourceError::NotYet(format!(
+                "Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"
+            )),
+        }
     }
 
     /// A start after a failure reads records again. Of a compacted topic some of them are gone, and their rows would come out smaller.
@@ -80,18 +106,10 @@ impl KafkaLog {
     }
 }
 
-/// What to do about a refusal, if a text of librdkafka's tells one. By its words: not all that librdkafka says comes with a code.
-pub(super) fn advice(told: &str) -> Option<&'static str> {
-    const LOGIN: &str = "check KAFKA__security.protocol, KAFKA__sasl.mechanisms, KAFKA__sasl.username and KAFKA__sasl.password";
-    const ADVICE: &[(&str, &str)] = &[
-        ("topic authorization failed", "grant its user Read and Describe on the topic"),
-        ("group authorization failed", "grant its user Read on the group, or set KAFKA__group.id to one that it may use"),
-        ("cluster authorization failed", "grant its user the operation on the cluster"),
-        ("sasl authentication", LOGIN),
-        ("authentication failure", LOGIN),
-    ];
-    let told = told.to_ascii_lowercase();
-    ADVICE.iter().find(|(words, _)| told.contains(words)).map(|(_, advice)| *advice)
+/// Why the brokers do not let this client in. Serves the error callback, which knows more than "timed out".
+fn refusal(consumer: &BaseConsumer<Context>) -> Option<String> {
+    (0..16).for_each(|_| drop(consumer.poll(Duration::ZERO)));
+    consumer.context().refusal()
 }
 
 /// The topic's `cleanup.policy`, or why it is not told.

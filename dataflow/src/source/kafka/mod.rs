@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tidemark_generator::publish::Bootstrap;
 use tidemark_model::Micros;
-use tidemark_settings::kafka::{Properties, fault};
+use tidemark_settings::kafka::{Properties, Remedy, fault, remedy};
 use tidemark_settings::log::KafkaTopic;
 use topic::{Asker, Topic, Watch};
 
@@ -104,6 +104,11 @@ impl KafkaLog {
         config.create_with_context(context).map_err(|error| {
             SourceError::Fatal(match error {
                 KafkaError::ClientConfig(_, said, name, _) => format!("Kafka property {name}: {}", fault(&said)),
+                KafkaError::ClientCreation(said) => {
+                    let said = self.settings.properties.redact(&said);
+                    let advice = remedy(&said).map_or(String::new(), |remedy| format!("; {}", remedy.advice));
+                    format!("Kafka client: {said}{advice}")
+                }
                 other => format!("Kafka client: {}", self.settings.properties.redact(&other.to_string())),
             })
         })
@@ -215,9 +220,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// Why the brokers do not let this client in, if they have said so since it was last asked.
-    fn take_refusal(&self) -> Option<String> {
-        self.refusal.lock().expect("nobody panics while holding the reason").take()
+    /// Why the brokers do not let this client in, if they have said so.
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().expect("nobody panics while holding the reason").clone()
     }
 }
 
@@ -229,7 +234,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.store(true, Ordering::Relaxed);
         let reason = self.properties.redact(reason);
-        if let Some(advice) = describe::advice(&format!("{error}: {reason}")) {
+        if let Some(Remedy { advice, .. }) = remedy(&format!("{error}: {reason}")) {
             tracing::warn!(reason, "Kafka does not let this program in; {advice}");
             *self.refusal.lock().expect("nobody panics while holding the reason") = Some(reason);
             return;
@@ -382,8 +387,10 @@ fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i
         }
         error => {
             let error = RDKafkaErrorCode::from(error);
-            match describe::advice(&error.to_string()) {
-                Some(advice) => tracing::warn!(partition, %error, "Kafka does not let this program read the partition; {advice}"),
+            match remedy(&error.to_string()) {
+                Some(Remedy { advice, .. }) => {
+                    tracing::warn!(partition, %error, "Kafka does not let this program read the partition; {advice}")
+                }
                 None => tracing::warn!(partition, %error, "Kafka partition"),
             }
             Ok(next_offset)
