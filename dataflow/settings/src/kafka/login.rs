@@ -61,10 +61,11 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
                 format!("it has no effect with security.protocol={protocol}: set {protocol_variable} to {instead}"),
             );
         }
-        if FILES.contains(&name) && value != "probe" {
-            if let Err(error) = std::fs::File::open(value) {
-                return refused(name, format!("its file cannot be read: {error}"));
-            }
+        if FILES.contains(&name)
+            && value != "probe"
+            && let Err(error) = std::fs::File::open(value)
+        {
+            return refused(name, format!("its file cannot be read: {error}"));
         }
     }
     if !protocol.starts_with("sasl") {

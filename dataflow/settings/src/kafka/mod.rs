@@ -175,19 +175,21 @@ fn read_environment(
         let Ok(value) = value.into_string() else { return refused(name, "its value must be UTF-8".to_owned()) };
         // A property's own name may end so too: then the value is the property's.
         let of_file = || name.strip_suffix(OF_FILE).and_then(rules::meant_by);
-        let (known, value) = match (rules::meant_by(name), of_file()) {
-            (Some(known), _) => (known, value),
-            (None, Some(known)) => match std::fs::read_to_string(value) {
-                Ok(text) => (known, text.trim_end_matches(['\r', '\n']).to_owned()),
-                // Not its path: it may be the secret itself, under the wrong name.
-                Err(error) => return refused(known.name, format!("its file cannot be read: {error}")),
-            },
+        let (known, is_path) = match (rules::meant_by(name), of_file()) {
+            (Some(known), _) => (known, false),
+            (None, Some(known)) => (known, true),
             (None, None) => return Err(unknown(name, &place)),
         };
         if let Some(other) = set_by.insert(known.name, place.clone()) {
             let what = format!("{other} and {place} both set the Kafka property {}: set one of them", known.name);
             return Err(SettingsError::Conflict(what));
         }
+        let value = match is_path.then(|| std::fs::read_to_string(&value)).transpose() {
+            Ok(None) => value,
+            Ok(Some(text)) => text.trim_end_matches(['\r', '\n']).to_owned(),
+            // Not its path: it may be the secret itself, under the wrong name.
+            Err(error) => return refused(known.name, format!("its file cannot be read: {error}")),
+        };
         given.push(Given { name: known.name.to_owned(), value, place });
     }
     Ok(())

@@ -108,6 +108,8 @@ fn a_value_can_stand_in_a_file_and_is_set_once() {
     for name in ["CLIENT_RACK_FILE", "client.rack_FILE"] {
         assert_eq!(read(Role::Consumer, &[(name, file)]).unwrap().get("client.rack"), Some("the rack"));
     }
+    let told = read(Role::Consumer, &[("CLIENT_RACK", "r"), ("CLIENT_RACK_FILE", "/nowhere")]).unwrap_err().to_string();
+    assert!(told.contains("one of them"), "{told}");
     for both in [["CLIENT_RACK", "CLIENT_RACK_FILE"], ["CLIENT_RACK", "client.rack"], ["RETRIES", "MESSAGE_SEND_MAX_RETRIES"]] {
         let told = read(Role::Producer, &both.map(|name| (name, file))).unwrap_err().to_string();
         assert!(both.iter().all(|name| told.contains(&format!("KAFKA__{name}"))) && told.contains("one of them"), "{told}");

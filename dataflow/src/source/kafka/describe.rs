@@ -13,10 +13,13 @@ use rdkafka_sys as sys;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Once;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tidemark_generator::publish::explain;
 use tidemark_settings::kafka::{Remedy, remedy};
 
+/// Events of the client that are served before an error is judged: with KAFKA__DEBUG there are many log lines among them.
+const MOST_EVENTS: usize = 1_000;
 /// How soon it is looked whether the brokers refuse; from then on at ever longer intervals.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -24,6 +27,7 @@ impl KafkaLog {
     /// Asks the brokers, each question for a bounded time.
     pub(super) fn describe_topic(&self) -> Result<Description, SourceError> {
         let consumer = self.consumer(0)?;
+        consumer.context().asks_only.store(true, Ordering::Relaxed);
         let (name, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         let no_answer = |error: &dyn std::fmt::Display| {
             let told = refusal(&consumer).unwrap_or_else(|| error.to_string());
@@ -108,7 +112,7 @@ impl KafkaLog {
 
 /// Why the brokers do not let this client in. Serves the error callback, which knows more than "timed out".
 fn refusal(consumer: &BaseConsumer<Context>) -> Option<String> {
-    (0..16).for_each(|_| drop(consumer.poll(Duration::ZERO)));
+    (0..MOST_EVENTS).for_each(|_| drop(consumer.poll(Duration::ZERO)));
     consumer.context().refusal()
 }
 
@@ -189,16 +193,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_apart_from_silence() {
-        let advised = |told: &str, advised: &str| assert!(advice(told).is_some_and(|advice| advice.contains(advised)), "{told}");
+        let advised =
+            |told: &str, advised: &str| assert!(remedy(told).is_some_and(|remedy| remedy.advice.contains(advised)), "{told}");
         let error = |code| KafkaError::MetadataFetch(code).to_string();
         advised(&error(RDKafkaErrorCode::TopicAuthorizationFailed), "Describe on the topic");
         advised(&error(RDKafkaErrorCode::GroupAuthorizationFailed), "group");
         advised(&error(RDKafkaErrorCode::ClusterAuthorizationFailed), "cluster");
-        advised(&error(RDKafkaErrorCode::SaslAuthenticationFailed), "sasl.password");
-        advised(&error(RDKafkaErrorCode::Authentication), "sasl.password");
-        advised("SASL authentication error: Authentication failed", "sasl.password");
+        advised(&error(RDKafkaErrorCode::SaslAuthenticationFailed), "KAFKA__SASL_PASSWORD");
+        advised(&error(RDKafkaErrorCode::Authentication), "KAFKA__SASL_PASSWORD");
+        advised("SASL authentication error: Authentication failed", "KAFKA__SASL_PASSWORD");
         for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::UnknownTopicOrPartition] {
-            assert_eq!(advice(&error(code)), None);
+            assert_eq!(remedy(&error(code)), None);
         }
     }
 }

@@ -24,6 +24,8 @@ use tidemark_settings::log::KafkaTopic;
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest pause between questions.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Events of the client that are served before an error is judged: with KAFKA__DEBUG there are many log lines among them.
+const MOST_EVENTS: usize = 1_000;
 /// Creating a topic takes at most this long.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -106,7 +108,7 @@ fn ask(producer: &BaseProducer<Deliveries>, kafka: &KafkaTopic) -> Result<Result
         Ok(metadata) => metadata,
         Err(error) => {
             // Serves the error callbacks, which know more than "timed out".
-            (0..16).for_each(|_| producer.poll(Duration::ZERO));
+            (0..MOST_EVENTS).for_each(|_| producer.poll(Duration::ZERO));
             return Ok(Err(producer.context().trouble().unwrap_or_else(|| error.to_string())));
         }
     };

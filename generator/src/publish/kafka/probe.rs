@@ -26,7 +26,9 @@ pub fn explain(told: &str, config: &ClientConfig) -> String {
         address.and_then(|address| fault_of_certificate(address, config))
     } else if remedy(told).is_none_or(|remedy| !remedy.lasting) {
         let protocol = config.get("security.protocol").unwrap_or("plaintext");
-        config.get("bootstrap.servers").and_then(|servers| fault_of_protocol(servers.split(',').next()?.trim(), protocol, told))
+        let address = config.get("bootstrap.servers").and_then(|servers| servers.split(',').next()).map(str::trim);
+        let certificate = |address| protocol.ends_with("ssl").then(|| fault_of_certificate(address, config)).flatten();
+        address.and_then(|address| certificate(address).or_else(|| fault_of_protocol(address, protocol, told)))
     } else {
         None
     };
