@@ -17,7 +17,7 @@ bench: ## events/s, CPU per event and memory on this machine, beside consuming a
 	@scripts/bench.sh catchup $(N)
 
 build: ## the release programs, in target/release
-	cargo build --release
+	@bash -c '. scripts/lib.sh && build_programs'
 
 up: ## the stack in Docker: Kafka, Postgres and the three programs, until all is healthy
 	@scripts/stack.sh up

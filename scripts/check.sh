@@ -39,14 +39,19 @@ else
   missing format "rustup component add rustfmt"
 fi
 
+tls=$(tls_features)
+
 if cargo clippy --version >/dev/null 2>&1; then
-  check clippy cargo clippy --quiet --workspace --all-targets -- -D warnings
+  check clippy cargo clippy --quiet --workspace --all-targets ${tls:+"$tls"} -- -D warnings
+  if [[ -n $tls ]]; then
+    check "clippy, without TLS" cargo clippy --quiet -p tidemark-generator -p tidemark-settings --all-targets -- -D warnings
+  fi
   check "clippy, feature abomonation" cargo clippy --quiet -p tidemark-dataflow --features abomonation --lib --bench codecs -- -D warnings
 else
   missing clippy "rustup component add clippy"
 fi
 
-check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
+check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps ${tls:+"$tls"}
 
 if have shellcheck; then
   check shellcheck shellcheck -x .ci/run scripts/*.sh scripts/bench/*.sh

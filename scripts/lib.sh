@@ -24,6 +24,22 @@ target_dir() {
   (cd "$root" && cargo metadata --format-version 1 --no-deps) | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
+# tls_features: cargo's flag that builds TLS for Kafka into dataflow and generator, where pkg-config and the compiler find OpenSSL and libcurl. TIDEMARK_TLS=yes
+# or no decides it instead.
+tls_features() {
+  case ${TIDEMARK_TLS:-} in
+    yes) ;;
+    no) return 0 ;;
+    '')
+      have pkg-config && pkg-config --exists openssl libcurl || return 0
+      printf '#include <openssl/ssl.h>\n#include <curl/curl.h>\nint main(void) { return 0; }\n' |
+        cc -x c - -lssl -lcrypto -lcurl -o /dev/null 2>/dev/null || return 0
+      ;;
+    *) die "TIDEMARK_TLS=$TIDEMARK_TLS: allowed: yes, no, or unset (TLS where OpenSSL and libcurl are found)" ;;
+  esac
+  printf '%s\n' --features=tidemark-dataflow/tls
+}
+
 # Builds the release programs and sets `bin` to their directory. TIDEMARK_BIN_DIR names programs that are built already.
 build_programs() {
   local program
@@ -34,7 +50,8 @@ build_programs() {
     have cc || die "no C compiler (cc): on Debian and Ubuntu, apt-get install build-essential"
     have make || die "make is not installed: on Debian and Ubuntu, apt-get install build-essential"
     say "building the release programs (minutes the first time, seconds later)"
-    (cd "$root" && cargo build --release --quiet) || die "the build failed (above)"
+    # shellcheck disable=SC2046 # no flag, or one without blanks
+    (cd "$root" && cargo build --release --quiet $(tls_features)) || die "the build failed (above)"
     bin=$(target_dir)/release
   fi
   for program in tidemark-dataflow tidemark-api tidemark-generator; do

@@ -14,11 +14,13 @@ goes on where the first ended. Every setting of the programs is passed through (
 
   DATA_DIR          directory of log, store, checkpoints and the programs' own logs   (./data)
   KAFKA_BOOTSTRAP   Kafka as host:port, instead of the file log
+  KAFKA__...        a property of the Kafka client, as KAFKA__SECURITY_PROTOCOL=sasl_ssl (docs/connect.md)
   DATABASE_URL      Postgres as postgres://user:password@host:port/database, instead of SQLite
   EVENTS_PER_SEC    rate of the generator; 0 starts no generator                       (20)
   API_ADDR          address of the api                                                 (127.0.0.1:8000)
   METRICS_ADDR      address of the dataflow's own metrics, or off                      (127.0.0.1:9100)
   TIDEMARK_BIN_DIR  directory of programs built before: nothing is built
+  TIDEMARK_TLS      yes or no: build TLS to Kafka in or not                            (where OpenSSL and libcurl are found)
 TEXT
 }
 

@@ -7,6 +7,7 @@
 #   TIDEMARK_TEST_KAFKA_SH     kafka.sh, for tests that stop and kill brokers of their own
 #   TIDEMARK_TEST_POSTGRES     URL of a superuser; tests make databases of their own
 #   TIDEMARK_TEST_REQUIRE=1    a skipped test is a failed test
+# TLS to Kafka is built in, and tested, where OpenSSL and libcurl are found; TIDEMARK_TLS=yes or no decides it.
 # scripts/services.sh starts both and prints the three lines.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -22,8 +23,12 @@ if ((${#absent[@]} > 0)); then
   if [[ ${TIDEMARK_TEST_REQUIRE:-} == 1 ]]; then die "TIDEMARK_TEST_REQUIRE=1, but not set: ${absent[*]}"; fi
   say "not set: ${absent[*]}. Their tests are skipped; eval \"\$(scripts/services.sh start)\" sets them"
 fi
-cargo test --workspace "$@"
+tls=$(tls_features)
+if [[ -z $tls ]]; then say "without TLS to Kafka, and without its tests (OpenSSL or libcurl not found, or TIDEMARK_TLS=no)"; fi
+cargo test --workspace ${tls:+"$tls"} "$@"
 if (($# == 0)); then
+  # What a build without TLS refuses.
+  if [[ -n $tls ]]; then cargo test -p tidemark-settings; fi
   # The codec's own tests, and two processes that talk by it.
   cargo test -p tidemark-dataflow --features abomonation --lib exchange::
   cargo test -p tidemark-dataflow --features abomonation --test cluster two_processes

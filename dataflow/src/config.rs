@@ -23,7 +23,7 @@ use tidemark_settings::store::StoreArgs;
 ///
 /// Every flag has an environment variable. Without any of them it reads the file log and writes SQLite, both under ./data.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "tidemark-dataflow", version, args_conflicts_with_subcommands = true)]
+#[command(name = "tidemark-dataflow", version = tidemark_settings::kafka::VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; the default is run.
     #[command(subcommand)]

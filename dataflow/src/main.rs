@@ -19,7 +19,7 @@ use tidemark_dataflow::source;
 use tidemark_dataflow::telemetry::{self, Metrics};
 use tidemark_settings::kafka::Role;
 use tidemark_settings::process::{self, Process, READER_GONE};
-use tidemark_settings::{store, usage};
+use tidemark_settings::{SettingsError, store, usage};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
@@ -45,6 +45,9 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error:#}");
+                    if error.is::<SettingsError>() {
+                        return Outcome::NotDone.into();
+                    }
                     if args.processes > 1 {
                         // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
                         process::exit(1);

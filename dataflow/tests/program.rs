@@ -54,12 +54,13 @@ fn properties_on_which_promises_rest_are_refused_by_name() {
         ("auto.offset.reset", "latest", "skipped in silence"),
         ("isolation.level", "read_uncommitted", "aborted"),
         ("enable.partition.eof", "false", "--until-end"),
-        ("sasl.pasword", "hunter2", "sasl.password"),
+        ("sasl.pasword", "hunter2", "KAFKA__SASL_PASSWORD"),
+        ("SASL_PASWORD_FILE", "hunter2", "KAFKA__SASL_PASSWORD_FILE"),
     ] {
         let mut command = program(dir.path(), &["run", "--until-end"]);
         let output = command.env("KAFKA_BOOTSTRAP", "127.0.0.1:1").env(format!("KAFKA__{name}"), value).output().unwrap();
         let said = said(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.lines().count() == 1 && said.contains(name) && said.contains(reason), "{said}");
         assert!(value == "false" || !said.contains(value), "{said}");
     }

@@ -17,7 +17,7 @@ use tidemark_settings::log::LogArgs;
 /// with everything delivered, within 15 s; a second one ends it at once. Exit status: 0 fine, 1 failures, 2 bad usage. RUST_LOG sets what is logged
 /// (default info).
 #[derive(Debug, Parser)]
-#[command(name = "tidemark-generator", version, args_conflicts_with_subcommands = true)]
+#[command(name = "tidemark-generator", version = tidemark_settings::kafka::VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

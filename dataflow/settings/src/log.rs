@@ -16,8 +16,9 @@ pub struct LogArgs {
     pub topic: Option<String>,
     #[arg(long = "topic-other-name", env = "TOPIC", hide = true)]
     topic_other_name: Option<String>,
-    /// A file of librdkafka properties, one key=value a line; # starts a comment. A property can also be set as KAFKA__key=value in the
-    /// environment, which wins. Properties on which exactly-once rests are refused
+    /// A file of librdkafka properties, one key=value a line; # starts a comment. A property can also be set in the environment,
+    /// which wins: sasl.password as KAFKA__SASL_PASSWORD, or as KAFKA__SASL_PASSWORD_FILE, a file that holds it. Properties on which
+    /// exactly-once rests are refused
     #[arg(long, env = "KAFKA_PROPERTIES", value_name = "FILE")]
     pub kafka_properties: Option<PathBuf>,
     /// Directory of the embedded log, store and checkpoints

@@ -35,13 +35,14 @@ pub struct Proxy {
 }
 
 struct Shared {
-    server: String,
     /// What the server says of itself, and what the client hears instead; of the same length.
     address: Option<([u8; ADDRESS], [u8; ADDRESS])>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// HOST:PORT that new connections lead to.
+    server: String,
     way: Way,
     /// Connections of an earlier one are forgotten.
     generation: u64,
@@ -73,8 +74,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let local = listener.local_addr().expect("it is bound");
         let (told, address) = (address(local.port()), local.to_string());
-        let state = Mutex::new(State { way: Way::Open, generation: 0, opens: None, connections: Vec::new(), lost: 0 });
-        let shared = Arc::new(Shared { server: server.to_owned(), address: told, state });
+        let server = server.to_owned();
+        let state = Mutex::new(State { server, way: Way::Open, generation: 0, opens: None, connections: Vec::new(), lost: 0 });
+        let shared = Arc::new(Shared { address: told, state });
         let of_thread = Arc::clone(&shared);
         // It lives as long as the test process.
         std::thread::spawn(move || {
@@ -97,6 +99,13 @@ impl Proxy {
         if way == Way::Closed {
             state.end_all();
         }
+    }
+
+    /// Ends all connections; new ones lead to this server.
+    pub fn lead_to(&self, server: &str) {
+        let mut state = self.shared.lock();
+        state.server = server.to_owned();
+        state.end_all();
     }
 
     /// Forgets all connections: they stay open, what is sent is acknowledged and arrives nowhere. New ones can be made.
@@ -156,7 +165,8 @@ impl Shared {
         if self.lock().way != Way::Stalled && self.way() == Way::Closed {
             return;
         }
-        let Ok(server) = TcpStream::connect(&self.server) else { return };
+        let server = self.lock().server.clone();
+        let Ok(server) = TcpStream::connect(server) else { return };
         let (Ok(client_end), Ok(server_end)) = (client.try_clone(), server.try_clone()) else { return };
         let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
         let mut state = self.lock();

@@ -8,12 +8,14 @@ mod kafka;
 
 pub use file_log::FileLog;
 pub use kafka::bootstrap::Bootstrap;
+pub use kafka::probe::explain;
 pub use kafka::{KafkaOptions, KafkaPublisher};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tidemark_model::Micros;
+use tidemark_settings::kafka::variable;
 
 /// A record to publish.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +106,7 @@ pub enum PublishError {
         count: i32,
     },
     /// A property whose value librdkafka does not take.
-    #[error("Kafka property {name}: {why}; set it right in KAFKA__{name} or KAFKA_PROPERTIES, or remove it")]
+    #[error("Kafka property {name}: {why}; set it right in {} or KAFKA_PROPERTIES, or remove it", variable(name))]
     Property {
         /// The property.
         name: String,
@@ -112,7 +114,7 @@ pub enum PublishError {
         why: String,
     },
     /// The brokers did not answer.
-    #[error("no Kafka broker at {bootstrap} within {waited:?}: {why}; start it, or correct KAFKA_BOOTSTRAP (or BOOTSTRAP)")]
+    #[error("no Kafka broker at {bootstrap} within {waited:?}: {why}; {advice}")]
     Unreachable {
         /// `bootstrap.servers`.
         bootstrap: String,
@@ -120,6 +122,18 @@ pub enum PublishError {
         waited: Duration,
         /// The last thing that librdkafka said.
         why: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// What the two sides are set to does not fit, and waiting does not help.
+    #[error("Kafka at {bootstrap} does not let this program in: {why}; {advice}")]
+    Refused {
+        /// `bootstrap.servers`.
+        bootstrap: String,
+        /// What Kafka or the client says.
+        why: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// The topic does not exist.
     #[error("Kafka topic {topic} does not exist at {bootstrap}; create it, pass --create-topic, or set KAFKA_TOPIC to another")]

@@ -3,7 +3,10 @@
 //! What the pipeline promises rests on some properties. [`rules`] has a rule for each one that librdkafka knows. A message names a
 //! property, where it was set and what is allowed, and never its value: that may be a password, also in a property that has none.
 
+mod login;
 pub mod rules;
+
+pub use login::{Remedy, TLS, VERSION, remedy};
 
 use crate::SettingsError;
 use rules::Rule;
@@ -11,8 +14,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Prefix of environment variables that are passed to librdkafka: `KAFKA__security.protocol=ssl`.
+/// Prefix of environment variables that are passed to librdkafka: `KAFKA__SECURITY_PROTOCOL=ssl`, or `KAFKA__security.protocol=ssl`.
 const PREFIX: &str = "KAFKA__";
+/// A variable whose name ends so holds the path of a file that holds the value.
+const OF_FILE: &str = "_FILE";
+
+/// The variable that sets this property, as a shell takes it.
+pub fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", rules::in_capitals(name))
+}
 
 /// What a program does with the topic. Properties of the other side are left out, as librdkafka itself would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +50,10 @@ impl Properties {
             read_file(path, &mut given)?;
         }
         read_environment(environment, &mut given)?;
-        let mut properties = Properties::default();
+        let (mut properties, mut places) = (Properties::default(), BTreeMap::new());
         for Given { name, value, place } in given {
             let known = rules::find(&name).ok_or_else(|| unknown(&name, &place))?;
+            places.insert(known.name, place.clone());
             let refused = |allowed: String| SettingsError::Property { name: name.clone(), place: place.clone(), allowed };
             if value.contains('\0') {
                 return Err(refused("its value must not contain a NUL character".to_owned()));
@@ -66,7 +77,13 @@ impl Properties {
                 Rule::Never(why) => return Err(refused(format!("it cannot be set, because {why}"))),
             }
         }
+        login::check(&properties, &places)?;
         Ok(properties)
+    }
+
+    /// The value of a property that is set.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// Sets a property of ours that the user did not set.
@@ -84,7 +101,10 @@ impl Properties {
     pub fn redact(&self, text: &str) -> String {
         let is_secret = |name: &str| rules::find(name).is_some_and(|known| known.rule == Rule::Secret);
         let secrets = self.iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
-        let mut secrets: Vec<&str> = secrets.map(|(_, value)| value).collect();
+        // A key has several lines, and may be told in parts.
+        let lines =
+            |value| std::iter::once(value).chain(str::lines(value).filter(|line| line.len() >= 16 && !line.starts_with('-')));
+        let mut secrets: Vec<&str> = secrets.flat_map(|(_, value)| lines(value)).collect();
         // The longest first: another one may be a part of it.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.iter().fold(text.to_owned(), |text, secret| text.replace(*secret, "(secret)"))
@@ -143,14 +163,34 @@ fn read_environment(
     environment: impl Iterator<Item = (OsString, OsString)>,
     given: &mut Vec<Given>,
 ) -> Result<(), SettingsError> {
+    let mut set_by: BTreeMap<&str, String> = BTreeMap::new();
     for (variable, value) in environment {
         let Some(name) = variable.to_str().and_then(|variable| variable.strip_prefix(PREFIX)) else { continue };
-        let place = format!("{PREFIX}{name}");
-        let name = name.to_owned();
-        match value.into_string() {
-            Ok(value) => given.push(Given { name, value, place }),
-            Err(_) => return Err(SettingsError::Property { name, place, allowed: "its value must be UTF-8".to_owned() }),
+        if value.is_empty() {
+            continue;
         }
+        let place = format!("{PREFIX}{name}");
+        let refused =
+            |name: &str, allowed: String| Err(SettingsError::Property { name: name.to_owned(), place: place.clone(), allowed });
+        let Ok(value) = value.into_string() else { return refused(name, "its value must be UTF-8".to_owned()) };
+        // A property's own name may end so too: then the value is the property's.
+        let of_file = || name.strip_suffix(OF_FILE).and_then(rules::meant_by);
+        let (known, is_path) = match (rules::meant_by(name), of_file()) {
+            (Some(known), _) => (known, false),
+            (None, Some(known)) => (known, true),
+            (None, None) => return Err(unknown(name, &place)),
+        };
+        if let Some(other) = set_by.insert(known.name, place.clone()) {
+            let what = format!("{other} and {place} both set the Kafka property {}: set one of them", known.name);
+            return Err(SettingsError::Conflict(what));
+        }
+        let value = match is_path.then(|| std::fs::read_to_string(&value)).transpose() {
+            Ok(None) => value,
+            Ok(Some(text)) => text.trim_end_matches(['\r', '\n']).to_owned(),
+            // Not its path: it may be the secret itself, under the wrong name.
+            Err(error) => return refused(known.name, format!("its file cannot be read: {error}")),
+        };
+        given.push(Given { name: known.name.to_owned(), value, place });
     }
     Ok(())
 }
@@ -177,10 +217,16 @@ fn unknown(name: &str, place: &str) -> SettingsError {
         let place = if of_variable { "a variable KAFKA__NAME" } else { place };
         return SettingsError::Conflict(format!("{place}: what stands before the = is not the name of a property of librdkafka"));
     }
-    let allowed = match OF_JAVA.iter().find(|(of_java, _)| name.starts_with(of_java)) {
+    let (bare, of_file) = match name.strip_suffix(OF_FILE).filter(|_| of_variable) {
+        Some(bare) => (bare, OF_FILE),
+        None => (name, ""),
+    };
+    let dotted = if of_variable && !bare.contains('.') { bare.to_ascii_lowercase().replace('_', ".") } else { bare.to_owned() };
+    let typed = |name: &str| if of_variable { variable(name) + of_file } else { name.to_owned() };
+    let allowed = match OF_JAVA.iter().find(|(of_java, _)| dotted.starts_with(of_java)) {
         Some((_, instead)) => format!("a property of Java's client, not of librdkafka: {instead}"),
-        None => match rules::nearest(name) {
-            Some(nearest) => format!("librdkafka has no such property; the nearest is {nearest}"),
+        None => match rules::nearest(&dotted) {
+            Some(nearest) => format!("librdkafka has no such property; the nearest is {}", typed(nearest)),
             None => "librdkafka has no such property; see its CONFIGURATION.md".to_owned(),
         },
     };

@@ -65,6 +65,16 @@ pub fn find(name: &str) -> Option<Known> {
     ruled.or_else(free)
 }
 
+/// The property that a variable `KAFKA__NAME` means: NAME is its own name, or that in capitals with `_` for each dot.
+pub fn meant_by(name: &str) -> Option<Known> {
+    find(name).or_else(|| names().find(|known| in_capitals(known) == name).and_then(find))
+}
+
+/// A name in the form that a shell takes.
+pub fn in_capitals(name: &str) -> String {
+    name.to_ascii_uppercase().replace('.', "_")
+}
+
 /// All names, aliases included.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let free = FREE.iter().flat_map(|(_, names)| names.iter().copied());
@@ -159,6 +169,9 @@ const RULES: &[(&str, Side, Rule)] = &[
             "records of one key must stay in one partition",
         ),
     ),
+    // How it gets in.
+    ("security.protocol", Both, Only(&["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"], "Kafka has no others")),
+    ("sasl.mechanisms", Both, Only(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], "no others are built in")),
     // What the client does with the process.
     ("plugin.library.paths", Both, Never(LOADS_CODE)),
     ("ssl.engine.location", Both, Never(LOADS_CODE)),
@@ -218,11 +231,11 @@ const FREE: &[(Side, &[&str])] = &[
         "topic.metadata.propagation.max.ms", "debug", "socket.blocking.max.ms", "socket.send.buffer.bytes",
         "socket.receive.buffer.bytes", "socket.keepalive.enable", "socket.nagle.disable", "broker.address.ttl",
         "broker.address.family", "connections.max.idle.ms", "reconnect.backoff.jitter.ms", "statistics.interval.ms", "log_level",
-        "log.thread.name", "log.connection.close", "enable.random.seed", "enable.metrics.push", "security.protocol",
+        "log.thread.name", "log.connection.close", "enable.random.seed", "enable.metrics.push",
         "ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list", "ssl.key.location", "ssl.certificate.location",
         "ssl.certificate.pem", "ssl.ca.location", "https.ca.location", "https.ca.pem", "ssl.ca.pem", "ssl.ca.certificate.stores",
         "ssl.crl.location", "ssl.keystore.location", "ssl.providers", "enable.ssl.certificate.verification",
-        "ssl.endpoint.identification.algorithm", "sasl.mechanisms", "sasl.kerberos.service.name", "sasl.kerberos.principal",
+        "ssl.endpoint.identification.algorithm", "sasl.kerberos.service.name", "sasl.kerberos.principal",
         "sasl.kerberos.keytab", "sasl.kerberos.min.time.before.relogin", "sasl.username", "enable.sasl.oauthbearer.unsecure.jwt",
         "sasl.oauthbearer.method", "sasl.oauthbearer.client.id", "sasl.oauthbearer.scope", "sasl.oauthbearer.grant.type",
         "sasl.oauthbearer.assertion.algorithm", "sasl.oauthbearer.assertion.private.key.file", "sasl.oauthbearer.assertion.file",

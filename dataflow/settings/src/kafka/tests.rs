@@ -53,8 +53,16 @@ fn an_alias_is_the_property_itself() {
 
 #[test]
 fn a_property_that_is_none_is_told_with_the_nearest() {
-    assert!(refusal(Role::Consumer, "auto.offset.rest", "x").contains("the nearest is auto.offset.reset"));
-    assert!(refusal(Role::Consumer, "Security.Protocol", "x").contains("security.protocol"));
+    for (typed, nearest) in [
+        ("auto.offset.rest", "the nearest is KAFKA__AUTO_OFFSET_RESET"),
+        ("Security.Protocol", "the nearest is KAFKA__SECURITY_PROTOCOL"),
+        ("SECURITY_PROTOCOLL", "the nearest is KAFKA__SECURITY_PROTOCOL"),
+        ("SASL_PASWORD_FILE", "the nearest is KAFKA__SASL_PASSWORD_FILE"),
+        ("SASL_JAAS_CONFIG", "set sasl.username and sasl.password"),
+    ] {
+        let told = refusal(Role::Consumer, typed, "hidden");
+        assert!(told.contains(nearest) && !told.contains("hidden"), "{told}");
+    }
     let told = refusal(Role::Consumer, "sasl.jaas.config", "x y password=\"hidden\";");
     assert!(told.contains("sasl.password") && !told.contains("hidden"), "{told}");
     assert!(refusal(Role::Consumer, "zzzzzzzzzzzzzzzzz", "x").contains("CONFIGURATION.md"));
@@ -71,6 +79,92 @@ fn the_file_is_read_and_the_environment_wins() {
     let told = Properties::read(Role::Consumer, "b:1", Some(&path), environment()).unwrap_err().to_string();
     assert!(told.contains("line 2 of") && told.contains("read_committed"), "{told}");
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_shell_can_type_every_property() {
+    for known in [Role::Consumer, Role::Producer] {
+        let properties = read(known, &[("CLIENT_ID", "me"), ("SOCKET_TIMEOUT_MS", "5000"), ("CLIENT_RACK", "")]).unwrap();
+        assert_eq!(properties.iter().collect::<Vec<_>>(), [("client.id", "me"), ("socket.timeout.ms", "5000")]);
+    }
+    let mut typed: Vec<String> = rules::names().map(rules::in_capitals).collect();
+    for name in rules::names() {
+        assert_eq!(rules::meant_by(&rules::in_capitals(name)).unwrap().name, rules::find(name).unwrap().name);
+        // What ends in _FILE is a property of its own, or the file of one, and never both.
+        let base = rules::in_capitals(name);
+        assert!(base.strip_suffix(OF_FILE).is_none_or(|base| rules::meant_by(base).is_none()), "{name}");
+    }
+    typed.sort_unstable();
+    let all = typed.len();
+    typed.dedup();
+    assert_eq!(typed.len(), all, "two properties are typed alike");
+}
+
+#[test]
+fn a_value_can_stand_in_a_file_and_is_set_once() {
+    let path = std::env::temp_dir().join(format!("tidemark-value-{}", std::process::id()));
+    std::fs::write(&path, "the rack\n").unwrap();
+    let file = path.to_str().unwrap();
+    for name in ["CLIENT_RACK_FILE", "client.rack_FILE"] {
+        assert_eq!(read(Role::Consumer, &[(name, file)]).unwrap().get("client.rack"), Some("the rack"));
+    }
+    let told = read(Role::Consumer, &[("CLIENT_RACK", "r"), ("CLIENT_RACK_FILE", "/nowhere")]).unwrap_err().to_string();
+    assert!(told.contains("one of them"), "{told}");
+    for both in [["CLIENT_RACK", "CLIENT_RACK_FILE"], ["CLIENT_RACK", "client.rack"], ["RETRIES", "MESSAGE_SEND_MAX_RETRIES"]] {
+        let told = read(Role::Producer, &both.map(|name| (name, file))).unwrap_err().to_string();
+        assert!(both.iter().all(|name| told.contains(&format!("KAFKA__{name}"))) && told.contains("one of them"), "{told}");
+    }
+    std::fs::remove_file(path).unwrap();
+    let told = refusal(Role::Consumer, "SASL_PASSWORD_FILE", "hunter2").replace("sasl.password", "SASL_PASSWORD_FILE");
+    assert!(told.contains("cannot be read") && !told.contains("hunter2"), "{told}");
+}
+
+/// What a login needs is said before any broker is asked.
+#[test]
+fn settings_of_a_login_that_do_not_belong_together_are_refused() {
+    let plain =
+        [("SECURITY_PROTOCOL", "SASL_PLAINTEXT"), ("SASL_MECHANISM", "plain"), ("SASL_USERNAME", "me"), ("SASL_PASSWORD", "p")];
+    let properties = read(Role::Consumer, &plain).unwrap();
+    assert_eq!((properties.get("security.protocol"), properties.get("sasl.mechanisms")), (Some("sasl_plaintext"), Some("PLAIN")));
+    for (given, says) in [
+        (&plain[1..], "KAFKA__SECURITY_PROTOCOL to sasl_ssl, or sasl_plaintext"),
+        (&plain[..1], "needs KAFKA__SASL_MECHANISMS too"),
+        (&plain[..3], "needs KAFKA__SASL_PASSWORD too"),
+        (&[("SASL_MECHANISM", "GSSAPI")], "allowed: PLAIN or SCRAM-SHA-256 or"),
+        (&[("SECURITY_PROTOCOL", "tls")], "allowed: plaintext or ssl or"),
+    ] {
+        let told = read(Role::Consumer, given).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_how_to_get_it() {
+    for (name, value) in [
+        ("SECURITY_PROTOCOL", "ssl"),
+        ("SECURITY_PROTOCOL", "sasl_ssl"),
+        ("SASL_MECHANISM", "SCRAM-SHA-512"),
+        ("SASL_MECHANISM", "OAUTHBEARER"),
+        ("SSL_CA_LOCATION", "/etc/ssl/certs"),
+    ] {
+        let told = read(Role::Consumer, &[(name, value)]).unwrap_err().to_string();
+        assert!(told.contains(name) && told.contains("--features tls") && told.contains("libssl-dev"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn settings_of_tls_that_do_not_belong_together_are_refused() {
+    for (given, says) in [
+        (&[("SECURITY_PROTOCOL", "ssl"), ("SSL_CA_LOCATION", "/nowhere/ca.pem")][..], "SSL_CA_LOCATION"),
+        (&[("SSL_CA_LOCATION", "/")], "KAFKA__SECURITY_PROTOCOL to ssl or sasl_ssl"),
+        (&[("SECURITY_PROTOCOL", "sasl_ssl"), ("SASL_MECHANISM", "OAUTHBEARER")], "KAFKA__SASL_OAUTHBEARER_METHOD=oidc"),
+    ] {
+        let told = read(Role::Consumer, given).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+    }
 }
 
 #[cfg(unix)]
@@ -108,7 +202,8 @@ fn no_value_is_ever_told() {
                 assert!(!told.contains(&secret), "{name}: {told}");
             }
         }
-        let properties = read(Role::Consumer, &[("sasl.password", &secret)]).unwrap();
+        let mut properties = Properties::default();
+        properties.0.insert("sasl.password", secret.clone());
         let told = properties.redact(&format!("SASL of {secret}: {secret} is wrong"));
         assert!(!told.contains(&secret), "{told}");
         for said in [

@@ -6,24 +6,34 @@ use super::topic::Asker;
 use super::{ASK, Context, DESCRIBE, KafkaLog, log_id};
 use crate::source::{Bounds, Description, SourceError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys as sys;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Once;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tidemark_generator::publish::explain;
+use tidemark_settings::kafka::{Remedy, remedy};
+
+/// Events of the client that are served before an error is judged: with KAFKA__DEBUG there are many log lines among them.
+const MOST_EVENTS: usize = 1_000;
+/// How soon it is looked whether the brokers refuse; from then on at ever longer intervals.
+const SOON: Duration = Duration::from_millis(500);
 
 impl KafkaLog {
     /// Asks the brokers, each question for a bounded time.
     pub(super) fn describe_topic(&self) -> Result<Description, SourceError> {
         let consumer = self.consumer(0)?;
+        consumer.context().asks_only.store(true, Ordering::Relaxed);
         let (name, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         let no_answer = |error: &dyn std::fmt::Display| {
-            // Serves the error callback, which knows more than "timed out".
-            (0..16).for_each(|_| drop(consumer.poll(Duration::ZERO)));
-            self.not_yet(&consumer.context().take_refusal().unwrap_or_else(|| error.to_string()))
+            let told = refusal(&consumer).unwrap_or_else(|| error.to_string());
+            self.not_yet(&explain(&told, &self.client_config(0)))
         };
-        let metadata = consumer.fetch_metadata(Some(name), ASK).map_err(|error| no_answer(&error))?;
+        let metadata = self.metadata(&consumer).map_err(|error| no_answer(&error))?;
         let topic = metadata.topics().first();
         match topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from) {
             None | Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {}
@@ -47,14 +57,34 @@ impl KafkaLog {
         Ok(Description { id: log_id(name, &topic), partitions })
     }
 
+    /// A refusal by which waiting does not help cuts it short.
+    fn metadata(&self, consumer: &BaseConsumer<Context>) -> KafkaResult<Metadata> {
+        let started = Instant::now();
+        loop {
+            let wait = SOON.max(started.elapsed()).min(ASK.saturating_sub(started.elapsed()));
+            let answer = consumer.fetch_metadata(Some(&self.settings.topic), wait);
+            let lasting = || refusal(consumer).and_then(|told| remedy(&told)).is_some_and(|remedy| remedy.lasting);
+            if answer.is_ok() || started.elapsed() >= ASK || lasting() {
+                return answer;
+            }
+        }
+    }
+
     /// The brokers' word for a fault, with what to do about it.
     fn not_yet(&self, error: &dyn std::fmt::Display) -> SourceError {
         let (topic, bootstrap) = (&self.settings.topic, &self.settings.bootstrap);
         let error = error.to_string();
-        SourceError::NotYet(match advice(&error) {
-            Some(advice) => format!("Kafka at {bootstrap} refuses topic {topic} to this program: {error}; {advice}"),
-            None => format!("Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"),
-        })
+        match remedy(&error) {
+            Some(Remedy { advice, lasting: true }) => {
+                SourceError::Fatal(format!("Kafka at {bootstrap} does not let this program in: {error}; {advice}"))
+            }
+            Some(Remedy { advice, .. }) => {
+                SourceError::NotYet(format!("Kafka at {bootstrap} refuses topic {topic} to this program: {error}; {advice}"))
+            }
+            None => SourceError::NotYet(format!(
+                "Kafka at {bootstrap} does not answer for topic {topic}: {error}; check KAFKA_BOOTSTRAP"
+            )),
+        }
     }
 
     /// A start after a failure reads records again. Of a compacted topic some of them are gone, and their rows would come out smaller.
@@ -80,18 +110,10 @@ impl KafkaLog {
     }
 }
 
-/// What to do about a refusal, if a text of librdkafka's tells one. By its words: not all that librdkafka says comes with a code.
-pub(super) fn advice(told: &str) -> Option<&'static str> {
-    const LOGIN: &str = "check KAFKA__security.protocol, KAFKA__sasl.mechanisms, KAFKA__sasl.username and KAFKA__sasl.password";
-    const ADVICE: &[(&str, &str)] = &[
-        ("topic authorization failed", "grant its user Read and Describe on the topic"),
-        ("group authorization failed", "grant its user Read on the group, or set KAFKA__group.id to one that it may use"),
-        ("cluster authorization failed", "grant its user the operation on the cluster"),
-        ("sasl authentication", LOGIN),
-        ("authentication failure", LOGIN),
-    ];
-    let told = told.to_ascii_lowercase();
-    ADVICE.iter().find(|(words, _)| told.contains(words)).map(|(_, advice)| *advice)
+/// Why the brokers do not let this client in. Serves the error callback, which knows more than "timed out".
+fn refusal(consumer: &BaseConsumer<Context>) -> Option<String> {
+    (0..MOST_EVENTS).for_each(|_| drop(consumer.poll(Duration::ZERO)));
+    consumer.context().refusal()
 }
 
 /// The topic's `cleanup.policy`, or why it is not told.
@@ -171,16 +193,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_apart_from_silence() {
-        let advised = |told: &str, advised: &str| assert!(advice(told).is_some_and(|advice| advice.contains(advised)), "{told}");
+        let advised =
+            |told: &str, advised: &str| assert!(remedy(told).is_some_and(|remedy| remedy.advice.contains(advised)), "{told}");
         let error = |code| KafkaError::MetadataFetch(code).to_string();
         advised(&error(RDKafkaErrorCode::TopicAuthorizationFailed), "Describe on the topic");
         advised(&error(RDKafkaErrorCode::GroupAuthorizationFailed), "group");
         advised(&error(RDKafkaErrorCode::ClusterAuthorizationFailed), "cluster");
-        advised(&error(RDKafkaErrorCode::SaslAuthenticationFailed), "sasl.password");
-        advised(&error(RDKafkaErrorCode::Authentication), "sasl.password");
-        advised("SASL authentication error: Authentication failed", "sasl.password");
+        advised(&error(RDKafkaErrorCode::SaslAuthenticationFailed), "KAFKA__SASL_PASSWORD");
+        advised(&error(RDKafkaErrorCode::Authentication), "KAFKA__SASL_PASSWORD");
+        advised("SASL authentication error: Authentication failed", "KAFKA__SASL_PASSWORD");
         for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::UnknownTopicOrPartition] {
-            assert_eq!(advice(&error(code)), None);
+            assert_eq!(remedy(&error(code)), None);
         }
     }
 }

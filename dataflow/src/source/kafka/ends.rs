@@ -9,7 +9,6 @@
 
 use super::Context;
 use super::admin::{Answer, Answers, text};
-use super::describe::advice;
 use crate::source::Asked;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaRespErr;
@@ -17,6 +16,7 @@ use rdkafka_sys as sys;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::time::{Duration, Instant};
+use tidemark_settings::kafka::{Remedy, remedy};
 
 /// How often a leader is asked.
 const EVERY: Duration = Duration::from_millis(500);
@@ -119,8 +119,10 @@ impl Ends {
         let error = silent.iter().find_map(|(_, end)| end.error.as_deref()).unwrap_or("no answer");
         let (topic, seconds) = (self.topic.to_string_lossy(), longest.as_secs());
         let named = named.join(", ");
-        Some(match advice(error) {
-            Some(advice) => format!("Kafka refuses topic {topic} partition {named} to this program: {error}; {advice}"),
+        Some(match remedy(error) {
+            Some(Remedy { advice, .. }) => {
+                format!("Kafka refuses topic {topic} partition {named} to this program: {error}; {advice}")
+            }
             None => format!("Kafka: the leader of topic {topic} partition {named} is silent for {seconds} s: {error}"),
         })
     }

@@ -4,7 +4,6 @@
 //! is only logged.
 
 use super::Context;
-use super::describe::advice;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
@@ -13,6 +12,7 @@ use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tidemark_settings::kafka::remedy;
 
 /// The pause between two commits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ fn commit_until_the_end(
             if let Some(error) = failed.as_ref().filter(|_| failed != told) {
                 tracing::warn!(
                     error,
-                    advice = advice(error),
+                    advice = remedy(error).map(|remedy| remedy.advice),
                     "the consumer group's offsets, which only lag tools read, are not committed"
                 );
             }

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tidemark_generator::publish::Bootstrap;
 use tidemark_model::Micros;
-use tidemark_settings::kafka::{Properties, fault};
+use tidemark_settings::kafka::{Properties, Remedy, fault, remedy};
 use tidemark_settings::log::KafkaTopic;
 use topic::{Asker, Topic, Watch};
 
@@ -45,6 +45,9 @@ const QUEUED_MESSAGES: usize = 80_000;
 
 /// The leader of a partition that has delivered nothing for this long is asked where its end is.
 const QUIET: Duration = Duration::from_millis(250);
+
+/// How often it is told that the brokers do not let a client in: each of its connections hears it at each try.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often what librdkafka has freed goes back to the system.
 const GIVE_BACK: Duration = Duration::from_secs(30);
@@ -100,10 +103,15 @@ impl KafkaLog {
         let config = self.client_config(partitions);
         let properties = self.settings.properties.clone();
         let (bootstrap, trouble, refusal) = (Bootstrap::of(&config), AtomicBool::default(), Mutex::default());
-        let context = Context { bootstrap, properties, trouble, refusal };
+        let context = Context { bootstrap, properties, trouble, refusal, asks_only: AtomicBool::default() };
         config.create_with_context(context).map_err(|error| {
             SourceError::Fatal(match error {
                 KafkaError::ClientConfig(_, said, name, _) => format!("Kafka property {name}: {}", fault(&said)),
+                KafkaError::ClientCreation(said) => {
+                    let said = self.settings.properties.redact(&said);
+                    let advice = remedy(&said).map_or(String::new(), |remedy| format!("; {}", remedy.advice));
+                    format!("Kafka client: {said}{advice}")
+                }
                 other => format!("Kafka client: {}", self.settings.properties.redact(&other.to_string())),
             })
         })
@@ -210,14 +218,16 @@ pub struct Context {
     properties: Properties,
     /// A connection has failed since it was last asked: who leads a partition may have changed.
     trouble: AtomicBool,
-    /// Why the brokers do not let this client in, if they do not.
-    refusal: Mutex<Option<String>>,
+    /// Why the brokers do not let this client in, if they do not, and when that was last told.
+    refusal: Mutex<Option<(String, Instant)>>,
+    /// A start asks through this client, and tells the refusal itself.
+    asks_only: AtomicBool,
 }
 
 impl Context {
-    /// Why the brokers do not let this client in, if they have said so since it was last asked.
-    fn take_refusal(&self) -> Option<String> {
-        self.refusal.lock().expect("nobody panics while holding the reason").take()
+    /// Why the brokers do not let this client in, if they have said so.
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().expect("nobody panics while holding the reason").as_ref().map(|(reason, _)| reason.clone())
     }
 }
 
@@ -229,9 +239,14 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.store(true, Ordering::Relaxed);
         let reason = self.properties.redact(reason);
-        if let Some(advice) = describe::advice(&format!("{error}: {reason}")) {
-            tracing::warn!(reason, "Kafka does not let this program in; {advice}");
-            *self.refusal.lock().expect("nobody panics while holding the reason") = Some(reason);
+        if let Some(Remedy { advice, .. }) = remedy(&format!("{error}: {reason}")) {
+            let mut refusal = self.refusal.lock().expect("nobody panics while holding the reason");
+            let due = refusal.as_ref().is_none_or(|(_, told)| told.elapsed() >= TELL_AGAIN);
+            if due && !self.asks_only.load(Ordering::Relaxed) {
+                tracing::warn!(reason, "Kafka does not let this program in; {advice}");
+            }
+            let told = refusal.as_ref().filter(|_| !due).map_or_else(Instant::now, |&(_, told)| told);
+            *refusal = Some((reason, told));
             return;
         }
         // That all brokers are down is repeated endlessly, and says less than why each of them is.
@@ -382,8 +397,10 @@ fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i
         }
         error => {
             let error = RDKafkaErrorCode::from(error);
-            match describe::advice(&error.to_string()) {
-                Some(advice) => tracing::warn!(partition, %error, "Kafka does not let this program read the partition; {advice}"),
+            match remedy(&error.to_string()) {
+                Some(Remedy { advice, .. }) => {
+                    tracing::warn!(partition, %error, "Kafka does not let this program read the partition; {advice}")
+                }
                 None => tracing::warn!(partition, %error, "Kafka partition"),
             }
             Ok(next_offset)
@@ -446,8 +463,9 @@ impl Source for KafkaSource {
         let mut trouble = false;
         match self.consumer.poll(Duration::ZERO) {
             Some(Err(error)) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) => {
+                // The context has told it.
                 trouble = true;
-                tracing::warn!(%error, "Kafka consumer");
+                tracing::debug!(%error, "Kafka consumer");
             }
             _ => {}
         }

@@ -2,11 +2,12 @@
 
 use super::bootstrap::Bootstrap;
 use super::context::Deliveries;
+use super::probe::explain;
 use super::{KafkaOptions, LOOK, Notices, refusal};
 use crate::publish::PublishError;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 use std::future::Future;
@@ -16,12 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
+use tidemark_settings::kafka::{Remedy, remedy};
 use tidemark_settings::log::KafkaTopic;
 
 /// One question to the brokers takes at most this long.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest pause between questions.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Events of the client that are served before an error is judged: with KAFKA__DEBUG there are many log lines among them.
+const MOST_EVENTS: usize = 1_000;
 /// Creating a topic takes at most this long.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -33,7 +37,7 @@ pub(super) fn ensure_topic(
     kafka: &KafkaTopic,
     options: &KafkaOptions,
 ) -> Result<(), PublishError> {
-    if ask_until(producer, bootstrap, kafka, options, |topic| topic != Topic::Unsettled)? == Topic::Exists {
+    if ask_until(producer, bootstrap, config, kafka, options, |topic| topic != Topic::Unsettled)? == Topic::Exists {
         return Ok(());
     }
     let Some(partitions) = options.create_with_partitions else {
@@ -41,7 +45,7 @@ pub(super) fn ensure_topic(
     };
     create(config, kafka, partitions, &options.stop)?;
     tracing::info!("created Kafka topic {} with {partitions} partitions", kafka.topic);
-    ask_until(producer, bootstrap, kafka, options, |topic| topic == Topic::Exists).map(drop)
+    ask_until(producer, bootstrap, config, kafka, options, |topic| topic == Topic::Exists).map(drop)
 }
 
 /// What the brokers say of a topic.
@@ -57,6 +61,7 @@ enum Topic {
 fn ask_until(
     producer: &BaseProducer<Deliveries>,
     bootstrap: &Bootstrap,
+    config: &ClientConfig,
     kafka: &KafkaTopic,
     options: &KafkaOptions,
     will_do: impl Fn(Topic) -> bool,
@@ -73,6 +78,10 @@ fn ask_until(
             }
             Err(why) => {
                 bootstrap.unanswered(producer.client());
+                let why = explain(&why, config);
+                if let Some(Remedy { advice, lasting: true }) = remedy(&why) {
+                    return Err(PublishError::Refused { bootstrap: kafka.bootstrap.clone(), why, advice });
+                }
                 why
             }
         };
@@ -80,11 +89,13 @@ fn ask_until(
             return Err(PublishError::Stopped(kafka.bootstrap.clone()));
         }
         if started.elapsed() >= options.wait {
-            return Err(PublishError::Unreachable { bootstrap: kafka.bootstrap.clone(), waited: options.wait, why });
+            let advice = remedy(&why).map_or("start it, or correct KAFKA_BOOTSTRAP (or BOOTSTRAP)", |remedy| remedy.advice);
+            return Err(PublishError::Unreachable { bootstrap: kafka.bootstrap.clone(), waited: options.wait, why, advice });
         }
         if notices.due() {
             let left = options.wait.saturating_sub(started.elapsed()).as_secs();
-            tracing::warn!("waiting for Kafka at {}, for {left} s more: {why}", kafka.bootstrap);
+            let advice = remedy(&why).map_or(String::new(), |remedy| format!("; {}", remedy.advice));
+            tracing::warn!("waiting for Kafka at {}, for {left} s more: {why}{advice}", kafka.bootstrap);
         }
         producer.poll(backoff.min(options.wait.saturating_sub(started.elapsed())));
         backoff = (backoff * 2).min(BACKOFF.1);
@@ -97,7 +108,7 @@ fn ask(producer: &BaseProducer<Deliveries>, kafka: &KafkaTopic) -> Result<Result
         Ok(metadata) => metadata,
         Err(error) => {
             // Serves the error callbacks, which know more than "timed out".
-            (0..16).for_each(|_| producer.poll(Duration::ZERO));
+            (0..MOST_EVENTS).for_each(|_| producer.poll(Duration::ZERO));
             return Ok(Err(producer.context().trouble().unwrap_or_else(|| error.to_string())));
         }
     };
@@ -115,7 +126,9 @@ fn ask(producer: &BaseProducer<Deliveries>, kafka: &KafkaTopic) -> Result<Result
 
 fn create(config: &ClientConfig, kafka: &KafkaTopic, partitions: i32, stop: &AtomicBool) -> Result<(), PublishError> {
     let failed = |why: String| refusal(kafka, "create the topic", why);
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(error.to_string()))?;
+    // It cuts secrets out of librdkafka's words too.
+    let context = Deliveries::new(kafka.properties.clone());
+    let admin = AdminClient::from_config_and_context(config, context).map_err(|error| failed(error.to_string()))?;
     // −1: as many replicas as the brokers make by default.
     let topic = NewTopic::new(&kafka.topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
