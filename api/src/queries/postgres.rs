@@ -15,6 +15,7 @@ use tidemark_settings::SettingsError;
 use tidemark_tls::postgres::Server;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
@@ -46,8 +47,9 @@ impl Pool {
         let plain = server.clone();
         let config = &mut server.config;
         let options = format!(
-            "{} -c default_transaction_read_only=on -c statement_timeout={} -c jit=off",
+            "{} {} -c statement_timeout={} -c jit=off",
             config.get_options().unwrap_or_default(),
+            if chooses(config) { "" } else { "-c default_transaction_read_only=on" },
             timeout.as_millis(),
         );
         config.options(options.trim_start()).connect_timeout(timeout).tcp_user_timeout(timeout);
@@ -251,6 +253,9 @@ impl Connect for ConnectIn {
                     tracing::debug!(%error, "a connection to the store ended");
                 }
             });
+            if chooses(&server.config) {
+                client.batch_execute("set default_transaction_read_only = on").await?;
+            }
             Ok((client, task))
         });
         let mut task = AbortOnDrop(task);
@@ -262,6 +267,11 @@ impl Connect for ConnectIn {
             }
         })
     }
+}
+
+/// Whether a host is chosen by its being read only: then connections become read only after that.
+fn chooses(config: &Config) -> bool {
+    config.get_target_session_attrs() != TargetSessionAttrs::Any
 }
 
 /// A connection that is no longer waited for must not be tried for ever, say on a server that accepts and says nothing.

@@ -55,8 +55,8 @@ pub enum Error {
     Refused {
         /// For people.
         told: String,
-        /// What the client said.
-        source: tokio_postgres::Error,
+        /// What the client said; the text has it already.
+        said: tokio_postgres::Error,
     },
     /// Anything else.
     #[error(transparent)]
@@ -67,7 +67,7 @@ impl Error {
     /// What the server said, if it said something.
     pub fn as_db_error(&self) -> Option<&DbError> {
         match self {
-            Error::Refused { source, .. } | Error::Postgres(source) => source.as_db_error(),
+            Error::Refused { said, .. } | Error::Postgres(said) => said.as_db_error(),
         }
     }
 
@@ -179,7 +179,7 @@ impl Server {
             None
         };
         match told {
-            Some(told) => Error::Refused { told, source: error },
+            Some(told) => Error::Refused { told, said: error },
             None => Error::Postgres(error),
         }
     }
@@ -223,7 +223,13 @@ impl Server {
                 format!("{certificate} is not valid yet: correct the clock of this machine or of the one that made it")
             }
             InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
-                let names = if presented.is_empty() { "no name (subjectAltName)".to_owned() } else { presented.join(", ") };
+                let names = if presented.is_empty() {
+                    "no name (subjectAltName)".to_owned()
+                } else {
+                    // They come as DnsName("db").
+                    let name = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+                    presented.iter().map(name).collect::<Vec<_>>().join(", ")
+                };
                 format!("{certificate} is for {names}: connect by a name that it has, or set sslmode=verify-ca")
             }
             InvalidCertificate(why) => {

@@ -111,7 +111,7 @@ impl ServerCertVerifier for Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     use std::time::{Duration, SystemTime};
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn each_mode_verifies_what_libpq_does() {
         let ca = CertifiedIssuer::self_signed(params(true, false), KeyPair::generate().unwrap()).unwrap();
-        let other = CertifiedIssuer::self_signed(params(true, false), KeyPair::generate().unwrap()).unwrap();
+        let twin = CertifiedIssuer::self_signed(params(true, false), KeyPair::generate().unwrap()).unwrap();
+        let mut named = params(true, false);
+        named.distinguished_name.push(DnType::CommonName, "another");
+        let other = CertifiedIssuer::self_signed(named, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let good = params(false, false).signed_by(&key, &ca).unwrap();
         let expired = params(false, true).signed_by(&key, &ca).unwrap();
@@ -154,6 +157,7 @@ mod tests {
             (&good, "elsewhere", SslMode::Require, &ca, "trusted"),
             (&good, "db", SslMode::Require, &other, "UnknownIssuer"),
             (&good, "db", SslMode::VerifyFull, &other, "UnknownIssuer"),
+            (&good, "db", SslMode::VerifyCa, &twin, "BadSignature"),
             (&expired, "db", SslMode::VerifyCa, &ca, "ExpiredContext"),
         ] {
             assert_eq!(verdict(shown.der(), name, mode, &roots.pem()), expected, "{mode} {name}");
