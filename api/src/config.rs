@@ -14,6 +14,12 @@ pub struct Config {
     /// Address to listen on, as host:port; 0.0.0.0:8000 is reachable from elsewhere
     #[arg(long, env = "API_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:8000", value_parser = host_and_port)]
     pub api_addr: String,
+    /// File of a certificate, with those that link it to its CA: then the service speaks HTTPS only. It is read anew when it changes
+    #[arg(long, env = "API_TLS_CERT", value_name = "FILE")]
+    pub api_tls_cert: Option<PathBuf>,
+    /// File of its key
+    #[arg(long, env = "API_TLS_KEY", value_name = "FILE")]
+    pub api_tls_key: Option<PathBuf>,
     /// Where the metrics are.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -46,6 +52,9 @@ pub struct Config {
     /// 10.0.0.1,192.168.0.0/16; without them all clients behind a proxy share one rate limit
     #[arg(long, env = "API_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub api_trusted_proxies: Vec<Network>,
+    /// Only ask the service that runs on this machine for /health, by HTTPS: exit status 0 if it answers with 200
+    #[arg(long)]
+    pub healthcheck: bool,
     /// Form of the log on standard error; RUST_LOG sets its level (info, debug, ...)
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,

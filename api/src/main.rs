@@ -14,6 +14,16 @@ fn main() -> ExitCode {
     // First: no other thread may run yet.
     let process = process::begin();
     let config = config::from_command_line();
+    if config.healthcheck {
+        let port = config.api_addr.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
+        return match tidemark_tls::https::is_healthy(port, "/health") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                process::tell(&why);
+                ExitCode::FAILURE
+            }
+        };
+    }
     telemetry::start_log(&process, config.log_format);
     match actix_web::rt::System::new().block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,12 +31,7 @@ fn main() -> ExitCode {
             process::tell(&format!("tidemark-api: {error:#}"));
             let bad_setting = matches!(
                 error.downcast_ref(),
-                Some(
-                    StartupError::Setting(_)
-                        | StartupError::Connection(_)
-                        | StartupError::Pooler(_)
-                        | StartupError::Descriptors(_)
-                )
+                Some(StartupError::Setting(_) | StartupError::Pooler(_) | StartupError::Tls(_) | StartupError::Descriptors(_))
             );
             ExitCode::from(if bad_setting { 2 } else { 1 })
         }

@@ -6,7 +6,7 @@ use crate::feed::Feed;
 use crate::freshness::{EPOCH, Freshness, WATERMARK};
 use crate::gate::{self, Gate};
 use crate::memory::Memory;
-use crate::queries::{BadConnection, Pooler, Store, StoreError};
+use crate::queries::{Pooler, Store, StoreError};
 use crate::routes::{self, LiveLimit, StaleAfter};
 use crate::scrape::Metrics;
 use crate::telemetry;
@@ -21,6 +21,7 @@ use std::io;
 use std::time::Duration;
 use tidemark_settings::SettingsError;
 use tidemark_settings::signals::hangup_is_ignored;
+use tidemark_tls::https;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -37,12 +38,12 @@ pub enum StartupError {
     /// A setting that cannot be used.
     #[error(transparent)]
     Setting(#[from] SettingsError),
-    /// A connection string that cannot be used.
-    #[error("DATABASE_URL cannot be used (allowed: postgres://user:password@host:port/database)")]
-    Connection(#[from] BadConnection),
     /// The connection string leads to something that is not Postgres itself.
     #[error("DATABASE_URL cannot be used")]
     Pooler(#[from] Pooler),
+    /// TLS to Postgres does not come about, and waiting would not mend it.
+    #[error("DATABASE_URL cannot be used")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The limit of open files leaves no room for clients.
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFew),
@@ -63,7 +64,7 @@ pub enum StartupError {
 pub struct Application {
     server: Server,
     port: u16,
-    unusable: oneshot::Receiver<Pooler>,
+    unusable: oneshot::Receiver<StartupError>,
 }
 
 impl Application {
@@ -73,6 +74,8 @@ impl Application {
         let place = config.store.resolve(&config.data_dir)?;
         let timeout = config.api_request_timeout;
         let share = descriptors::share(&place, config.api_pool_size)?;
+        let tls =
+            https::config(("API_TLS_CERT", config.api_tls_cert.as_deref()), ("API_TLS_KEY", config.api_tls_key.as_deref()))?;
         let live_limit = Data::new(LiveLimit(config.api_live_clients.min(share.live_clients)));
         let (gate, stale_after) = (Data::new(Gate::new(&config)?), Data::new(StaleAfter(config.api_stale_after.duration())));
         let store = Data::new(Store::new(&place, share.pool, timeout)?);
@@ -108,7 +111,13 @@ impl Application {
         let server = server.shutdown_timeout((timeout + GRACE).as_secs());
         let server = server.workers(share.workers).max_connections(share.connections_of_a_worker);
         let server = server.keep_alive(share.patience()).client_request_timeout(share.patience());
-        let server = server.bind(&address).map_err(|source| StartupError::Listen { address, source })?;
+        // A client that connects and begins no TLS has as long as one that asks nothing.
+        let server = server.tls_handshake_timeout(share.patience());
+        let bound = match tls {
+            None => server.bind(&address),
+            Some(tls) => server.bind_rustls_0_23(&address, tls),
+        };
+        let server = bound.map_err(|source| StartupError::Listen { address, source })?;
         let addresses = server.addrs();
         tracing::info!(?addresses, store = %place, connections = share.connections(), "listening");
         let (refuse, unusable) = oneshot::channel();
@@ -131,7 +140,7 @@ impl Application {
     pub async fn run_until_stopped(self) -> Result<(), StartupError> {
         tokio::select! {
             ended = self.server => Ok(ended?),
-            Ok(pooler) = self.unusable => Err(pooler.into()),
+            Ok(why) = self.unusable => Err(why),
         }
     }
 }
@@ -175,14 +184,23 @@ fn cors(origins: &[String]) -> Cors {
 }
 
 /// Says once that the store is not up yet, and once that it is; or refuses what only looks like one.
-async fn announce(store: Data<Store>, refuse: oneshot::Sender<Pooler>) {
+async fn announce(store: Data<Store>, refuse: oneshot::Sender<StartupError>) {
     let mut waiting = false;
     while let Err(error) = store.look().await {
-        if let StoreError::Pooler(pooler) = error {
-            // Nobody waits for it any more: the service stops anyway.
-            drop(refuse.send(pooler));
-            return;
-        }
+        let why = match error {
+            StoreError::Pooler(pooler) => Ok(StartupError::Pooler(pooler)),
+            // Later it is an outage: who renews the certificate is waited for.
+            StoreError::Tls(error) if !waiting => Ok(StartupError::Tls(error)),
+            error => Err(error),
+        };
+        let error = match why {
+            Err(error) => error,
+            Ok(why) => {
+                // Nobody waits for it any more: the service stops anyway.
+                drop(refuse.send(why));
+                return;
+            }
+        };
         let no_tables = matches!(error, StoreError::NoTables);
         if !waiting {
             error.log();

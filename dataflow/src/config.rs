@@ -65,6 +65,14 @@ pub enum Command {
     /// Exit status: 0 done, 2 not done.
     #[command(mut_arg("until_end", |always| always.hide(true)))]
     Rebuild(RebuildArgs),
+    /// Ask a run on this machine for its metrics, by HTTPS.
+    ///
+    /// Exit status: 0 it answers with 200, 2 it does not.
+    Healthcheck {
+        /// Port of its metrics
+        #[arg(default_value_t = 9100)]
+        port: u16,
+    },
 }
 
 impl Cli {
@@ -137,6 +145,13 @@ pub struct RunArgs {
     /// Where Prometheus finds this process's metrics, as host:port; a port alone is one of 127.0.0.1, :PORT one of all addresses; or off
     #[arg(long, env = "METRICS_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:9100", value_parser = address_or_off)]
     pub metrics_addr: MetricsAddr,
+    /// File of a certificate, with those that link it to its CA: then the metrics are served by HTTPS only. It is read anew when it
+    /// changes
+    #[arg(long, env = "METRICS_TLS_CERT", value_name = "FILE")]
+    pub metrics_tls_cert: Option<PathBuf>,
+    /// File of its key
+    #[arg(long, env = "METRICS_TLS_KEY", value_name = "FILE")]
+    pub metrics_tls_key: Option<PathBuf>,
     /// Form of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_name = "FORM", value_enum, default_value = "text", ignore_case = true)]
     pub log_format: LogFormat,

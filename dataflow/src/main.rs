@@ -20,6 +20,7 @@ use tidemark_dataflow::telemetry::{self, Metrics};
 use tidemark_settings::kafka::Role;
 use tidemark_settings::process::{self, Process, READER_GONE};
 use tidemark_settings::{SettingsError, store, usage};
+use tidemark_tls::https;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     match &command {
         Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
         Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
-        Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) => {
+        Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) | Command::Healthcheck { .. } => {
             start_logging(&process, LogFormat::Text, LevelFilter::WARN)
         }
     }
@@ -60,6 +61,15 @@ fn main() -> ExitCode {
         Command::DeadLetters(command) => dead_letters(command, &mut out),
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
+        Command::Healthcheck { port } => {
+            return match https::is_healthy(*port, "/metrics") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    tracing::error!("{why}");
+                    Outcome::NotDone.into()
+                }
+            };
+        }
     };
     match outcome {
         Ok(outcome) => outcome.into(),
@@ -98,7 +108,11 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let parts = args.checkpoints().map_err(anyhow::Error::msg)?;
     let (metrics, registry) = Metrics::new();
     if let Some(address) = args.metrics_addr.0.as_ref().filter(|_| !args.until_end) {
-        telemetry::serve(address, registry).map_err(anyhow::Error::msg)?;
+        let tls = https::config(
+            ("METRICS_TLS_CERT", args.metrics_tls_cert.as_deref()),
+            ("METRICS_TLS_KEY", args.metrics_tls_key.as_deref()),
+        )?;
+        telemetry::serve(address, registry, tls).map_err(anyhow::Error::msg)?;
     }
     let control = Arc::new(Control::default());
     stop_on_signals(&control).context("signal handlers")?;

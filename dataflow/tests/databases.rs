@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::required;
+use support::process::Process;
 use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
@@ -315,16 +316,30 @@ fn pooler(database: &Database, mode: &str, port: u16) -> Option<(std::process::C
 fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_works() {
     let Some(database) = Database::new("pooler", "") else { return };
     for (mode, port) in [("session", 26_541), ("transaction", 26_542)] {
-        let Some((mut run, _dir)) = pooler(&database, mode, port) else { return eprintln!("skipped: there is no pgbouncer") };
-        let mut store =
-            PostgresStore::new(&format!("postgres://postgres@127.0.0.1:{port}/{}", database.name), "under test").unwrap();
+        let Some((mut run, _dir)) = pooler(&database, mode, port) else {
+            assert_ne!(std::env::var("TIDEMARK_TEST_REQUIRE").as_deref(), Ok("1"), "there is no pgbouncer");
+            return eprintln!("skipped: there is no pgbouncer");
+        };
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{}", database.name);
+        let mut store = PostgresStore::new(&url, "under test").unwrap();
         if mode == "session" {
             database.assert_writes(&mut store);
         } else {
             let said = refusal(&mut store);
-            assert!(said.contains("transaction mode") && said.contains("direct address"), "{said}");
+            assert!(
+                said.contains("transaction mode") && said.contains("direct address") && said.contains(database.address()),
+                "{said}"
+            );
         }
         drop(store);
+        // The api refuses either, as it needs what both lose; `cargo test --workspace` builds it.
+        let program = Path::new(env!("CARGO_BIN_EXE_tidemark-dataflow")).with_file_name("tidemark-api");
+        let settings = [("DATABASE_URL", url), ("API_ADDR", "127.0.0.1:0".to_owned())];
+        let mut api = Process::of_program(&program, &[], &settings);
+        let ended = api.ends_within(Duration::from_secs(20)).expect("it ends");
+        let said = api.said();
+        assert_eq!(ended.code(), Some(2), "{said}");
+        assert!(said.contains("connection pooler") && said.contains(database.address()), "{said}");
         run.kill().unwrap();
         run.wait().unwrap();
     }

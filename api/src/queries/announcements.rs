@@ -8,9 +8,10 @@ use super::postgres::{self, AbortOnDrop, classify};
 use super::{Pool, Store, StoreError};
 use std::future::poll_fn;
 use std::time::Duration;
+use tidemark_tls::postgres::Server;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 
 /// The channel that the dataflow notifies in the transaction of each commit.
 const LISTEN: &str = "listen tidemark_epoch";
@@ -148,8 +149,9 @@ impl Ears<'_> {
 }
 
 impl Listener {
-    async fn connect(config: &Config) -> Result<Listener, StoreError> {
-        let (client, mut connection) = config.connect(NoTls).await.map_err(|error| StoreError::OutOfReach(error.into()))?;
+    async fn connect(server: &Server) -> Result<Listener, StoreError> {
+        let (client, mut connection) =
+            server.connect().await.map_err(|error| StoreError::OutOfReach(server.explain(error).into()))?;
         // One place: announcements that nobody has looked at yet are one.
         let (sender, heard) = mpsc::channel(1);
         let connection = tokio::spawn(async move {
@@ -188,7 +190,7 @@ impl Listener {
 impl postgres::Pool {
     /// A connection of its own that hears of commits.
     async fn listen(&self) -> Result<Listener, StoreError> {
-        let connecting = Listener::connect(self.config());
+        let connecting = Listener::connect(self.server());
         timeout(self.timeout(), connecting).await.map_err(|_| StoreError::TimedOut)?
     }
 }

@@ -69,6 +69,9 @@ pub enum StoreError {
     /// No connection, or it broke.
     #[error("the store is out of reach")]
     OutOfReach(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No connection, because of TLS: a certificate, a file, or a server without it.
+    #[error("the store is out of reach")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer, or no free connection, in the time that a request has.
     #[error("the store did not answer in time")]
     TimedOut,
@@ -97,17 +100,6 @@ impl StoreError {
     }
 }
 
-/// A connection string that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BadConnection {
-    /// It cannot be read.
-    #[error(transparent)]
-    Malformed(#[from] tidemark_settings::SettingsError),
-    /// It asks for what this program does not have.
-    #[error("sslmode=require is not supported; allowed: sslmode=disable or prefer, over a trusted network")]
-    Encrypted,
-}
-
 /// What a row of a result holds, by column. The same lines read it from either store.
 trait Columns {
     fn time(&self, column: usize) -> Result<Option<UtcTime>, StoreError>;
@@ -125,7 +117,11 @@ type Read<T> = fn(&dyn Columns, &Moment) -> Result<Option<T>, StoreError>;
 
 impl Store {
     /// Opens nothing yet: the store may come up later.
-    pub fn new(place: &tidemark_settings::store::Store, size: usize, timeout: Duration) -> Result<Store, BadConnection> {
+    pub fn new(
+        place: &tidemark_settings::store::Store,
+        size: usize,
+        timeout: Duration,
+    ) -> Result<Store, tidemark_settings::SettingsError> {
         let pool = |size, timeout| match place {
             tidemark_settings::store::Store::Postgres { connection, .. } => {
                 postgres::Pool::new(connection, size, timeout).map(|pool| Pool::Postgres(Box::new(pool)))

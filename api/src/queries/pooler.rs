@@ -2,8 +2,9 @@
 //! that are set when a connection is made (read only, the time of a query) and LISTEN. It never runs without them.
 
 use super::{Pool, Store, StoreError, malformed, postgres};
+use tidemark_tls::postgres::Server;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
 
 /// Something between this service and Postgres, as PgBouncer.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +30,17 @@ impl Store {
 
 impl postgres::Pool {
     async fn refuse_a_pooler(&self) -> Result<(), StoreError> {
-        let client = match connect(self.config()).await {
+        let client = match connect(self.server()).await {
             Ok(client) => client,
             // No Postgres refuses these: their names and values are right.
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-                let server = match connect(self.plain_config()).await {
+                let server = match connect(self.plain_server()).await {
                     Ok(client) => address(&client).await,
                     Err(_) => None,
                 };
                 return Err(StoreError::Pooler(Pooler { server }));
             }
-            Err(error) => return Err(StoreError::OutOfReach(error.into())),
+            Err(error) => return Err(self.unreachable(error)),
         };
         let setting = "select setting from pg_settings where name = 'statement_timeout'";
         let row = client.query_typed(setting, &[]).await.map_err(postgres::classify)?;
@@ -52,8 +53,8 @@ impl postgres::Pool {
 }
 
 /// The connection ends with the client.
-async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = config.connect(NoTls).await?;
+async fn connect(server: &Server) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = server.connect().await?;
     tokio::spawn(connection);
     Ok(client)
 }

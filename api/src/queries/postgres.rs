@@ -1,7 +1,7 @@
 //! The questions asked of Postgres: a bounded pool whose connections are read only and come back after an outage.
 
 use super::statement::{Statement, Value};
-use super::{BadConnection, Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
+use super::{Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
 use crate::rows::{Money, UtcTime};
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, PoolError, QueueMode, RecyclingMethod};
 use futures_util::StreamExt;
@@ -11,13 +11,15 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tidemark_model::Micros;
+use tidemark_settings::SettingsError;
+use tidemark_tls::postgres::Server;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, Row};
 
 /// Microseconds from 1970 to 2000, where the wire format of `timestamptz` begins to count.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
@@ -32,24 +34,22 @@ const EXPORT_SILENCE: Duration = Duration::from_secs(30);
 /// A bounded number of connections.
 pub struct Pool {
     connections: deadpool_postgres::Pool,
-    config: Config,
+    server: Server,
     /// The same without the settings of its own.
-    plain: Config,
+    plain: Server,
     timeout: Duration,
 }
 
 impl Pool {
     /// Connects to nothing yet. Must be called in the runtime that outlives all requests: connections live there.
-    pub fn new(connection: &str, size: usize, timeout: Duration) -> Result<Pool, BadConnection> {
-        let mut config: Config = connection.parse().map_err(|error| tidemark_settings::store::unusable(&error))?;
-        // Said at once: every later try to connect would fail.
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(BadConnection::Encrypted);
-        }
-        let plain = config.clone();
+    pub fn new(connection: &str, size: usize, timeout: Duration) -> Result<Pool, SettingsError> {
+        let mut server = Server::parse(connection)?;
+        let plain = server.clone();
+        let config = &mut server.config;
         let options = format!(
-            "{} -c default_transaction_read_only=on -c statement_timeout={} -c jit=off",
+            "{} {} -c statement_timeout={} -c jit=off",
             config.get_options().unwrap_or_default(),
+            if chooses(config) { "" } else { "-c default_transaction_read_only=on" },
             timeout.as_millis(),
         );
         config.options(options.trim_start()).connect_timeout(timeout).tcp_user_timeout(timeout);
@@ -57,12 +57,12 @@ impl Pool {
             config.application_name("tidemark-api");
         }
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_connect(config.clone(), ConnectIn(Handle::current()), manager_config);
+        let manager = Manager::from_connect(config.clone(), ConnectIn(Handle::current(), server.clone()), manager_config);
         let builder = deadpool_postgres::Pool::builder(manager).max_size(size).pre_recycle(sign_of_life(PROBE.min(timeout / 4)));
         // The one that was used last is the one least likely to be forgotten.
         let builder = builder.queue_mode(QueueMode::Lifo);
         let connections = builder.build().expect("only timeouts of the pool's own would need a runtime");
-        Ok(Pool { connections, config, plain, timeout })
+        Ok(Pool { connections, server, plain, timeout })
     }
 
     /// All rows of the result. Its time includes the wait for a free connection and the making of a new one.
@@ -84,7 +84,8 @@ impl Pool {
         let values = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_()));
         let all = async {
             let connected = tokio::time::timeout(EXPORT_SILENCE, self.connections.get());
-            let lease = Lease(Some(connected.await.map_err(|_| StoreError::TimedOut)?.map_err(unreachable)?));
+            let lease =
+                Lease(Some(connected.await.map_err(|_| StoreError::TimedOut)?.map_err(|error| self.no_connection(error))?));
             let asked = tokio::time::timeout(EXPORT_SILENCE, lease.client().query_typed_raw(&text, values));
             let mut pieces = pin!(asked.await.map_err(|_| StoreError::TimedOut)?.map_err(classify)?.chunks(EXPORT_ROWS));
             loop {
@@ -111,13 +112,28 @@ impl Pool {
     }
 
     /// What connections are made with.
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// The same without the settings of its own, which a pooler refuses.
-    pub(super) fn plain_config(&self) -> &Config {
+    pub(super) fn plain_server(&self) -> &Server {
         &self.plain
+    }
+
+    /// Why there is no connection, with what to do.
+    pub(super) fn unreachable(&self, error: tokio_postgres::Error) -> StoreError {
+        match self.server.explain(error) {
+            error if error.is_about_tls() => StoreError::Tls(error.into()),
+            error => StoreError::OutOfReach(error.into()),
+        }
+    }
+
+    fn no_connection(&self, error: PoolError) -> StoreError {
+        match error {
+            PoolError::Backend(error) => self.unreachable(error),
+            error => StoreError::OutOfReach(error.into()),
+        }
     }
 
     /// Longest time for an ordinary answer.
@@ -146,7 +162,7 @@ impl Pool {
         let values: Vec<_> = values.iter().map(|value| (value as &(dyn ToSql + Sync), value.type_())).collect();
         let mut conflicted = false;
         loop {
-            let lease = Lease(Some(self.connections.get().await.map_err(unreachable)?));
+            let lease = Lease(Some(self.connections.get().await.map_err(|error| self.no_connection(error))?));
             match lease.client().query_typed(text, &values).await {
                 // The server ended a connection while it waited in the pool, by a restart for instance: try the next one.
                 // A new connection is the last try.
@@ -223,20 +239,23 @@ impl Drop for Lease {
 }
 
 /// Makes connections that live in one runtime, whichever worker asks: the workers' runtimes end one by one in a graceful stop.
-struct ConnectIn(Handle);
+struct ConnectIn(Handle, Server);
 
 type Connected = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
 
 impl Connect for ConnectIn {
-    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        let config = config.clone();
+    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        let server = self.1.clone();
         let task = self.0.spawn(async move {
-            let (client, connection) = config.connect(NoTls).await?;
+            let (client, connection) = server.connect().await?;
             let task = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection to the store ended");
                 }
             });
+            if chooses(&server.config) {
+                client.batch_execute("set default_transaction_read_only = on").await?;
+            }
             Ok((client, task))
         });
         let mut task = AbortOnDrop(task);
@@ -250,19 +269,17 @@ impl Connect for ConnectIn {
     }
 }
 
+/// Whether a host is chosen by its being read only: then connections become read only after that.
+fn chooses(config: &Config) -> bool {
+    config.get_target_session_attrs() != TargetSessionAttrs::Any
+}
+
 /// A connection that is no longer waited for must not be tried for ever, say on a server that accepts and says nothing.
 pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-fn unreachable(error: PoolError) -> StoreError {
-    match error {
-        PoolError::Backend(error) => StoreError::OutOfReach(error.into()),
-        error => StoreError::OutOfReach(error.into()),
     }
 }
 

@@ -13,6 +13,7 @@ mod freshness;
 mod gate;
 mod going_back;
 mod health;
+mod https;
 mod live;
 mod outages;
 mod paging;

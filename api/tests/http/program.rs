@@ -84,7 +84,7 @@ fn a_bad_setting_is_one_line_and_status_2() {
         ("API_REQUEST_TIMEOUT", "0s", "API_REQUEST_TIMEOUT"),
         ("LOG_FORMAT", "xml", "[possible values: text, json]"),
         ("DATABASE_URL", "postgres://me:hidden@h:port/db", "DATABASE_URL"),
-        ("DATABASE_URL", "postgres://me:hidden@h/db?sslmode=require", "sslmode"),
+        ("DATABASE_URL", "postgres://me:hidden@h/db?sslmode=always", "verify-full"),
         ("DATABASE_URL_FILE", "nowhere", "DATABASE_URL_FILE"),
     ] {
         let output = program(&[(name, value)], &directory).output().unwrap();

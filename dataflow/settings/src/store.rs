@@ -1,5 +1,7 @@
 //! Where the metrics are: Postgres, or SQLite under the data directory.
 
+pub mod ssl;
+
 use crate::{SettingsError, non_empty, secret};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,25 @@ pub struct StoreArgs {
     pub pg_pass: Option<String>,
     #[arg(long, env = "PG_PASS_FILE", hide = true)]
     pg_pass_file: Option<PathBuf>,
+    /// TLS to Postgres, as in libpq: disable, allow, prefer, require, verify-ca or verify-full; this and what follows may stand in the
+    /// URL instead [default: prefer]
+    #[arg(long, env = "PGSSLMODE", value_name = "MODE")]
+    pub sslmode: Option<String>,
+    /// File of the CA that signs the server's certificate; system: the CAs that this system trusts, with verify-full
+    #[arg(long, env = "PGSSLROOTCERT", value_name = "FILE")]
+    pub sslrootcert: Option<String>,
+    /// File of a client certificate, if the server asks for one
+    #[arg(long, env = "PGSSLCERT", value_name = "FILE")]
+    pub sslcert: Option<String>,
+    /// File of its key, which only its owner may read
+    #[arg(long, env = "PGSSLKEY", value_name = "FILE")]
+    pub sslkey: Option<String>,
+    /// Whether the password is bound to the TLS connection: disable, prefer or require [default: prefer]
+    #[arg(long, env = "PGCHANNELBINDING", value_name = "WHETHER")]
+    pub channel_binding: Option<String>,
+    /// Of several hosts the one to take: any, read-write or read-only [default: any]
+    #[arg(long, env = "PGTARGETSESSIONATTRS", value_name = "WHICH")]
+    pub target_session_attrs: Option<String>,
 }
 
 /// Where the metrics are.
@@ -41,7 +62,7 @@ pub struct StoreArgs {
 pub enum Store {
     /// A Postgres database.
     Postgres {
-        /// For the Postgres client; it may hold a password.
+        /// Options as libpq has them; it may hold a password.
         connection: String,
         /// For people; it holds no password.
         shown: String,
@@ -63,7 +84,7 @@ impl StoreArgs {
         let name = if url.is_some() { "DATABASE_URL" } else { "PG_URL" };
         if let Some(url) = url.or(other) {
             let hidden = |allowed: &str| SettingsError::Hidden { name: name.to_owned(), allowed: allowed.to_owned() };
-            return Ok(Store::Postgres { shown: place_of(&url).map_err(hidden)?, connection: url });
+            return self.postgres(url.clone(), place_of(&url).map_err(hidden)?);
         }
         let Some(host) = non_empty(&self.pg_host) else {
             return Ok(Store::Sqlite(data_dir.join("tidemark.db")));
@@ -81,13 +102,31 @@ impl StoreArgs {
             if let Some(password) = secret::resolve("PG_PASS", &self.pg_pass, &self.pg_pass_file)? {
                 text += &format!(" password={}", quote(&password));
             }
-            return Ok(Store::Postgres { connection: text, shown });
+            return self.postgres(text, shown);
         }
         Err(SettingsError::Invalid {
             name: "PG_PORT".to_owned(),
             value: port.to_owned(),
             allowed: "allowed: a port, 1 to 65535".to_owned(),
         })
+    }
+
+    /// What the connection string says counts before these variables, as in libpq.
+    fn postgres(&self, mut connection: String, shown: String) -> Result<Store, SettingsError> {
+        for (key, value) in [
+            ("sslmode", &self.sslmode),
+            ("sslrootcert", &self.sslrootcert),
+            ("sslcert", &self.sslcert),
+            ("sslkey", &self.sslkey),
+            ("channel_binding", &self.channel_binding),
+            ("target_session_attrs", &self.target_session_attrs),
+        ] {
+            if let Some(value) = non_empty(value) {
+                connection = ssl::add(connection, key, value);
+            }
+        }
+        ssl::take_out(&connection)?;
+        Ok(Store::Postgres { connection, shown })
     }
 }
 

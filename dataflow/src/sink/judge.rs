@@ -70,6 +70,8 @@ pub(super) fn statements_are_mixed_up(error: &session::Error) -> bool {
 
 fn said(error: &session::Error, shown: &str) -> String {
     match error.as_db_error() {
+        // It says the SQLSTATE itself, if there is one.
+        _ if matches!(error, session::Error::Connect(_)) => format!("Postgres {shown}: {error}"),
         Some(db) => format!("Postgres {shown}: {} (SQLSTATE {})", db.message(), db.code().code()),
         None => format!("Postgres {shown}: {}", chain(error)),
     }
@@ -84,7 +86,9 @@ fn passes(error: &session::Error, under_run: bool) -> bool {
             PassesUnderARun => under_run,
             Stays => false,
         },
-        // What has no SQLSTATE is the connection itself.
+        // A certificate, a key or a server without TLS: waiting mends none of them, but people do while a run goes on.
+        None if matches!(error, session::Error::Connect(_)) => under_run,
+        // What else has no SQLSTATE is the connection itself.
         None => error.is_closed() || is_io(error),
     }
 }

@@ -17,7 +17,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
-use tokio_postgres::Config;
+use tidemark_tls::postgres::Server;
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
@@ -38,7 +38,7 @@ const TO_2000: i64 = 946_684_800_000_000;
 
 /// A store in a Postgres schema.
 pub struct PostgresStore {
-    config: Config,
+    server: Server,
     shown: String,
     /// Instead of the connection's search path.
     schema: Option<String>,
@@ -102,7 +102,7 @@ impl PostgresStore {
     /// A store at this connection string; `shown` is how messages name it. Connects when it is first used.
     pub fn new(connection: &str, shown: &str) -> Result<PostgresStore, StoreError> {
         Ok(PostgresStore {
-            config: configure(connection, "tidemark-dataflow")?,
+            server: configure(connection, "tidemark-dataflow")?,
             schema: None,
             shown: shown.to_owned(),
             control: None,
@@ -133,12 +133,12 @@ impl PostgresStore {
             self.session = None;
         }
         if self.session.is_none() {
-            let client = Client::connect(&self.config, self.control.as_ref());
+            let client = Client::connect(&self.server, self.control.as_ref());
             let settled = client.and_then(|mut client| settle::of_run(&mut client, self.schema.as_deref()).map(|()| client));
             let mut client = settled.map_err(|error| self.judge(&error))?;
             settle::refuse_during_rebuild(&mut client, &self.shown)?;
             if !self.is_session {
-                let mut connect = || Client::connect(&self.config, self.control.as_ref());
+                let mut connect = || Client::connect(&self.server, self.control.as_ref());
                 settle::refuse_transaction_pooler(&mut client, &self.shown, &mut connect)?;
                 self.is_session = true;
             }
@@ -165,12 +165,12 @@ impl PostgresStore {
 }
 
 /// How every connection is made, named after its program.
-fn configure(connection: &str, program: &str) -> Result<Config, StoreError> {
-    let unusable = |error: ::postgres::Error| StoreError::Fatal(tidemark_settings::store::unusable(&error).to_string());
-    let mut config: Config = connection.parse().map_err(unusable)?;
+fn configure(connection: &str, program: &str) -> Result<Server, StoreError> {
+    let mut server = Server::parse(connection).map_err(|error| StoreError::Fatal(error.to_string()))?;
+    let config = &mut server.config;
     config.connect_timeout(CONNECT).application_name(program).tcp_user_timeout(STALLED);
     config.keepalives_idle(ASK_PEER.0).keepalives_interval(ASK_PEER.0).keepalives_retries(ASK_PEER.1);
-    Ok(config)
+    Ok(server)
 }
 
 /// A connection for one of the operator's commands; `shown` is how messages name the database.

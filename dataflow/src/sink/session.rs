@@ -23,9 +23,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tidemark_tls::postgres::{self, Wire};
 use tokio::runtime::Runtime;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Config, Connection, IsolationLevel, RowStream, Socket};
+use tokio_postgres::{IsolationLevel, RowStream};
 
 /// How long taking leave may take.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -38,6 +38,9 @@ pub(crate) enum Error {
     /// The server's word, or the connection's.
     #[error(transparent)]
     Postgres(#[from] ::postgres::Error),
+    /// No connection: TLS or the login.
+    #[error(transparent)]
+    Connect(postgres::Error),
     /// Nothing was heard in time.
     #[error(transparent)]
     Silent(#[from] NoAnswer),
@@ -47,6 +50,7 @@ impl Error {
     pub(crate) fn as_db_error(&self) -> Option<&DbError> {
         match self {
             Error::Postgres(error) => error.as_db_error(),
+            Error::Connect(error) => error.as_db_error(),
             Error::Silent(_) => None,
         }
     }
@@ -64,7 +68,16 @@ impl Error {
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Error::Postgres(error) => error.is_closed(),
-            Error::Silent(_) => true,
+            Error::Connect(_) | Error::Silent(_) => true,
+        }
+    }
+}
+
+impl From<postgres::Error> for Error {
+    fn from(error: postgres::Error) -> Error {
+        match error {
+            postgres::Error::Postgres(error) => Error::Postgres(error),
+            error => Error::Connect(error),
         }
     }
 }
@@ -87,13 +100,11 @@ struct Link {
     longest: Option<Duration>,
 }
 
-type Wire = Connection<Socket, NoTlsStream>;
-
 impl Client {
     /// Connects to the first of the hosts that will do. The end of the run shortens all waiting.
-    pub(crate) fn connect(config: &Config, control: Option<&Arc<Control>>) -> Result<Client, Error> {
+    pub(crate) fn connect(server: &postgres::Server, control: Option<&Arc<Control>>) -> Result<Client, Error> {
         let runtime = connect::runtime()?;
-        let connected = runtime.block_on(connect::connect(config, control));
+        let connected = runtime.block_on(connect::connect(server, control));
         let connected = connected.map(|(client, wire, overseer)| (client, Some(wire), overseer));
         match connected {
             Ok((client, wire, overseer)) => {

@@ -56,19 +56,46 @@ pub(super) fn refuse_transaction_pooler(
         let theirs: i32 = transaction.query_one(process, &[]).map_err(judged)?.get(0);
         let ours: i32 = client.query_one(process, &[]).map_err(judged)?.get(0);
         if theirs == ours || ours != first {
-            return Err(pooler(shown));
+            let asked = transaction.query_one("select host(inet_server_addr()) || ':' || inet_server_port()", &[]);
+            return Err(pooler(shown, asked.ok().and_then(|row| row.get(0))));
         }
     }
     Ok(())
 }
 
 fn judge_session(error: &session::Error, shown: &str) -> StoreError {
-    if statements_are_mixed_up(error) { pooler(shown) } else { judge(error, shown) }
+    if statements_are_mixed_up(error) { pooler(shown, None) } else { judge(error, shown) }
 }
 
-fn pooler(shown: &str) -> StoreError {
+/// `server`: where the server behind it says it is.
+fn pooler(shown: &str, server: Option<String>) -> StoreError {
+    let instead = match shown.split_once("-pooler.") {
+        Some((host, rest)) => format!(" ({host}.{rest})"),
+        None if shown.contains(".pooler.supabase.com:6543") => {
+            format!(" (db.REF.supabase.co:5432, or {})", shown.replace(":6543", ":5432"))
+        }
+        None => server.map_or_else(String::new, |server| format!(" ({server})")),
+    };
     StoreError::Fatal(format!(
         "Postgres {shown} is behind a pooler in transaction mode, which loses a run's locks and settings: give DATABASE_URL the server's \
-         direct address, or one where the pooler is in session mode"
+         direct address{instead}, or one where the pooler is in session mode"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_pooler_is_told_with_the_address_to_use() {
+        for (shown, server, word) in [
+            ("ep-a-1-pooler.eu.aws.neon.tech/db", None, "(ep-a-1.eu.aws.neon.tech/db)"),
+            ("aws-0-eu.pooler.supabase.com:6543/postgres", None, "aws-0-eu.pooler.supabase.com:5432/postgres)"),
+            ("localhost:6432/db", Some("10.0.0.1:5432".to_owned()), "direct address (10.0.0.1:5432), or"),
+            ("localhost:6432/db", None, "direct address, or"),
+        ] {
+            let told = pooler(shown, server).to_string();
+            assert!(told.contains(word), "{told}");
+        }
+    }
 }

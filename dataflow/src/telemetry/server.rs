@@ -7,6 +7,7 @@ use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ const REQUEST: Duration = Duration::from_secs(2);
 const INDEX: &str = "tidemark-dataflow: the metrics are at /metrics\n";
 const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves the registry as text at `/metrics` of `host:port`, on a thread of its own, for as long as the process lives. Returns where it
-/// listens.
-pub fn serve(address: &str, registry: Registry) -> Result<Vec<SocketAddr>, String> {
+/// Serves the registry as text at `/metrics` of `host:port`, on a thread of its own, for as long as the process lives; by
+/// HTTPS if there is a certificate. Returns where it listens.
+pub fn serve(address: &str, registry: Registry, tls: Option<ServerConfig>) -> Result<Vec<SocketAddr>, String> {
     let listeners = listen(address).map_err(|error| format!("METRICS_ADDR={address}: {error}; set another, or off"))?;
     let places = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let registry = Data::new(registry);
@@ -32,9 +33,12 @@ pub fn serve(address: &str, registry: Registry) -> Result<Vec<SocketAddr>, Strin
                 App::new().app_data(Data::clone(&registry)).service(metrics()).default_service(web::to(elsewhere))
             };
             let mut server = HttpServer::new(app).workers(1).max_connections(MOST_CONNECTIONS).disable_signals();
-            server = server.keep_alive(KeepAlive::Disabled).client_request_timeout(REQUEST);
+            server = server.keep_alive(KeepAlive::Disabled).client_request_timeout(REQUEST).tls_handshake_timeout(REQUEST);
             for listener in listeners {
-                server = server.listen(listener)?;
+                server = match &tls {
+                    None => server.listen(listener)?,
+                    Some(tls) => server.listen_rustls_0_23(listener, tls.clone())?,
+                };
             }
             server.run().await
         });

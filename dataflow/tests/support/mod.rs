@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod random;
 pub mod services;
 pub mod tables;
+pub mod tls_server;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

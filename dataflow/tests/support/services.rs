@@ -67,14 +67,14 @@ impl Drop for Services {
     }
 }
 
-fn script(command: &str, dir: &Path) -> String {
+pub(super) fn script(command: &str, dir: &Path) -> String {
     let output = run(command, dir);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "services.sh {command}: {said}");
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn run(command: &str, dir: &Path) -> Output {
+pub(super) fn run(command: &str, dir: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services.sh");
     let mut run = Command::new(script);
     run.arg(command).arg(dir);

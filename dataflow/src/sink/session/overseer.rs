@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{CancelToken, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{CancelToken, SimpleQueryMessage, SimpleQueryRow};
 
 /// How long an answer may take until it is told and the server is asked what it does, and between two such questions.
 const QUIET: Duration = Duration::from_secs(5);
@@ -161,7 +161,7 @@ impl Overseer {
     /// Asks the server, in a connection of its own, what our session does.
     async fn probe(&self) -> Finding {
         let asked = async {
-            let (client, mut wire) = self.server.config.connect(NoTls).await?;
+            let (client, mut wire) = self.server.there.connect_here().await?;
             let session = match &self.backend {
                 Some(Backend { pid, start }) => format!("pid = {pid} and backend_start = '{start}'"),
                 None => "false".to_owned(),
@@ -194,7 +194,7 @@ impl Overseer {
 
     /// Tells the server that nobody waits for the answer any more.
     pub(super) async fn cancel(&self) {
-        let cancelled = timeout(CANCEL, self.token.cancel_query(NoTls)).await;
+        let cancelled = timeout(CANCEL, self.server.there.cancel(&self.token)).await;
         if !matches!(cancelled, Ok(Ok(()))) {
             tracing::debug!("Postgres at {} cannot be told that nobody waits for it any more", self.server.name);
         }

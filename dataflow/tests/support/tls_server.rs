@@ -1,0 +1,155 @@
+//! A Postgres with TLS, and the certificates for it.
+
+use super::logs::required;
+use super::services::script;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Which of the server's users may log in, and how. `mutual` needs a certificate of that name.
+const HBA: &str = "local all all trust
+host all postgres 127.0.0.1/32 trust
+host all either all scram-sha-256
+hostssl all secure all scram-sha-256
+hostssl all mutual all scram-sha-256 clientcert=verify-full
+hostnossl all plain all scram-sha-256
+";
+pub const PASSWORD: &str = "p@ss:w/rd?#%";
+pub const ENCODED: &str = "p%40ss%3Aw%2Frd%3F%23%25";
+
+/// A CA, for servers or for clients.
+pub struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    pub fn new(name: &str) -> Ca {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Certificate and key for these names, the first of which is the subject's, until this time from now.
+    pub fn issue(&self, names: &[&str], days: i64) -> (String, String) {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).expect("names");
+        params.distinguished_name.push(DnType::CommonName, names[0]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let now = SystemTime::now();
+        let day = Duration::from_secs(86_400);
+        params.not_before = (now - day * 10).into();
+        let length = day * u32::try_from(days.unsigned_abs()).expect("few");
+        params.not_after = if days < 0 { now - length } else { now + length }.into();
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
+    }
+}
+
+/// A server of a test's own.
+pub struct TlsServer {
+    pub ca: Ca,
+    /// HOST:PORT, where the host is the one that the certificate names.
+    pub address: String,
+    data: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl TlsServer {
+    /// None where the machine has no services for tests.
+    pub fn start() -> Option<TlsServer> {
+        required("TIDEMARK_TEST_POSTGRES")?;
+        let dir = tempfile::Builder::new().prefix("tidemark-tls.").tempdir().expect("a directory");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+        let said = script("start", &dir.path().join("run"));
+        let line = said.lines().find_map(|line| line.strip_prefix("export TIDEMARK_TEST_POSTGRES=")).expect("it says where");
+        let port = line.rsplit_once(':').expect("a port").1.split('/').next().expect("a port").to_owned();
+        let cluster = std::fs::read_to_string(dir.path().join("run/postgres.path")).expect("services.sh says where it is");
+        let data = PathBuf::from(cluster.trim_end()).join("data");
+        let server = TlsServer { ca: Ca::new("CA of the server"), address: format!("localhost:{port}"), data, dir };
+        server.give_certificate(&server.ca.issue(&["localhost"], 30));
+        server.give("root.crt", &server.ca.pem());
+        server.give("pg_hba.conf", HBA);
+        let mut admin = server.admin("postgres");
+        for name in ["either", "secure", "mutual", "plain"] {
+            admin.batch_execute(&format!("create role {name} login superuser password '{PASSWORD}'")).expect("it may");
+        }
+        for setting in ["ssl = on", "ssl_ca_file = 'root.crt'", "log_connections = on"] {
+            admin.batch_execute(&format!("alter system set {setting}")).expect("it may");
+        }
+        server.reload();
+        Some(server)
+    }
+
+    /// A file of this test.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
+        path
+    }
+
+    /// Replaces what it shows its clients, from the next connection on.
+    pub fn show(&self, pair: &(String, String)) {
+        self.give_certificate(pair);
+        self.reload();
+    }
+
+    /// Whether it has TLS at all.
+    pub fn switch_tls(&self, to: &str) {
+        self.admin("postgres").batch_execute(&format!("alter system set ssl = {to}")).expect("it may");
+        self.reload();
+    }
+
+    pub fn admin(&self, database: &str) -> postgres::Client {
+        let address = self.address.replace("localhost", "127.0.0.1");
+        postgres::Client::connect(&format!("postgres://postgres@{address}/{database}?sslmode=disable"), postgres::NoTls)
+            .expect("it answers")
+    }
+
+    /// What it logged of the connections that were let in to this database.
+    pub fn let_in(&self, database: &str) -> Vec<String> {
+        let log = std::fs::read_to_string(self.data.with_file_name("log")).expect("its log");
+        let marks = ["connection authorized", &format!("database={database} ")];
+        log.lines().filter(|line| marks.iter().all(|mark| line.contains(mark))).map(str::to_owned).collect()
+    }
+
+    fn give_certificate(&self, (certificate, key): &(String, String)) {
+        self.give("server.crt", certificate);
+        self.give("server.key", key);
+    }
+
+    fn give(&self, name: &str, text: &str) {
+        let path = self.data.join(name);
+        std::fs::write(&path, text).expect("a file");
+        let owner = std::fs::metadata(&self.data).expect("its directory");
+        std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).expect("we are root or the owner");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("we may");
+    }
+
+    /// Waits until it has read its files again.
+    fn reload(&self) {
+        let mut admin = self.admin("postgres");
+        let loaded = "select pg_conf_load_time()::text";
+        let before: String = admin.query_one(loaded, &[]).expect("a time").get(0);
+        admin.batch_execute("select pg_reload_conf()").expect("it may");
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.admin("postgres").query_one(loaded, &[]).expect("a time").get::<_, String>(0) == before {
+            assert!(Instant::now() < until, "it reads its files");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        super::services::run("stop", &self.dir.path().join("run"));
+    }
+}
+
+/// The path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
