@@ -77,7 +77,7 @@ fn what_does_not_fit(broker: &Broker) {
         let (name, key) = (file(name), file(key));
         with(tls(), &[("KAFKA__SSL_CERTIFICATE_LOCATION", &name), ("KAFKA__SSL_KEY_LOCATION", &key)])
     };
-    let (none, key) = (file("none.pem"), std::fs::read_to_string(file("client.key")).unwrap());
+    let (none, key) = (file("none.pem"), std::fs::read_to_string(file("client.key")).expect("it was made"));
     let cases: Vec<(&str, &str, Settings, i32, [&str; 2])> = vec![
         (
             "wrong CA",
