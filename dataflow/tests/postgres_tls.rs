@@ -119,7 +119,7 @@ fn modes(server: &TlsServer, events: &[support::logs::Event]) {
     let url = |user: &str, name: &str| format!("postgres://{user}:{ENCODED}@{}/{name}", server.address);
     let set = |name: &'static str, value: &str| (name, value.to_owned());
     let one = |name: &str, user: &str, query: &str| vec![("DATABASE_URL", format!("{}{query}", url(user, name)))];
-    let cases: Vec<(&str, Vec<(&str, String)>, bool)> = vec![
+    let cases = [
         ("disable_", one("disable_", "either", "?sslmode=disable"), false),
         ("allow_", one("allow_", "either", "?sslmode=allow"), false),
         ("allow_tls", one("allow_tls", "secure", "?sslmode=allow"), true),

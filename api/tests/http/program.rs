@@ -246,7 +246,7 @@ fn a_pooler_before_postgres_is_refused_with_the_server_s_address() {
     for forgives in [false, true] {
         let port = pooler(server.clone(), forgives);
         let (user, place) = store.url().split_once('@').map(|(user, place)| (user.to_owned(), place.to_owned())).unwrap();
-        let url = format!("{user}@127.0.0.1:{port}/{}", place.split_once('/').unwrap().1);
+        let url = format!("{user}@127.0.0.1:{port}/{}?sslmode=disable", place.split_once('/').unwrap().1);
         let output = output(program(&[("DATABASE_URL", &url)], &directory));
         let line = line(&output);
         assert_eq!(output.status.code(), Some(2), "{line}");

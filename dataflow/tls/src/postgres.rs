@@ -186,15 +186,15 @@ impl Server {
 
     fn explain_login(&self, said: &DbError) -> Option<String> {
         let message = said.message();
-        let what_to_do = match said.code() {
-            &SqlState::INVALID_PASSWORD => "correct the user or the password",
+        let what_to_do = match *said.code() {
+            SqlState::INVALID_PASSWORD => "correct the user or the password",
             // The name of the file is the same in all languages of the server.
-            &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION
                 if message.contains("pg_hba.conf") && self.ssl.mode == SslMode::Disable =>
             {
                 "if the server demands TLS, set sslmode=require or verify-full"
             }
-            &SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("certificate") => match self.ssl.client {
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("certificate") => match self.ssl.client {
                 None => "set sslcert and sslkey to a certificate for this user",
                 Some(_) => "give sslcert a certificate for this user",
             },
