@@ -38,6 +38,8 @@ use timely::communication::WorkerGuards;
 use timely::dataflow::InputHandle;
 use timely::worker::Worker;
 
+/// How often it is said what a start waits for.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// How often a process of several looks whether its run has failed.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -314,7 +316,7 @@ fn decide_with_patience(
             Err(error) if error.may_pass() && started.elapsed() < options.patience => error,
             Err(error) => return Err(error),
         };
-        if said.is_none_or(|said| said.elapsed() > Duration::from_secs(5)) {
+        if said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
             tracing::warn!(%error, "waiting for it, for at most {:?} in all", options.patience);
             said = Some(Instant::now());
         }
@@ -341,10 +343,15 @@ fn decide_beside(
         let _ = tell.send((decided, store));
     };
     std::thread::Builder::new().name("start".to_owned()).spawn(decide).expect("the system can start a thread");
+    let (mut said, started) = (Instant::now(), Instant::now());
     loop {
         match told.recv_timeout(LOOK) {
             Ok(answer) => return Some(answer),
             Err(RecvTimeoutError::Timeout) if control.ending_for().is_some() => return None,
+            Err(RecvTimeoutError::Timeout) if said.elapsed() >= SAY_AGAIN => {
+                tracing::warn!(waited = ?started.elapsed(), "the start waits for answers of the log and the store");
+                said = Instant::now();
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 control.fail("the start panicked; its message is above".to_owned());

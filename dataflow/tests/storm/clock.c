@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -95,4 +96,11 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
     look = moved(look, left < LOOK ? left : LOOK);
     result = pthread_cond_clockwait(condition, mutex, CLOCK_MONOTONIC, &look);
     return result == ETIMEDOUT && left > LOOK ? 0 : result;
+}
+
+/* librdkafka waits by this one. glibc's are the same types by other names. */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until)
+{
+    int result = pthread_cond_timedwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, until);
+    return result == 0 ? thrd_success : result == ETIMEDOUT ? thrd_timedout : thrd_error;
 }

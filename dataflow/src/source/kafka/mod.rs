@@ -92,6 +92,8 @@ impl KafkaLog {
             .set("queued.max.messages.kbytes", share(QUEUED_KIB, 512, 8_192))
             .set("queued.min.messages", share(QUEUED_MESSAGES, 2_000, 20_000))
             .set("topic.metadata.refresh.interval.ms", "10000")
+            // A connection that something in between has forgotten is given up after this. The default is a minute.
+            .set("socket.timeout.ms", "15000")
             .set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in self.settings.properties.iter() {
             config.set(name, value);
