@@ -46,7 +46,7 @@ if cargo clippy --version >/dev/null 2>&1; then
   if [[ -n $tls ]]; then
     check "clippy, without TLS" cargo clippy --quiet -p tidemark-generator -p tidemark-settings --all-targets -- -D warnings
   fi
-  check "clippy, feature abomonation" cargo clippy --quiet -p tidemark-dataflow --features abomonation --lib --bench codecs -- -D warnings
+  check "clippy, feature abomonation" cargo clippy --quiet -p tidemark-dataflow --features "abomonation${tls:+,tls}" --lib --bench codecs -- -D warnings
 else
   missing clippy "rustup component add clippy"
 fi

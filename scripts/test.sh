@@ -25,13 +25,17 @@ if ((${#absent[@]} > 0)); then
 fi
 tls=$(tls_features)
 if [[ -z $tls ]]; then say "without TLS to Kafka, and without its tests (OpenSSL or libcurl not found, or TIDEMARK_TLS=no)"; fi
+# Most tests wait more than they compute.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 cargo test --workspace ${tls:+"$tls"} "$@"
 if (($# == 0)); then
   # What a build without TLS refuses.
   if [[ -n $tls ]]; then cargo test -p tidemark-settings; fi
+  # As above, so that nothing is built twice.
+  also=${tls:+,tls}
   # The codec's own tests, and two processes that talk by it.
-  cargo test -p tidemark-dataflow --features abomonation --lib exchange::
-  cargo test -p tidemark-dataflow --features abomonation --test cluster two_processes
+  cargo test -p tidemark-dataflow --features "abomonation$also" --lib exchange::
+  cargo test -p tidemark-dataflow --features "abomonation$also" --test cluster two_processes
   # A program that ends at named points of commit and checkpoint.
-  cargo test -p tidemark-dataflow --features failpoints --test fail_points
+  cargo test -p tidemark-dataflow --features "failpoints$also" --test fail_points
 fi

@@ -103,6 +103,10 @@ fn run(args: &RunArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let topic = args.log.resolve(Role::Consumer, &None)?;
     let target = args.store.resolve(&args.log.data_dir)?;
     let (process, processes) = (args.process, args.processes);
+    if let (0, store::Store::Postgres { connection, .. }) = (process, &target) {
+        // The files that it names are settings too, and only this process needs them.
+        tidemark_tls::postgres::Server::parse(connection)?;
+    }
     tracing::info!(log = %topic, store = %target, workers = options.workers, process, processes, "starting");
     let log = source::open(topic);
     let parts = args.checkpoints().map_err(anyhow::Error::msg)?;

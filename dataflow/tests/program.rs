@@ -72,7 +72,7 @@ fn a_password_never_reaches_the_log() {
     for (variable, value) in [
         ("DATABASE_URL", "postgres://127.0.0.1:1/db?user=me&password=hunt@er2"),
         ("DATABASE_URL", "postgres://me:hunt@er2@127.0.0.1:1/db"),
-        ("DATABASE_URL", "postgres://127.0.0.1:1/db?user=me&password=hunter2&sslrootcert=x"),
+        ("DATABASE_URL", "postgres://127.0.0.1:1/db?user=me&password=hunter2&sslcrl=x"),
         ("DATABASE_URL", "postgres://127.0.0.1:1/db?user=me&pass&hunter2=hunter2"),
         ("DATABASE_URL", "host=127.0.0.1 port=1 user=me password=what hunter2=x"),
         ("DATABASE_URL", "mysql://me:hunter2@127.0.0.1/db"),
