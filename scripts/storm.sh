@@ -6,7 +6,8 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: storm.sh [BLOWS] [--blows KIND,...]   a storm of so many blows (10), on two Kafka brokers and a Postgres of its own
+usage: storm.sh [BLOWS] [--blows KIND,...]   a storm of this many blows (10), on two Kafka brokers and a Postgres of its own
+                [--tls]                       the dataflow reaches both by TLS, and the brokers by a login
        storm.sh --recovery [RUNS]            how long it takes from kill -9 to fresh rows (5 times), with a million viewers present
                                              and five million events in the topic; release build, some minutes
 
@@ -34,6 +35,7 @@ flags=(--nocapture)
 profile=()
 number=
 kinds=
+tls=
 while (($# > 0)); do
   case $1 in
     -h | --help | help)
@@ -44,6 +46,9 @@ while (($# > 0)); do
       test=recovery::fresh_rows_after_a_kill
       flags+=(--ignored)
       profile=(--release)
+      ;;
+    --tls)
+      tls=yes
       ;;
     --blows)
       kinds=${2:-}
@@ -68,11 +73,11 @@ have cargo || die "cargo is not installed: get Rust from https://rustup.rs"
 
 cd "$root"
 export TIDEMARK_STORM_SEED=${STORM_SEED:-$RANDOM} TIDEMARK_STORM_RATE=${STORM_RATE:-} TIDEMARK_STORM_KINDS=$kinds
-export TIDEMARK_STORM_BLOWS=$number TIDEMARK_STORM_RUNS=$number
+export TIDEMARK_STORM_TLS=$tls TIDEMARK_STORM_BLOWS=$number TIDEMARK_STORM_RUNS=$number
 # The test starts services of its own; that these are set only says that it may.
 export TIDEMARK_TEST_REQUIRE=1
 export TIDEMARK_TEST_KAFKA_SH=${TIDEMARK_TEST_KAFKA_SH:-${TIDEMARK_KAFKA_SH:-$root/../shared/kafka/kafka.sh}}
 export TIDEMARK_TEST_POSTGRES=${TIDEMARK_TEST_POSTGRES:-of its own}
 # /health is asked meanwhile.
 cargo build --quiet ${profile[@]+"${profile[@]}"} -p tidemark-api
-exec cargo test --quiet ${profile[@]+"${profile[@]}"} -p tidemark-dataflow --test storm -- "${flags[@]}" --exact "$test"
+exec cargo test --quiet ${profile[@]+"${profile[@]}"} -p tidemark-dataflow ${tls:+--features=tls} --test storm -- "${flags[@]}" --exact "$test"

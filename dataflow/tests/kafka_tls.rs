@@ -6,7 +6,6 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,14 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use support::brokers::free_addresses;
+use support::brokers::{PASSWORD, USER, free_addresses};
+use support::ca::Ca;
 use support::logs::required;
 use support::process::Process;
 use support::proxy::Proxy;
 
 const TOPIC: &str = "events";
-const USER: &str = "tide";
-const PASSWORD: &str = "secret-of-tide";
 const WRONG: &str = "hunter2";
 /// How long anything may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -117,7 +115,7 @@ fn what_does_not_fit(broker: &Broker) {
             ["no login", "KAFKA__SECURITY_PROTOCOL"],
         ),
         ("no certificate of ours", "MUTUAL", tls(), 1, ["alert", "KAFKA__SSL_CERTIFICATE_LOCATION"]),
-        ("another authority's", "MUTUAL", cert("other.pem", "other.key"), 1, ["alert", "KAFKA__SSL_CERTIFICATE_LOCATION"]),
+        ("another authority's", "MUTUAL", cert("strange.pem", "strange.key"), 1, ["alert", "KAFKA__SSL_CERTIFICATE_LOCATION"]),
         ("another key", "MUTUAL", cert("client.pem", "good.key"), 1, ["mismatch", "KAFKA__SSL_KEY_LOCATION"]),
         (
             "missing file",
@@ -412,31 +410,18 @@ fn port(address: &str) -> String {
     address.rsplit_once(':').expect("HOST:PORT").1.to_owned()
 }
 
-/// An authority, a broker's certificate, one that has expired, a client's, and what another authority has signed.
+/// A CA, a broker's certificate, one that has expired, a client's, and what another CA has signed.
 fn make_certificates(dir: &Path) {
     let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("a file");
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        (pem, key.serialize_pem(), Issuer::new(params, key))
-    };
-    let (ca, _, issuer) = authority("authority of the test");
-    let (other, other_key, _) = authority("another authority");
-    for (name, text) in [("ca.pem", &ca), ("other.pem", &other), ("other.key", &other_key), ("text", &"none".to_owned())] {
+    let (ca, other) = (Ca::new("CA of the test"), Ca::new("another CA"));
+    for (name, text) in [("ca.pem", &ca.pem()), ("other.pem", &other.pem()), ("text", &"none".to_owned())] {
         write(name, text);
     }
-    for (name, expires) in [("good", 4000), ("expired", 2001), ("client", 4000)] {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(expires, 1, 1));
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.signed_by(&key, &issuer).expect("a certificate").pem();
-        write(&format!("{name}.pem"), &pem);
-        write(&format!("{name}.key"), &key.serialize_pem());
-        write(&format!("{name}.store"), &format!("{}{pem}{ca}", key.serialize_pem()));
+    for (name, days, of) in [("good", 30, &ca), ("expired", -1, &ca), ("client", 30, &ca), ("strange", 30, &other)] {
+        let (certificate, key) = of.issue(&["localhost"], days);
+        write(&format!("{name}.pem"), &certificate);
+        write(&format!("{name}.key"), &key);
+        write(&format!("{name}.store"), &format!("{key}{certificate}{}", of.pem()));
     }
 }
 

@@ -8,9 +8,10 @@ use rustix::process::Signal;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use support::ca::Ca;
 use support::logs::{events, write_file_log};
 use support::process::Process;
-use support::tls_server::{Ca, ENCODED, PASSWORD, TlsServer, text};
+use support::tls_server::{ENCODED, PASSWORD, TlsServer, text};
 use tidemark_model::file_log;
 
 const TOPIC: &str = "tls.events";

@@ -52,7 +52,8 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn nothing_that_happens_changes_a_number() {
-    let Some(services) = Services::start(2) else { return };
+    let services = if text("TIDEMARK_STORM_TLS").is_some() { Services::start_with_tls(2) } else { Services::start(2) };
+    let Some(services) = services else { return };
     let blows = usize::try_from(number("TIDEMARK_STORM_BLOWS", 10)).expect("fewer");
     let families = text("TIDEMARK_STORM_KINDS").unwrap_or_default();
     let seed = number("TIDEMARK_STORM_SEED", u64::from(std::process::id()));
@@ -144,14 +145,15 @@ fn rejected(found: &Found, delivered: &Delivered) -> (Vec<String>, usize) {
 /// What the program's own judge says, if it is anything but praise.
 fn verify(ground: &Ground) -> Vec<String> {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark-dataflow"));
-    let settings = ground.settings.iter().filter(|(name, _)| VERIFY_NEEDS.contains(name));
+    let settings = ground.settings.iter().filter(|(name, _)| VERIFY_NEEDS.iter().any(|needed| name.starts_with(needed)));
     command.arg("verify").env_clear().envs(settings.map(|(name, value)| (name, value)));
     let output = command.output().expect("the program starts");
     let said = [output.stdout, output.stderr].concat();
     if output.status.success() { Vec::new() } else { vec![format!("verify: {}", String::from_utf8_lossy(&said))] }
 }
 
-const VERIFY_NEEDS: [&str; 4] = ["KAFKA_BOOTSTRAP", "KAFKA_TOPIC", "DATABASE_URL", "DATA_DIR"];
+/// What the settings begin with that `verify` takes too.
+const VERIFY_NEEDS: [&str; 4] = ["KAFKA_", "DATABASE_URL", "DATA_DIR", "PGSSL"];
 
 fn ground(services: &Services, network: &Proxy, dir: &std::path::Path) -> Ground {
     let seconds = |time: Duration| format!("{}s", time.as_secs());
@@ -166,7 +168,7 @@ fn ground(services: &Services, network: &Proxy, dir: &std::path::Path) -> Ground
         ("VIEWER_TIMEOUT", seconds(TIMEOUT)),
         ("IDLE_AFTER", "2s".to_owned()),
     ];
-    Ground::new(dir.to_owned(), &settings, Some(Shim::build(dir)))
+    Ground::new(dir.to_owned(), &[&settings[..], &services.tls_settings].concat(), Some(Shim::build(dir)))
 }
 
 fn say(text: &str) {

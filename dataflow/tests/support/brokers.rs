@@ -8,6 +8,10 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+/// Who may log in by PLAIN where links have TLS.
+pub const USER: &str = "tide";
+pub const PASSWORD: &str = "secret-of-tide";
+
 pub struct Brokers {
     kafka_sh: String,
     each: Vec<Broker>,
@@ -23,10 +27,10 @@ struct Broker {
 }
 
 impl Brokers {
-    /// Starts this many. The first is also the controller.
-    pub fn start(kafka_sh: &str, dir: &Path, count: usize) -> Brokers {
+    /// Starts this many. The first is also the controller. With a file of key and certificate the links take TLS and a login only.
+    pub fn start(kafka_sh: &str, dir: &Path, count: usize, tls: Option<&Path>) -> Brokers {
         let controller = &free_addresses(1)[0];
-        let each = (1..=count).map(|node| Broker::new(&dir.join(format!("kafka.{node}")), node, controller)).collect();
+        let each = (1..=count).map(|node| Broker::new(&dir.join(format!("kafka.{node}")), node, controller, tls)).collect();
         let brokers = Brokers { kafka_sh: kafka_sh.to_owned(), each };
         for node in 0..count {
             if node > 0 {
@@ -123,23 +127,33 @@ impl Drop for Brokers {
 }
 
 impl Broker {
-    fn new(dir: &Path, node: usize, controller: &str) -> Broker {
+    fn new(dir: &Path, node: usize, controller: &str, tls: Option<&Path>) -> Broker {
         let addresses = free_addresses(2);
         let link = Proxy::to(&addresses[1]);
         let (roles, listener) = match node {
             1 => ("broker,controller", format!(",CONTROLLER://{controller}")),
             _ => ("broker", String::new()),
         };
-        let properties = [
+        let protocol = if tls.is_some() { "SASL_SSL" } else { "PLAINTEXT" };
+        let mut properties = vec![
             format!("process.roles={roles}"),
             format!("node.id={node}"),
             format!("controller.quorum.voters=1@{controller}"),
             format!("listeners=LINK://{},CLIENT://{}{listener}", addresses[1], addresses[0]),
             // The last is the one that the script takes for the broker's address.
             format!("advertised.listeners=LINK://{},CLIENT://{}", link.address(), addresses[0]),
-            "listener.security.protocol.map=CLIENT:PLAINTEXT,LINK:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            format!("listener.security.protocol.map=CLIENT:PLAINTEXT,LINK:{protocol},CONTROLLER:PLAINTEXT"),
         ];
-        Broker { dir: dir.to_owned(), properties: properties.to_vec(), address: addresses[0].clone(), link }
+        if let Some(store) = tls {
+            let login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+            properties.extend([
+                "sasl.enabled.mechanisms=PLAIN".to_owned(),
+                "listener.name.link.ssl.keystore.type=PEM".to_owned(),
+                format!("listener.name.link.ssl.keystore.location={}", store.display()),
+                format!("listener.name.link.plain.sasl.jaas.config={login} user_{USER}=\"{PASSWORD}\";"),
+            ]);
+        }
+        Broker { dir: dir.to_owned(), properties, address: addresses[0].clone(), link }
     }
 }
 

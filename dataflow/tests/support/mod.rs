@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test target uses its own part")]
 
 pub mod brokers;
+pub mod ca;
 pub mod clock;
 pub mod logs;
 pub mod parts;

@@ -1,11 +1,10 @@
-//! A Postgres with TLS, and the certificates for it.
+//! A Postgres with TLS.
 
+use super::ca::Ca;
 use super::logs::required;
-use super::services::script;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use super::services::{give, reload, script};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
 
 /// Which of the server's users may log in, and how. `mutual` needs a certificate of that name.
 const HBA: &str = "local all all trust
@@ -17,36 +16,6 @@ hostnossl all plain all scram-sha-256
 ";
 pub const PASSWORD: &str = "p@ss:w/rd?#%";
 pub const ENCODED: &str = "p%40ss%3Aw%2Frd%3F%23%25";
-
-/// A CA, for servers or for clients.
-pub struct Ca(CertifiedIssuer<'static, KeyPair>);
-
-impl Ca {
-    pub fn new(name: &str) -> Ca {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate"))
-    }
-
-    pub fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// Certificate and key for these names, the first of which is the subject's, until this time from now.
-    pub fn issue(&self, names: &[&str], days: i64) -> (String, String) {
-        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).expect("names");
-        params.distinguished_name.push(DnType::CommonName, names[0]);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let now = SystemTime::now();
-        let day = Duration::from_secs(86_400);
-        params.not_before = (now - day * 10).into();
-        let length = day * u32::try_from(days.unsigned_abs()).expect("few");
-        params.not_after = if days < 0 { now - length } else { now + length }.into();
-        let key = KeyPair::generate().expect("a key");
-        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
-    }
-}
 
 /// A server of a test's own.
 pub struct TlsServer {
@@ -122,24 +91,11 @@ impl TlsServer {
     }
 
     fn give(&self, name: &str, text: &str) {
-        let path = self.data.join(name);
-        std::fs::write(&path, text).expect("a file");
-        let owner = std::fs::metadata(&self.data).expect("its directory");
-        std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).expect("we are root or the owner");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("we may");
+        give(&self.data, name, text);
     }
 
-    /// Waits until it has read its files again.
     fn reload(&self) {
-        let mut admin = self.admin("postgres");
-        let loaded = "select pg_conf_load_time()::text";
-        let before: String = admin.query_one(loaded, &[]).expect("a time").get(0);
-        admin.batch_execute("select pg_reload_conf()").expect("it may");
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.admin("postgres").query_one(loaded, &[]).expect("a time").get::<_, String>(0) == before {
-            assert!(Instant::now() < until, "it reads its files");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        reload(|| self.admin("postgres"));
     }
 }
 
