@@ -1,6 +1,6 @@
-//! TLS and logins against a real broker: each way in that it offers, for each program that talks to Kafka; what is said of what does not
-//! fit; and a run that outlives a certificate. `cargo test --workspace --features tidemark-dataflow/tls --test kafka_tls -- --nocapture`
-//! shows the messages.
+//! TLS and logins against a real broker: every way to connect that it offers, with each program that talks to Kafka; the message for each
+//! wrong setting; and a run that outlives a certificate. `cargo test --workspace --features tidemark-dataflow/tls --test kafka_tls --
+//! --nocapture` shows the messages.
 
 mod support;
 
@@ -37,8 +37,8 @@ fn a_broker_with_tls_and_logins() {
     a_run_outlives_a_certificate(&broker);
 }
 
-/// Seven ways in, and all programs by each: what the generator writes is counted by a run and judged by `verify`; of what was rejected some
-/// is published again; and all rows are computed anew.
+/// Each of the seven ways with every program: the generator writes, a run counts, `verify` compares, some rejected records are published
+/// again, and a rebuild computes all rows anew.
 fn every_way_in(broker: &Broker) {
     for (name, settings) in broker.ways() {
         let sent = broker.generator(&["--count", "300", "--rate", "max", "--malformed", "0.2"], &settings);
