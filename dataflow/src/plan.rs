@@ -4,6 +4,7 @@
 //! the store's next offset: what lies below it is in the tables already, so it is folded but not written again, and no row is
 //! ever seen to go back.
 
+use crate::checkpoint::manifest::Unusable;
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
@@ -79,14 +80,18 @@ pub enum PlanError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The place of the checkpoints.
-    #[error("{0}")]
-    Checkpoints(String),
+    #[error("CHECKPOINT_DIR cannot be written: {0}")]
+    Checkpoints(std::io::Error),
 }
 
 impl PlanError {
     /// Whether it may go away by waiting.
     pub fn may_pass(&self) -> bool {
-        matches!(self, PlanError::Source(SourceError::NotYet(_)) | PlanError::Store(StoreError::Transient(_)))
+        match self {
+            PlanError::Source(error) => matches!(error, SourceError::NotYet(_)),
+            PlanError::Store(error) => matches!(error, StoreError::Transient(_)),
+            PlanError::Checkpoints(error) => checkpoint::may_pass(error),
+        }
     }
 }
 
@@ -142,10 +147,10 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
             Ok(newer) => description.partitions = newer.partitions,
             Err(error) => {
                 unanswered = Some(error);
-                objection?;
+                objection.map_err(StoreError::Fatal)?;
             }
         }
-        check_offsets(stored, checkpoints.first(), &description, log.topic()).map(|()| decision)
+        check_offsets(stored, checkpoints.first(), &description, log.topic()).map(|()| decision).map_err(StoreError::Fatal)
     });
     let stored = stored.map_err(|error| unanswered.map_or_else(|| error.into(), PlanError::from))?;
     fail_point!("took-over");
@@ -154,8 +159,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     // over meanwhile, those of that run are not ours to judge.
     let own = checkpoint::Id { pipeline: plan.keys.tag(), fence: plan.fence, number: 0 };
     checkpoint::clean(parts, &plan.checkpoints, own);
-    checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence)
-        .map_err(|error| PlanError::Checkpoints(format!("CHECKPOINT_DIR cannot be written: {error}")))?;
+    checkpoint::leave_sign(parts, plan.keys.tag(), plan.fence).map_err(PlanError::Checkpoints)?;
     Ok(plan)
 }
 
@@ -181,24 +185,25 @@ fn newest_fence(parts: &dyn Parts, stored: &Stored) -> i64 {
 }
 
 /// The stored checkpoints that can be used, newest first.
-fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Result<Vec<Manifest>, String> {
+fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Result<Vec<Manifest>, StoreError> {
     let next_offsets = stored.partitions.iter().map(|(&partition, &(_, next))| (partition, next)).collect();
     let mut usable = Vec::new();
     for value in stored.checkpoints.as_array().into_iter().flatten().filter(|_| !ignore) {
         let version = &value["version"];
         if *version != checkpoint::manifest::VERSION {
-            return Err(format!(
+            return Err(StoreError::Fatal(format!(
                 "the newest checkpoint is of version {version}, and this program reads version {}: run the program that wrote it, or \
                  let the log be replayed from its start instead, with --ignore-checkpoints",
                 checkpoint::manifest::VERSION
-            ));
+            )));
         }
         let manifest: Manifest =
-            serde_json::from_value(value.clone()).map_err(|error| format!("progress.checkpoints: {error}"))?;
+            serde_json::from_value(value.clone()).map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?;
         match manifest.check(parts, &next_offsets) {
             Ok(()) => usable.push(manifest),
+            Err(Unusable::Unread(why)) => return Err(StoreError::Transient(format!("checkpoint {}: {why}", manifest.id))),
             Err(error) => {
-                tracing::error!(checkpoint = %manifest.id, error, "a checkpoint cannot be used; trying what was before it")
+                tracing::error!(checkpoint = %manifest.id, %error, "a checkpoint cannot be used; trying what was before it")
             }
         }
     }
@@ -280,13 +285,39 @@ fn draw() -> Result<[u8; 16], SourceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::manifest::Part;
     use crate::checkpoint::memory::MemoryParts;
+    use crate::checkpoint::{PartFile, PartSet};
     use crate::sink::memory::MemoryStore;
     use crate::sink::{Commit, Store};
     use crate::source::memory::MemoryLog;
     use crate::source::{Bounds, Source};
     use crate::watermark::PartitionMark;
     use std::sync::Mutex;
+
+    /// No descriptor is left for a part.
+    struct NoDescriptor;
+
+    impl NoDescriptor {
+        fn error<T>() -> std::io::Result<T> {
+            Err(rustix::io::Errno::MFILE.into())
+        }
+    }
+
+    impl Parts for NoDescriptor {
+        fn create(&self, _: PartSet, _: usize) -> std::io::Result<Box<dyn PartFile>> {
+            NoDescriptor::error()
+        }
+        fn open(&self, _: PartSet, _: usize) -> std::io::Result<Box<dyn std::io::Read>> {
+            NoDescriptor::error()
+        }
+        fn list(&self) -> std::io::Result<Vec<PartSet>> {
+            NoDescriptor::error()
+        }
+        fn remove(&self, _: PartSet) -> std::io::Result<()> {
+            panic!("a part was removed because it could not be opened")
+        }
+    }
 
     /// A log that ends there. While it is described for the first time, the run before commits up to offset 9.
     struct Described {
@@ -313,16 +344,20 @@ mod tests {
         fn committed(&self, _: &[(i32, i64)]) {}
     }
 
-    /// The ends that the log is described with, one after the other.
-    fn take_over(ends: &[i64]) -> Result<Plan, PlanError> {
-        let wish = Wish {
+    fn wish() -> Wish {
+        Wish {
             pipeline: "memory".to_owned(),
             rules: Rules::default(),
             starting_offsets: StartingOffsets::Earliest,
             until_end: false,
             ignore_checkpoints: false,
             again: false,
-        };
+        }
+    }
+
+    /// The ends that the log is described with, one after the other.
+    fn take_over(ends: &[i64]) -> Result<Plan, PlanError> {
+        let wish = wish();
         let mut before = MemoryStore::default();
         let mut store = before.clone();
         let log = |ends: &[i64], before: Option<MemoryStore>| Described {
@@ -331,6 +366,29 @@ mod tests {
         };
         decide(&wish, &log(&[9], None), &mut before, &MemoryParts::default())?;
         decide(&wish, &log(ends, Some(before)), &mut store, &MemoryParts::default())
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_is_waited_for_and_condemns_no_checkpoint() {
+        let plan = |checkpoints: serde_json::Value| {
+            let stored = Stored { checkpoints, ..Stored::default() };
+            usable_checkpoints(&stored, &NoDescriptor, false).map_err(PlanError::from)
+        };
+        let checkpoint = Manifest {
+            version: checkpoint::manifest::VERSION,
+            id: checkpoint::Id { pipeline: 1, fence: 1, number: 1 },
+            taken_at: Micros(0),
+            watermark: None,
+            open: Vec::new(),
+            partitions: BTreeMap::new(),
+            parts: vec![Part { bytes: 1, checksum: 1 }],
+            increments: Vec::new(),
+        };
+        let error = plan(serde_json::json!([checkpoint])).err().expect("its part cannot be opened");
+        assert!(error.may_pass(), "{error}");
+        let log = Described { ends: Mutex::new(vec![9]), before: Mutex::default() };
+        let error = decide(&wish(), &log, &mut MemoryStore::default(), &NoDescriptor).err().expect("nothing can be written");
+        assert!(error.may_pass() && error.to_string().contains("CHECKPOINT_DIR"), "{error}");
     }
 
     #[test]

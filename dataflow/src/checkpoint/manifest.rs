@@ -1,6 +1,6 @@
 //! What a commit says of a checkpoint, and which one a restart uses.
 
-use super::{Holds, Id, PartSet, Parts};
+use super::{Holds, Id, PartSet, Parts, may_pass};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -98,16 +98,17 @@ impl Manifest {
 
     /// Why it cannot be used, if so. `next_offsets` are those of the store: a checkpoint that is ahead of them belongs to another
     /// past of the database, from before it was restored.
-    pub fn check(&self, parts: &dyn Parts, next_offsets: &BTreeMap<i32, i64>) -> Result<(), String> {
+    pub fn check(&self, parts: &dyn Parts, next_offsets: &BTreeMap<i32, i64>) -> Result<(), Unusable> {
+        let invalid = |why: String| Err(Unusable::Invalid(why));
         if self.version != VERSION {
             let theirs = self.version;
-            return Err(format!("it is of version {theirs}, and this program reads version {VERSION}"));
+            return invalid(format!("it is of version {theirs}, and this program reads version {VERSION}"));
         }
         for (partition, read_to) in &self.partitions {
             let stored = next_offsets.get(partition).copied().unwrap_or(0);
             if read_to.next_offset > stored {
                 let ahead = read_to.next_offset;
-                return Err(format!("it is ahead of the tables (partition {partition}: offset {ahead}, tables: {stored})"));
+                return invalid(format!("it is ahead of the tables (partition {partition}: offset {ahead}, tables: {stored})"));
             }
         }
         for (set, written) in self.sets() {
@@ -116,14 +117,28 @@ impl Manifest {
                     Ok(found) if found == *expected => {}
                     Ok(found) => {
                         let (bytes, checksum) = (found.bytes, found.checksum);
-                        return Err(format!("part {worker} of {set} has {bytes} bytes of CRC {checksum:08x}, not {expected:?}"));
+                        return invalid(format!(
+                            "part {worker} of {set} has {bytes} bytes of CRC {checksum:08x}, not {expected:?}"
+                        ));
                     }
-                    Err(error) => return Err(format!("part {worker} of {set}: {error}")),
+                    Err(error) if may_pass(&error) => return Err(Unusable::Unread(format!("part {worker} of {set}: {error}"))),
+                    Err(error) => return invalid(format!("part {worker} of {set}: {error}")),
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It never can.
+    #[error("{0}")]
+    Invalid(String),
+    /// The system lacks what it takes to read it, for now.
+    #[error("{0}")]
+    Unread(String),
 }
 
 fn measure(mut part: Box<dyn Read>) -> io::Result<Part> {

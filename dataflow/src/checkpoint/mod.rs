@@ -139,6 +139,13 @@ fn sign(pipeline: u32, fence: i64) -> PartSet {
     Id { pipeline, fence, number: 0 }.set(Holds::State)
 }
 
+/// Whether the system lacks something that comes back, such as descriptors or room on the disk: such an error says nothing about a part.
+pub fn may_pass(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let lack = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOSPC, Errno::DQUOT, Errno::AGAIN, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|errno| lack.contains(&errno))
+}
+
 /// Leaves the sign. It goes when the first checkpoint is published.
 pub fn leave_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> std::io::Result<()> {
     parts.create(sign(pipeline, fence), 0)?.persist()

@@ -53,7 +53,7 @@ impl Place {
 
     /// Why a restart could not use it.
     fn check(&self, manifest: Result<&Manifest, String>) -> Result<(), String> {
-        manifest?.check(&self.parts, &self.checkpoints.next_offsets)
+        manifest?.check(&self.parts, &self.checkpoints.next_offsets).map_err(|why| why.to_string())
     }
 }
 

@@ -120,7 +120,7 @@ impl Store for MemoryStore {
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
             clock: None,
         };
-        let decision = decide(&stored).map_err(StoreError::Fatal)?;
+        let decision = decide(&stored)?;
         let by_clock = |reason: Reason| matches!(reason, Reason::Future | Reason::Closed);
         let replayed =
             |&(partition, offset): &(i32, i64)| decision.replay_from.get(&partition).is_some_and(|&from| offset >= from);

@@ -149,7 +149,7 @@ impl Commit {
 }
 
 /// What a run must know of the pipeline to go on with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// This run's token.
     pub fence: i64,
@@ -181,8 +181,8 @@ pub struct Decision {
     pub above_fence: i64,
 }
 
-/// Decides where a run starts from what is stored; an objection ends the start.
-pub type Decide<'a> = dyn FnMut(&Stored) -> Result<Decision, String> + 'a;
+/// Decides where a run starts from what is stored; an error ends this attempt to start.
+pub type Decide<'a> = dyn FnMut(&Stored) -> Result<Decision, StoreError> + 'a;
 
 /// A commit that is in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -319,7 +319,7 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin, decide: &mut Deci
         start_progress(transaction, begin)?;
     }
     let mut stored = read_stored(transaction, begin)?;
-    let decision = decide(&stored).map_err(StoreError::Fatal)?;
+    let decision = decide(&stored)?;
     for (&partition, from) in &decision.replay_from {
         read_verdicts(transaction, &begin.topic, partition, *from, &mut stored.verdicts)?;
     }

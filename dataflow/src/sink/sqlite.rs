@@ -177,7 +177,7 @@ impl Store for SqliteStore {
             )?;
         }
         let mut stored = read_stored(&transaction, begin)?;
-        let decision = decide(&stored).map_err(StoreError::Fatal)?;
+        let decision = decide(&stored)?;
         read_verdicts(&transaction, begin, &decision.replay_from, &mut stored.verdicts)?;
         stored.fence = stored.fence.max(decision.above_fence) + 1;
         transaction.execute(
