@@ -6,13 +6,15 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: services.sh start [DIR [kafka] [postgres]]   start them (both by default) and print what to export
-       services.sh crash [DIR [kafka] [postgres]]   end them as a crash would; start brings them back, data and ports as before
-       services.sh stop [DIR]                       stop them and delete DIR
+usage: services.sh start [DIR [SERVICE...]]   start them (kafka and postgres by default) and print what to export
+       services.sh crash [DIR [SERVICE...]]   end them as a crash would; start brings them back, data and ports as before
+       services.sh stop [DIR]                 stop them and delete DIR
+
+services: kafka, postgres, and standby, which copies that postgres and follows it
 
     eval "$(scripts/services.sh start)" && make test && scripts/services.sh stop
 
-DIR is target/services by default. Both listen on loopback only, on free ports; start may be repeated.
+DIR is target/services by default. All listen on loopback only, on free ports; start may be repeated.
 
   TIDEMARK_KAFKA_SH      the script that runs a Kafka broker       (shared/kafka/kafka.sh beside this repository)
   TIDEMARK_POSTGRES_BIN  directory of initdb and pg_ctl            (the newest in /usr/lib/postgresql, else from PATH)
@@ -67,57 +69,89 @@ find_cluster() {
   printf '%s\n' "$cluster" >"$dir/postgres.path"
 }
 
-postgres_runs() {
-  as_postgres "$pg/pg_ctl" -D "$cluster/data" status >/dev/null 2>&1
+server_runs() {
+  as_postgres "$pg/pg_ctl" -D "$cluster/$1" status >/dev/null 2>&1
+}
+
+# The server whose data is in this directory of the cluster; $2.port in DIR has its port.
+start_server() {
+  local data=$cluster/$1 port tries
+  if server_runs "$1"; then return 0; fi
+  for ((tries = 1; ; tries++)); do
+    # Where it was before a crash: clients look for it there.
+    if [[ ! -s $dir/$2.port ]]; then free_port >"$dir/$2.port"; fi
+    port=$(<"$dir/$2.port")
+    if as_postgres timeout $((start_s + 10)) "$pg/pg_ctl" -D "$data" -l "$cluster/$2.log" -w -t "$start_s" \
+      -o "-c listen_addresses=127.0.0.1,::1 -c port=$port -c unix_socket_directories= -c max_connections=200" \
+      start >"$dir/pg_ctl.log" 2>&1 </dev/null; then
+      return 0
+    fi
+    rm -f "$dir/$2.port"
+    if ((tries == 3)); then
+      tail -n 20 "$dir/pg_ctl.log" "$cluster/$2.log" >&2 || true
+      die "Postgres did not start (above)"
+    fi
+  done
+}
+
+crash_server() {
+  local pg cluster
+  pg=$(postgres_bin)
+  find_cluster
+  as_postgres "$pg/pg_ctl" -D "$cluster/$1" -m immediate -w -t 30 stop >/dev/null
 }
 
 start_postgres() {
-  local pg cluster port tries
+  local pg cluster
   pg=$(postgres_bin)
   find_cluster
-  if ! postgres_runs; then
-    if [[ ! -s $cluster/data/PG_VERSION ]]; then
-      as_postgres "$pg/initdb" -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync \
-        >"$dir/initdb.log" 2>&1 || {
-        tail -n 20 "$dir/initdb.log" >&2
-        die "initdb failed (above)"
-      }
-    fi
-    for ((tries = 1; ; tries++)); do
-      # Where it was before a crash: clients look for it there.
-      if [[ ! -s $dir/postgres.port ]]; then free_port >"$dir/postgres.port"; fi
-      port=$(<"$dir/postgres.port")
-      if as_postgres timeout $((start_s + 10)) "$pg/pg_ctl" -D "$cluster/data" -l "$cluster/log" -w -t "$start_s" -o "-c listen_addresses=127.0.0.1 \
-          -c port=$port -c unix_socket_directories= -c max_connections=200" start >"$dir/pg_ctl.log" 2>&1 </dev/null; then
-        break
-      fi
-      rm -f "$dir/postgres.port"
-      if ((tries == 3)); then
-        tail -n 20 "$dir/pg_ctl.log" "$cluster/log" >&2 || true
-        die "Postgres did not start (above)"
-      fi
-    done
+  if [[ ! -s $cluster/data/PG_VERSION ]]; then
+    as_postgres "$pg/initdb" -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync \
+      >"$dir/initdb.log" 2>&1 || {
+      tail -n 20 "$dir/initdb.log" >&2
+      die "initdb failed (above)"
+    }
   fi
+  start_server data postgres
   exports+=("TIDEMARK_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$dir/postgres.port")/postgres")
 }
 
 crash_postgres() {
+  crash_server data
+}
+
+start_standby() {
   local pg cluster
   pg=$(postgres_bin)
   find_cluster
-  as_postgres "$pg/pg_ctl" -D "$cluster/data" -m immediate -w -t 30 stop >/dev/null
+  [[ -s $dir/postgres.port ]] || die "a standby needs the postgres that it copies: start that first"
+  if [[ ! -s $cluster/standby/PG_VERSION ]]; then
+    as_postgres timeout "$start_s" "$pg/pg_basebackup" -D "$cluster/standby" -R -c fast --no-sync -h 127.0.0.1 \
+      -p "$(<"$dir/postgres.port")" -U postgres >"$dir/basebackup.log" 2>&1 || {
+      tail -n 20 "$dir/basebackup.log" >&2
+      die "pg_basebackup failed (above)"
+    }
+  fi
+  start_server standby standby
+  exports+=("TIDEMARK_TEST_STANDBY=postgres://postgres@127.0.0.1:$(<"$dir/standby.port")/postgres")
+}
+
+crash_standby() {
+  crash_server standby
 }
 
 stop_postgres() {
-  local pg cluster
+  local pg cluster data
   [[ -s $dir/postgres.path ]] || return 0
   pg=$(postgres_bin)
   find_cluster
-  if postgres_runs; then
-    as_postgres "$pg/pg_ctl" -D "$cluster/data" -m fast -w -t 30 stop >/dev/null 2>&1 ||
-      as_postgres "$pg/pg_ctl" -D "$cluster/data" -m immediate -w -t 30 stop >/dev/null ||
-      die "Postgres in $cluster does not stop"
-  fi
+  for data in standby data; do
+    if server_runs $data; then
+      as_postgres "$pg/pg_ctl" -D "$cluster/$data" -m fast -w -t 30 stop >/dev/null 2>&1 ||
+        as_postgres "$pg/pg_ctl" -D "$cluster/$data" -m immediate -w -t 30 stop >/dev/null ||
+        die "Postgres in $cluster does not stop"
+    fi
+  done
   rm -rf -- "$cluster"
 }
 
@@ -151,13 +185,13 @@ stop() {
   rm -rf -- "$dir"
 }
 
-# The services that the arguments name, or both.
+# The services that the arguments name, or Kafka and Postgres.
 chosen() {
   local service
   services=("$@")
   ((${#services[@]} > 0)) || services=(kafka postgres)
   for service in "${services[@]}"; do
-    [[ $service == kafka || $service == postgres ]] || die "'$service' is neither kafka nor postgres"
+    [[ $service =~ ^(kafka|postgres|standby)$ ]] || die "'$service' is none of kafka, postgres, standby"
   done
 }
 

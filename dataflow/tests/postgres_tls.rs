@@ -109,6 +109,7 @@ fn both_programs_speak_tls_with_postgres() {
     modes(&server, &events);
     refusals(&server, &events);
     renewal(&server, &events);
+    failover(&server, &events);
 }
 
 fn modes(server: &TlsServer, events: &[support::logs::Event]) {
@@ -155,6 +156,15 @@ fn modes(server: &TlsServer, events: &[support::logs::Event]) {
                 set("PGSSLKEY", text(&key)),
                 set("PGCHANNELBINDING", "require"),
             ],
+            true,
+        ),
+        // By an address of IPv6, which stands in the certificate.
+        (
+            "ipv6",
+            vec![(
+                "DATABASE_URL",
+                format!("postgres://secure:{ENCODED}@[::1]:{port}/ipv6?sslmode=verify-full&sslrootcert={root}"),
+            )],
             true,
         ),
         // The CAs of this system, which are told by this variable here; and the second of two hosts.
@@ -204,6 +214,12 @@ fn refusals(server: &TlsServer, events: &[support::logs::Event]) {
     };
     // A server that refuses a login may come to accept it: the api waits, and says why.
     check("wrong password", "secure", "localhost", &full, &["28P01", "correct the user or the password"], &[1]);
+    let wrong = format!("postgres://secure:wrong-password@{}/refused?{full}", server.address);
+    let mut waiting = api(&[("DATABASE_URL", wrong)]);
+    wait_for(&waiting, "correct the user or the password");
+    assert!(!waiting.said().contains("wrong-password"), "{}", waiting.said());
+    waiting.signal(Signal::TERM);
+    assert!(waiting.ends_within(Duration::from_secs(20)).expect("it ends").success(), "{}", waiting.said());
     check("plain to hostssl", "secure", "localhost", "sslmode=disable", &["28000", "set sslmode=require"], &[1]);
     check("no client certificate", "mutual", "localhost", &full, &["28000", "set sslcert and sslkey"], &[1]);
     check(
@@ -214,7 +230,7 @@ fn refusals(server: &TlsServer, events: &[support::logs::Event]) {
         &["not signed by a CA in", other],
         &[1, 2],
     );
-    check("wrong name", "secure", "127.0.0.1", &full, &["127.0.0.1", "is for", "localhost"], &[1, 2]);
+    check("wrong name", "secure", "127.0.0.1", &full, &["127.0.0.1", "is for localhost, ::1:"], &[1, 2]);
     let strange = format!("{full}&sslcert={strange_cert}&sslkey={strange_key}");
     check("a client's certificate of another CA", "mutual", "localhost", &strange, &["refuses the client certificate"], &[1, 2]);
     let mixed = format!("{full}&sslcert={cert}&sslkey={strange_key}");
@@ -253,11 +269,13 @@ fn refusals(server: &TlsServer, events: &[support::logs::Event]) {
         &["allow, prefer, require, verify-ca, verify-full"],
         &[2, 2],
     );
+    let direct = format!("{full}&sslnegotiation=direct");
+    check("direct TLS with an old server", "secure", "localhost", &direct, &["sslnegotiation=direct needs Postgres 17"], &[1, 2]);
     check("no root", "secure", "localhost", "sslmode=verify-full", &["sslrootcert"], &[2, 2]);
     check("system without verify-full", "secure", "localhost", "sslmode=require&sslrootcert=system", &["verify-full"], &[2, 2]);
-    server.show(&server.ca.issue(&["localhost"], -1));
+    server.show_certificate_for(-1);
     check("expired certificate", "secure", "localhost", &full, &["localhost", "has expired"], &[1, 2]);
-    server.show(&server.ca.issue(&["localhost"], 30));
+    server.show_certificate_for(30);
     server.switch_tls("off");
     check("no TLS at the server", "either", "localhost", "sslmode=require", &["localhost does not offer TLS"], &[1, 2]);
     server.switch_tls("on");
@@ -272,35 +290,74 @@ fn renewal(server: &TlsServer, events: &[support::logs::Event]) {
     let settings = [("DATABASE_URL", url)];
     let mut run = dataflow("run", dir.path(), &settings);
     let mut admin = server.admin("renewal");
-    let epoch = |admin: &mut postgres::Client| {
-        let found = admin.query_opt("select epoch from progress", &[]);
-        found.ok().flatten().map_or(0, |row| row.get::<_, i64>(0))
-    };
-    let until = Instant::now() + Duration::from_secs(30);
-    while epoch(&mut admin) == 0 {
-        assert!(Instant::now() < until, "it commits: {}", run.said());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    commits_after(0, &mut admin, &run);
     let mut api = api(&settings);
     wait_for(&api, "the store is up");
-    server.show(&server.ca.issue(&["localhost"], -1));
+    server.show_certificate_for(-1);
     let cut = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'secure'";
     admin.batch_execute(cut).expect("it may");
     wait_for(&run, "has expired");
     assert_eq!((run.ended(), api.ended()), (None, None), "{} {}", run.said(), api.said());
     append(dir.path(), second);
     let now: String = admin.query_one("select clock_timestamp()::text", &[]).expect("a time").get(0);
-    server.show(&server.ca.issue(&["localhost"], 30));
+    server.show_certificate_for(30);
     let alive = format!("select exists (select from progress where heartbeat_at > '{now}')");
     let until = Instant::now() + Duration::from_secs(60);
     while !admin.query_one(&alive, &[]).expect("an answer").get::<_, bool>(0) {
         assert!(Instant::now() < until, "it goes on by itself: {}", run.said());
         std::thread::sleep(Duration::from_millis(50));
     }
+    end_and_verify(dir.path(), &settings, run, api);
+}
+
+/// The primary crashes for good and its standby is promoted: `target_session_attrs` leads both programs there by themselves.
+fn failover(server: &TlsServer, events: &[support::logs::Event]) {
+    let (first, second) = events.split_at(events.len() / 2);
+    let dir = database(server, "failover", first);
+    let root = server.file("ca.crt", &server.ca.pem());
+    let standby = server.start_standby();
+    let url = |hosts: &str, query: &str| {
+        let url = format!("postgres://secure:{ENCODED}@{hosts}/failover?sslmode=verify-full&sslrootcert={}{query}", text(&root));
+        [("DATABASE_URL", url)]
+    };
+    let both = url(&format!("{standby},{}", server.address), "&target_session_attrs=read-write");
+    let run = dataflow("run", dir.path(), &both);
+    commits_after(0, &mut server.admin("failover"), &run);
+    let api_of_both = api(&both);
+    wait_for(&api_of_both, "the store is up");
+    let mut api_of_standby = api(&url(&standby, ""));
+    wait_for(&api_of_standby, "the store is a standby");
+    api_of_standby.signal(Signal::TERM);
+    assert!(api_of_standby.ends_within(Duration::from_secs(20)).expect("it ends").success(), "{}", api_of_standby.said());
+    let epoch = epoch(&mut server.admin("failover"));
+    server.crash();
+    wait_for(&run, "WARN");
+    append(dir.path(), second);
+    let mut promoted = TlsServer::admin_at(&standby, "failover");
+    promoted.batch_execute("select pg_promote()").expect("it may");
+    commits_after(epoch, &mut promoted, &run);
+    end_and_verify(dir.path(), &both, run, api_of_both);
+}
+
+fn epoch(admin: &mut postgres::Client) -> i64 {
+    let found = admin.query_opt("select epoch from progress", &[]);
+    found.ok().flatten().map_or(0, |row| row.get(0))
+}
+
+fn commits_after(before: i64, admin: &mut postgres::Client, run: &Process) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while epoch(admin) <= before {
+        assert!(Instant::now() < until, "it commits: {}", run.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Both end when asked to, and the rows are right.
+fn end_and_verify(dir: &Path, settings: &[(&str, String)], mut run: Process, mut api: Process) {
     run.signal(Signal::TERM);
     assert!(run.ends_within(Duration::from_secs(30)).expect("it ends").success(), "{}", run.said());
     api.signal(Signal::TERM);
     assert!(api.ends_within(Duration::from_secs(20)).expect("it ends").success(), "{}", api.said());
-    let mut verify = dataflow("verify", dir.path(), &settings);
+    let mut verify = dataflow("verify", dir, settings);
     assert!(verify.ends_within(Duration::from_secs(60)).expect("it ends").success(), "{}", verify.said());
 }

@@ -179,11 +179,22 @@ pub fn unusable(parser: &(dyn std::error::Error + 'static)) -> SettingsError {
     let option = OPTIONS_OF_LIBPQ.iter().find(|option| said.contains(&format!("`{option}`")));
     let allowed = match option {
         Some(option) if said.contains("unknown option") => format!("the option {option} is not known here: remove it"),
-        Some(option) => format!("the value of {option} is not allowed"),
+        Some(option) => match VALUES.iter().find(|(of, _)| of == option) {
+            Some((_, values)) => format!("the value of {option} is not allowed: it must be one of {values}"),
+            None => format!("the value of {option} is not allowed"),
+        },
         None => format!("it cannot be read as a connection string; {FORM}"),
     };
     SettingsError::Hidden { name: "DATABASE_URL".to_owned(), allowed }
 }
+
+/// Options that have few values, of which libpq may know more.
+const VALUES: &[(&str, &str)] = &[
+    ("target_session_attrs", "any, read-write, read-only"),
+    ("channel_binding", "disable, prefer, require"),
+    ("sslnegotiation", "postgres, direct"),
+    ("load_balance_hosts", "disable, random"),
+];
 
 /// Options that people bring from libpq. Only these names are told: what else stands before a `=` may be a part of a password.
 #[rustfmt::skip]

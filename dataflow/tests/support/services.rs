@@ -125,11 +125,16 @@ pub(super) fn script(command: &str, dir: &Path) -> String {
 }
 
 pub(super) fn run(command: &str, dir: &Path) -> Output {
+    run_service(command, dir, "postgres")
+}
+
+/// `stop` stops all.
+pub(super) fn run_service(command: &str, dir: &Path, service: &str) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/services.sh");
     let mut run = Command::new(script);
     run.arg(command).arg(dir);
     if command != "stop" {
-        run.arg("postgres");
+        run.arg(service);
     }
     run.stdin(Stdio::null()).output().expect("the script runs")
 }

@@ -2,18 +2,20 @@
 
 use super::ca::Ca;
 use super::logs::required;
-use super::services::{give, reload, script};
+use super::services::{give, reload, run_service, script};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Which of the server's users may log in, and how. `mutual` needs a certificate of that name.
 const HBA: &str = "local all all trust
-host all postgres 127.0.0.1/32 trust
+host all,replication postgres 127.0.0.1/32 trust
 host all either all scram-sha-256
 hostssl all secure all scram-sha-256
 hostssl all mutual all scram-sha-256 clientcert=verify-full
 hostnossl all plain all scram-sha-256
 ";
+/// What its certificate is for.
+const NAMES: &[&str] = &["localhost", "::1"];
 pub const PASSWORD: &str = "p@ss:w/rd?#%";
 pub const ENCODED: &str = "p%40ss%3Aw%2Frd%3F%23%25";
 
@@ -38,7 +40,7 @@ impl TlsServer {
         let cluster = std::fs::read_to_string(dir.path().join("run/postgres.path")).expect("services.sh says where it is");
         let data = PathBuf::from(cluster.trim_end()).join("data");
         let server = TlsServer { ca: Ca::new("CA of the server"), address: format!("localhost:{port}"), data, dir };
-        server.give_certificate(&server.ca.issue(&["localhost"], 30));
+        server.give_certificate(&server.ca.issue(NAMES, 30));
         server.give("root.crt", &server.ca.pem());
         server.give("pg_hba.conf", HBA);
         let mut admin = server.admin("postgres");
@@ -60,10 +62,24 @@ impl TlsServer {
         path
     }
 
-    /// Replaces what it shows its clients, from the next connection on.
-    pub fn show(&self, pair: &(String, String)) {
-        self.give_certificate(pair);
+    /// What it shows its clients, from the next connection on: a certificate of this CA for that many days.
+    pub fn show_certificate_for(&self, days: i64) {
+        self.give_certificate(&self.ca.issue(NAMES, days));
         self.reload();
+    }
+
+    /// Starts a copy of it that follows it. HOST:PORT.
+    pub fn start_standby(&self) -> String {
+        let run = run_service("start", &self.dir.path().join("run"), "standby");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        let line = said.lines().find_map(|line| line.strip_prefix("export TIDEMARK_TEST_STANDBY="));
+        let url = line.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&run.stderr)));
+        url.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a URL").0.replace("127.0.0.1", "localhost")
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(&self) {
+        script("crash", &self.dir.path().join("run"));
     }
 
     /// Whether it has TLS at all.
@@ -73,14 +89,19 @@ impl TlsServer {
     }
 
     pub fn admin(&self, database: &str) -> postgres::Client {
-        let address = self.address.replace("localhost", "127.0.0.1");
+        TlsServer::admin_at(&self.address, database)
+    }
+
+    /// The same at the standby's address, say.
+    pub fn admin_at(address: &str, database: &str) -> postgres::Client {
+        let address = address.replace("localhost", "127.0.0.1");
         postgres::Client::connect(&format!("postgres://postgres@{address}/{database}?sslmode=disable"), postgres::NoTls)
             .expect("it answers")
     }
 
     /// What it logged of the connections that were let in to this database.
     pub fn let_in(&self, database: &str) -> Vec<String> {
-        let log = std::fs::read_to_string(self.data.with_file_name("log")).expect("its log");
+        let log = std::fs::read_to_string(self.data.with_file_name("postgres.log")).expect("its log");
         let marks = ["connection authorized", &format!("database={database} ")];
         log.lines().filter(|line| marks.iter().all(|mark| line.contains(mark))).map(str::to_owned).collect()
     }

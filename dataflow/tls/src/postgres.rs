@@ -167,6 +167,10 @@ impl Server {
             Some(wrong.to_string())
         } else if let Some(fault) = rustls_error(&error) {
             Some(self.explain_tls(fault, &host))
+        } else if is_tls(&error) && self.config.get_ssl_negotiation() == SslNegotiation::Direct {
+            Some(format!(
+                "{host} ends the connection: sslnegotiation=direct needs Postgres 17 or newer; remove it for an older one"
+            ))
         } else if lacks_tls(&error) {
             let mode = self.ssl.mode;
             Some(format!(
@@ -226,8 +230,12 @@ impl Server {
                 let names = if presented.is_empty() {
                     "no name (subjectAltName)".to_owned()
                 } else {
-                    // They come as DnsName("db").
-                    let name = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+                    // They come as DnsName("db") and IpAddress(0::1).
+                    let name = |name: &String| {
+                        let bare = name.split_once('(').and_then(|(_, name)| name.strip_suffix(')')).unwrap_or(name);
+                        let bare = bare.trim_matches('"');
+                        bare.parse().map_or_else(|_| bare.to_owned(), |address: std::net::IpAddr| address.to_string())
+                    };
                     presented.iter().map(name).collect::<Vec<_>>().join(", ")
                 };
                 format!("{certificate} is for {names}: connect by a name that it has, or set sslmode=verify-ca")

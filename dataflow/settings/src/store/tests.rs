@@ -38,6 +38,7 @@ fn a_url_is_shown_by_its_hosts_and_database() {
         ("postgres://me@[::1]:5433,b:5432/db", "[::1]:5433,b:5432/db"),
         ("postgres://me:x@%2Frun%2Fpostgresql/db", "%2Frun%2Fpostgresql/db"),
         ("postgres:///db?host=/run/postgresql", "/db"),
+        ("postgres://me:x@%2Fcloudsql%2Fproject%3Aregion%3Ainstance/db", "%2Fcloudsql%2Fproject%3Aregion%3Ainstance/db"),
         ("host=/run/postgresql password='a b' user=me", "of DATABASE_URL"),
     ] {
         assert_eq!(resolved(url).unwrap().to_string(), format!("Postgres {shown}"), "{url}");

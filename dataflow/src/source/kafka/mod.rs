@@ -94,6 +94,8 @@ impl KafkaLog {
             .set("topic.metadata.refresh.interval.ms", "10000")
             // A connection that something in between has forgotten is given up after this. The default is a minute.
             .set("socket.timeout.ms", "15000")
+            // Ways of clouds forget connections that are idle for minutes.
+            .set("socket.keepalive.enable", "true")
             .set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in self.settings.properties.iter() {
             config.set(name, value);

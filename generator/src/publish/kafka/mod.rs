@@ -219,7 +219,9 @@ fn client_config(kafka: &KafkaTopic) -> ClientConfig {
         .set("allow.auto.create.topics", "false")
         .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
         // After an outage, come back within seconds.
-        .set("reconnect.backoff.max.ms", "2000");
+        .set("reconnect.backoff.max.ms", "2000")
+        // Ways of clouds forget connections that are idle for minutes.
+        .set("socket.keepalive.enable", "true");
     for (name, value) in kafka.properties.iter() {
         config.set(name, value);
     }
