@@ -16,7 +16,7 @@ use tidemark_dataflow::fold::totals::Totals;
 use tidemark_dataflow::fold::{RowKey, Share};
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::views::minute_metrics;
-use tidemark_model::Minute;
+use tidemark_model::{Metric, Minute, Values};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::operators::{Inspect, Probe};
@@ -84,5 +84,5 @@ fn measure(name: &str, streams: usize, minutes: u32) {
 }
 
 fn change() -> Totals {
-    Totals { events: 1, viewers: 1, chats: 0, cents: 0 }
+    Totals { events: 1, values: Values::of([(Metric::ActiveViewers, 1)]) }
 }

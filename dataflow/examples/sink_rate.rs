@@ -23,7 +23,7 @@ use tidemark_dataflow::keys::{HashKey, Keys, StreamKey};
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
 use tidemark_dataflow::watermark::PartitionMark;
-use tidemark_model::{Cents, Minute};
+use tidemark_model::{Metric, Minute, Values};
 use tidemark_settings::store::{Store, StoreArgs};
 
 /// Allocates as the program does.
@@ -100,7 +100,8 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
     for minute in 0..minutes {
         for (&stream, name) in names {
             let some = (stream.0 % 1_000).cast_signed();
-            let totals = Totals { events: 1, viewers: some + number % 7, chats: 3 * number + some, cents: 499 * number };
+            let values = Metric::ALL.map(|metric| some + (metric as i64 + 1) * number);
+            let totals = Totals { events: 1, values: Values(values) };
             rows.push(Row { minute: Minute(FIRST_MINUTE + minute), stream, stream_id: Arc::clone(name), totals });
         }
     }
@@ -113,9 +114,9 @@ fn write_rows(path: &Path, commit: &Commit) -> anyhow::Result<()> {
     let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
     let mut file = BufWriter::new(file);
     for Row { minute, stream_id, totals, .. } in &commit.rows {
-        let Totals { viewers, chats, cents, .. } = totals;
-        let (start, end, dollars) = (minute.start(), minute.end(), Cents(*cents));
-        writeln!(file, "{start}\t{end}\t{stream_id}\t{viewers}\t{chats}\t{dollars}\t1")?;
+        let (start, end) = (minute.start(), minute.end());
+        let values: Vec<String> = totals.values.iter().map(|(metric, value)| metric.shown(value)).collect();
+        writeln!(file, "{start}\t{end}\t{stream_id}\t{}\t1", values.join("\t"))?;
     }
     Ok(file.flush()?)
 }

@@ -17,7 +17,7 @@ use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::sink::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_model::{Micros, Minute};
+use tidemark_model::{Metric, Micros, Minute};
 
 /// 2026-01-01T12:00:00Z.
 const NOON: i64 = 1_767_268_800_000_000;
@@ -92,7 +92,7 @@ impl World {
     }
 
     fn chats(&self) -> i64 {
-        self.store.tables().rows.values().map(|row| row.chat_messages).sum()
+        self.store.tables().rows.values().map(|row| row.values[Metric::ChatMessages]).sum()
     }
 
     /// Waits, for a bounded time, until the tables are like that.
@@ -148,7 +148,9 @@ fn a_reader_whose_clock_is_behind_the_store_s_judges_nothing_by_it() {
     world.until("what no clock decides on goes on", |tables| tables.rows.len() == 1);
     assert_eq!((world.chats(), world.store.tables().dead_letters.len()), (1, 0), "nothing else is judged");
     world.wall_ahead.store(10 * MINUTE, Ordering::Release);
-    world.until("it goes on once both agree", |tables| tables.rows.values().map(|row| row.chat_messages).sum::<i64>() == 21);
+    world.until("it goes on once both agree", |tables| {
+        tables.rows.values().map(|row| row.values[Metric::ChatMessages]).sum::<i64>() == 21
+    });
     assert!(world.store.tables().dead_letters.is_empty());
     world.chat(0, NOON + 10 * MINUTE);
     let healed = Instant::now() + LONG;
@@ -184,7 +186,7 @@ fn a_wall_clock_that_is_set_back_holds_nothing_up() {
     world.set_store_ahead(0);
     world.chat(0, NOON + 10 * SECOND);
     world.until("the second, though the clock is at an earlier minute", |tables| {
-        tables.rows.values().map(|row| row.chat_messages).sum::<i64>() == 2
+        tables.rows.values().map(|row| row.values[Metric::ChatMessages]).sum::<i64>() == 2
     });
     let before = world.monotonic.load(Ordering::Acquire);
     world.stop(run);

@@ -16,7 +16,7 @@ use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::{Begin, Commit, DeadLetter, Decision, Row, Store, StoreError, Stored};
 use tidemark_dataflow::watermark::PartitionMark;
-use tidemark_model::{Minute, Reason};
+use tidemark_model::{Metric, Minute, Reason, Values};
 
 const TABLES: &str = include_str!("../../sql/init/001_tables.sql");
 const RIGHTS: &str =
@@ -113,7 +113,10 @@ fn commit(rows: u64, number: i64) -> Commit {
         minute: Minute(29_000_000),
         stream: StreamKey(stream, stream),
         stream_id: format!("live🎮{stream}").into(),
-        totals: Totals { events: 1, viewers: 1, chats: number, cents: 5 },
+        totals: Totals {
+            events: 1,
+            values: Values::of([(Metric::ActiveViewers, 1), (Metric::ChatMessages, number), (Metric::DonationsUsd, 5)]),
+        },
     };
     let letter = DeadLetter {
         partition: 0,

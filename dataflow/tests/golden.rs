@@ -16,7 +16,7 @@ use tidemark_dataflow::decode::instant;
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::MemoryLog;
-use tidemark_model::{Cents, Micros};
+use tidemark_model::{Metric, Micros};
 use tidemark_settings::duration;
 
 /// 2026-01-02T00:00:00Z.
@@ -67,11 +67,12 @@ fn show(tables: &Tables) -> String {
     };
     let rows = tables.rows.iter().map(|((minute, stream), row)| {
         let is_final = tables.watermark.is_some_and(|watermark| minute.is_closed_by(watermark));
-        let donations = Cents(row.donations_cents).to_string();
-        let (viewers, chats) = (row.active_viewers.to_string(), row.chat_messages.to_string());
-        vec![minute.to_string(), stream.clone(), viewers, chats, donations, if is_final { "final" } else { "live" }.to_owned()]
+        let values = row.values.iter().map(|(metric, value)| metric.shown(value));
+        let key = [minute.to_string(), stream.clone()].into_iter();
+        key.chain(values).chain([if is_final { "final" } else { "live" }.to_owned()]).collect()
     });
-    table(&["window_start", "stream_id", "active_viewers", "chat_messages", "donations_usd", ""], rows.collect());
+    let head: Vec<&str> = ["window_start", "stream_id"].into_iter().chain(Metric::ALL.map(Metric::name)).chain([""]).collect();
+    table(&head, rows.collect());
     let letters = tables.dead_letters.iter().map(|((partition, offset), reason)| {
         vec![format!("dead letter: partition {partition}"), format!("offset {offset}"), reason.to_string()]
     });

@@ -17,7 +17,7 @@ use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::MemoryStore;
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_model::Micros;
+use tidemark_model::{Metric, Micros};
 
 const SECOND: i64 = 1_000_000;
 const START: i64 = 1_700_000_000 * SECOND;
@@ -82,7 +82,7 @@ impl World {
     }
 
     fn chats(&self) -> usize {
-        self.store.tables().rows.values().map(|row| usize::try_from(row.chat_messages).expect("a count")).sum()
+        self.store.tables().rows.values().map(|row| usize::try_from(row.values[Metric::ChatMessages]).expect("a count")).sum()
     }
 }
 

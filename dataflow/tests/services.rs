@@ -11,11 +11,13 @@ use std::time::Duration;
 use support::logs::{
     PARTITIONS, Row, assert_same, events, expected, oracle_log, produce, read_sqlite, required, width, write_file_log,
 };
+use support::tables::values;
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
+use tidemark_dataflow::sink::columns::Dialect;
 use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source::{Log, file_log::FileLog, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
@@ -54,10 +56,13 @@ fn into_postgres(log: Arc<dyn Log>, workers: usize, url: &str, expected: &(Vec<R
     let database = format!("{server}/{name}");
     run(log, Box::new(PostgresStore::new(&database, "under test").expect("a store")), workers);
     let mut client = postgres::Client::connect(&database, postgres::NoTls).expect("it answers");
-    let select = "select (extract(epoch from window_start) * 1000000)::bigint, stream_id, active_viewers, chat_messages,
-        (donations_usd * 100)::bigint from stream_metrics_minute order by window_start, stream_id";
-    let rows = client.query(select, &[]).expect("rows");
-    let rows = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect();
+    let select = format!(
+        "select (extract(epoch from window_start) * 1000000)::bigint, stream_id, {} from stream_metrics_minute
+         order by window_start, stream_id",
+        Dialect::Postgres.integers()
+    );
+    let rows = client.query(&select, &[]).expect("rows");
+    let rows = rows.iter().map(|row| (row.get(0), row.get(1), values(row))).collect();
     let letters: i64 = client.query_one("select count(*) from dead_letters", &[]).expect("a count").get(0);
     assert_same(&(rows, usize::try_from(letters).expect("a count")), expected);
     drop(client);

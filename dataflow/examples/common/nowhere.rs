@@ -23,7 +23,7 @@ impl Store for Nowhere {
             checkpoints: serde_json::Value::Null,
             clock: None,
         };
-        decide(&stored).map_err(StoreError::Fatal)?;
+        decide(&stored)?;
         Ok(stored)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A new metric is a variant and a line here, the code that computes it in the dataflow, and its rule in the oracle.
 
-use crate::Cents;
+use crate::{Cents, Kind};
+use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
 
 /// A metric. Its place in the order is its place in [`Values`] and in every table.
@@ -45,6 +46,8 @@ pub struct Declared {
     pub meaning: &'static str,
     /// How it rolls up.
     pub roll_up: RollUp,
+    /// The events that change it.
+    pub events: &'static [Kind],
 }
 
 /// How many there are.
@@ -62,18 +65,21 @@ impl Metric {
                 unit: Unit::Count,
                 meaning: "users who are present at the end of the window",
                 roll_up: RollUp::AtEnd,
+                events: &[Kind::ViewerJoin, Kind::ViewerLeave],
             },
             Metric::ChatMessages => Declared {
                 name: "chat_messages",
                 unit: Unit::Count,
                 meaning: "chat messages in the window",
                 roll_up: RollUp::Sum,
+                events: &[Kind::ChatMessage],
             },
             Metric::DonationsUsd => Declared {
                 name: "donations_usd",
                 unit: Unit::Usd,
                 meaning: "sum of the donations in the window, exact to the cent",
                 roll_up: RollUp::Sum,
+                events: &[Kind::Donation],
             },
         }
     }
@@ -106,7 +112,7 @@ impl Metric {
 }
 
 /// A value of each metric: counts, and cents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Values(pub [i64; COUNT]);
 
 impl Values {

@@ -18,7 +18,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use tidemark_model::Minute;
+use tidemark_model::metrics::COUNT;
+use tidemark_model::{Minute, Values};
 
 /// Begins snapshots: what a worker needs for its part of a checkpoint.
 pub struct Saver {
@@ -140,10 +141,12 @@ impl Fold {
                 part::ids(buffer, key, others, shared)
             }
             Key::Shares => {
-                let row = |(key, Totals { events, viewers, chats, cents })| {
-                    let [a, b, minute] = words(key);
-                    let [events, viewers, chats, cents] = [events, viewers, chats, cents].map(i64::cast_unsigned);
-                    [a, b, minute, events, viewers, chats, cents]
+                let row = |(key, Totals { events, values })| {
+                    let mut row = [0; 4 + COUNT];
+                    row[..3].copy_from_slice(&words(key));
+                    row[3] = events.cast_unsigned();
+                    row[4..].copy_from_slice(&values.0.map(i64::cast_unsigned));
+                    row
                 };
                 let about = self.streams.open_rows(places.clone());
                 part::section(buffer, key, about, self.streams.shares(places).map(row))
@@ -199,9 +202,9 @@ impl Fold {
                 self.duplicates.restore(minute, range, rows.of::<EventKey>()?);
             }
             Key::Shares => {
-                for [a, b, minute, totals @ ..] in rows.of::<[u64; 7]>()? {
-                    let [events, viewers, chats, cents] = totals.map(u64::cast_signed);
-                    self.streams.restore_share(row_key([a, b, minute])?, Totals { events, viewers, chats, cents });
+                for [a, b, minute, events, values @ ..] in rows.of::<[u64; 4 + COUNT]>()? {
+                    let totals = Totals { events: events.cast_signed(), values: Values(values.map(u64::cast_signed)) };
+                    self.streams.restore_share(row_key([a, b, minute])?, totals);
                 }
             }
             Key::Steps => {

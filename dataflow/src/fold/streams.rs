@@ -15,7 +15,7 @@ use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use tidemark_model::{Cents, Minute};
+use tidemark_model::{Cents, Metric, Minute, Values};
 
 /// Places that may be free before the list is made anew.
 const FREE: usize = 1_024;
@@ -124,10 +124,11 @@ impl Known {
             let mut change = Totals::default();
             while let Some((_, sum)) = left.next_if(|(of, _)| of.minute <= minute) {
                 viewers += sum.step;
-                let (events, chats) = (i64::from(sum.events), i64::from(sum.chats));
-                change.plus_equals(&Totals { events, viewers: 0, chats, cents: sum.cents });
+                let values = Values::of([(Metric::ChatMessages, sum.chats.into()), (Metric::DonationsUsd, sum.cents)]);
+                change.plus_equals(&Totals { events: sum.events.into(), values });
             }
-            change.viewers = viewers + present.next_if(|&(at, _)| at == minute).map_or(0, |(_, viewers)| viewers);
+            change.values[Metric::ActiveViewers] =
+                viewers + present.next_if(|&(at, _)| at == minute).map_or(0, |(_, viewers)| viewers);
             if !change.is_zero() {
                 shares.add(minute, &change);
                 emit((*key, minute), change);

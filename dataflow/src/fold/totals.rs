@@ -2,6 +2,7 @@
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
 use serde::{Deserialize, Serialize};
+use tidemark_model::Values;
 
 /// A worker's share of a row, the difference of two shares, or the sum of all workers' shares: they add.
 ///
@@ -11,12 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Totals {
     /// Counted events of any kind; a row exists iff there are any.
     pub events: i64,
-    /// Viewers present at the window's last nanosecond.
-    pub viewers: i64,
-    /// Chat messages.
-    pub chats: i64,
-    /// Donated cents.
-    pub cents: i64,
+    /// The metrics.
+    pub values: Values,
 }
 
 impl IsZero for Totals {
@@ -28,9 +25,9 @@ impl IsZero for Totals {
 impl Semigroup for Totals {
     fn plus_equals(&mut self, other: &Totals) {
         self.events += other.events;
-        self.viewers += other.viewers;
-        self.chats += other.chats;
-        self.cents = self.cents.checked_add(other.cents).expect("the donations of a minute fit 64 bits of cents");
+        for (value, other) in self.values.0.iter_mut().zip(other.values.0) {
+            *value = value.checked_add(other).expect("the sums of a minute fit 64 bits");
+        }
     }
 }
 
@@ -42,6 +39,6 @@ impl Monoid for Totals {
 
 impl Abelian for Totals {
     fn negate(&mut self) {
-        *self = Totals { events: -self.events, viewers: -self.viewers, chats: -self.chats, cents: -self.cents };
+        *self = Totals { events: -self.events, values: Values(self.values.0.map(|value| -value)) };
     }
 }

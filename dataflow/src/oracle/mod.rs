@@ -23,7 +23,7 @@ mod tests;
 pub use explain::{Evidence, Fate, Presence, Witness, explain};
 
 use std::collections::BTreeMap;
-use tidemark_model::{Cents, Micros, Minute, Reason};
+use tidemark_model::{Metric, Micros, Minute, Reason, Values};
 
 /// A record's place in the topic: partition and offset.
 pub type Position = (i32, i64);
@@ -73,24 +73,13 @@ pub enum Clock {
     Stored,
 }
 
-/// The values of one row of `stream_metrics_minute`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row {
-    /// Users present at the window's last nanosecond.
-    pub active_viewers: i64,
-    /// Chat messages in the window.
-    pub chat_messages: i64,
-    /// Sum of the donations in the window.
-    pub donations: Cents,
-}
-
 /// What the tables must hold after a log, and the counts that go with it.
 ///
 /// Every record is one of `dead_letters`, `other_types` and `admitted`, and `duplicates` is a part of the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// `stream_metrics_minute`.
-    pub rows: BTreeMap<(Minute, String), Row>,
+    pub rows: BTreeMap<(Minute, String), Values>,
     /// `dead_letters`.
     pub dead_letters: BTreeMap<Position, Reason>,
     /// Each partition's own watermark after its last record; nothing if it never had a valid event.
@@ -116,7 +105,8 @@ pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> An
     let duplicates = judgement.events.iter().filter(|judged| matches!(judged.fate, Fate::Duplicate { .. })).count();
     let rows = rows::rows(&counted, rules.viewer_timeout);
     // Rows come in the order of their minutes, so the last one of a stream stays.
-    let stream_state = rows.iter().map(|((minute, stream), row)| (stream.clone(), (*minute, row.active_viewers))).collect();
+    let stream_state =
+        rows.iter().map(|((minute, stream), row)| (stream.clone(), (*minute, row[Metric::ActiveViewers]))).collect();
     Answer {
         rows,
         stream_state,

@@ -1,14 +1,13 @@
 //! Presence and totals of each (minute, stream).
 
-use super::Row;
 use super::decode::Event;
 use std::collections::BTreeMap;
-use tidemark_model::{Cents, Kind, Minute};
+use tidemark_model::{Kind, Metric, Minute, Values};
 
 /// The rows of the counted events: one for each minute of a stream in which at least one of them falls.
 ///
 /// `viewer_timeout` is in microseconds.
-pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> BTreeMap<(Minute, String), Row> {
+pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> BTreeMap<(Minute, String), Values> {
     let mut streams: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in counted {
         streams.entry(&event.stream).or_default().push(event);
@@ -16,23 +15,23 @@ pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> BTreeMap<(Minute,
     let mut rows = BTreeMap::new();
     for (stream, events) in streams {
         let presences = Presences::of(&events, viewer_timeout);
-        for (minute, row) in totals(&events) {
-            let active_viewers = presences.at(i128::from(minute.last_nanosecond().0));
-            rows.insert((minute, stream.to_owned()), Row { active_viewers, ..row });
+        for (minute, mut row) in totals(&events) {
+            row[Metric::ActiveViewers] = presences.at(i128::from(minute.last_nanosecond().0));
+            rows.insert((minute, stream.to_owned()), row);
         }
     }
     rows
 }
 
 /// Rows of one stream without their viewers.
-fn totals(events: &[&Event]) -> BTreeMap<Minute, Row> {
-    let mut totals: BTreeMap<Minute, Row> = BTreeMap::new();
+fn totals(events: &[&Event]) -> BTreeMap<Minute, Values> {
+    let mut totals: BTreeMap<Minute, Values> = BTreeMap::new();
     for event in events {
         let row = totals.entry(Minute::of(event.ts)).or_default();
-        row.chat_messages += i64::from(event.kind == Kind::ChatMessage);
-        let donations = row.donations.0.checked_add(event.amount.0);
+        row[Metric::ChatMessages] += i64::from(event.kind == Kind::ChatMessage);
+        let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
         // One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get here.
-        row.donations = Cents(donations.expect("a minute's donations fit 64 bits"));
+        row[Metric::DonationsUsd] = donations.expect("a minute's donations fit 64 bits");
     }
     totals
 }

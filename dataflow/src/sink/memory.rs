@@ -6,17 +6,13 @@ use crate::checkpoint::Manifest;
 use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::{Metric, Micros, Minute, Reason, Values};
 
 /// A row of `stream_metrics_minute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredRow {
-    /// Viewers present at the end of the window.
-    pub active_viewers: i64,
-    /// Chat messages.
-    pub chat_messages: i64,
-    /// Donated cents.
-    pub donations_cents: i64,
+    /// The metrics.
+    pub values: Values,
     /// The commit that last changed the row.
     pub epoch: i64,
 }
@@ -144,18 +140,16 @@ impl Store for MemoryStore {
         self.own.attempt(commit);
         let epoch = tables.epoch + 1;
         for Row { minute, stream_id, totals, .. } in &commit.rows {
-            let mut new =
-                StoredRow { active_viewers: totals.viewers, chat_messages: totals.chats, donations_cents: totals.cents, epoch };
-            let key = (*minute, stream_id.to_string());
-            if let Some(old) = tables.rows.get(&key).filter(|old| StoredRow { epoch: old.epoch, ..new } == **old) {
-                new.epoch = old.epoch;
+            let new = StoredRow { values: totals.values, epoch };
+            let row = tables.rows.entry((*minute, stream_id.to_string())).or_insert(new);
+            if row.values != new.values {
+                *row = new;
             }
-            tables.rows.insert(key, new);
         }
         for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
             let state = tables.states.entry(stream_id.to_string()).or_insert((*minute, 0));
             if state.0 <= *minute {
-                *state = (*minute, totals.viewers);
+                *state = (*minute, totals.values[Metric::ActiveViewers]);
             }
         }
         for letter in &commit.dead_letters {

@@ -5,6 +5,7 @@
 //! operator is everybody's acknowledgement. [`commit`] is the thread; [`Store`] is what a store promises.
 
 mod assembly;
+pub mod columns;
 pub mod commit;
 mod judge;
 pub mod memory;
@@ -80,7 +81,7 @@ pub struct Row {
     pub stream: StreamKey,
     /// The stream's name.
     pub stream_id: Arc<str>,
-    /// Viewers, chats and cents; `events` is not stored.
+    /// The metrics; `events` is not stored.
     pub totals: Totals,
 }
 

@@ -1,15 +1,18 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
+use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
 use crate::fail_points::fail_point;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, Transaction, TransactionBehavior, params, params_from_iter};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::metrics::COUNT;
+use tidemark_model::{Metric, Micros, Minute, Reason};
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
@@ -331,30 +334,32 @@ fn minute(window_start: i64) -> Minute {
 }
 
 fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
-    let mut upsert = transaction.prepare_cached(
-        "insert into stream_metrics_minute as stored
-             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, epoch)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-             chat_messages = excluded.chat_messages, donations_cents = excluded.donations_cents, epoch = excluded.epoch
-         where (stored.active_viewers, stored.chat_messages, stored.donations_cents)
-             is not (excluded.active_viewers, excluded.chat_messages, excluded.donations_cents)",
-    )?;
+    static ROWS: LazyLock<String> = LazyLock::new(|| {
+        let values: Vec<String> = (1..=4 + COUNT).map(|at| format!("?{at}")).collect();
+        Dialect::Sqlite.upsert_rows("stream_metrics_minute", &format!("values ({})", values.join(", ")))
+    });
+    static STATES: LazyLock<String> = LazyLock::new(|| {
+        let viewers = Metric::ActiveViewers.name();
+        format!(
+            "insert into stream_state as stored (stream_id, {viewers}, window_start, updated_at, epoch)
+             values (?1, ?2, ?3, ?4, ?5)
+             on conflict (stream_id) do update set {viewers} = excluded.{viewers},
+                 window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+             where excluded.window_start > stored.window_start
+                 or (excluded.window_start = stored.window_start and excluded.{viewers} <> stored.{viewers})"
+        )
+    });
+    let mut upsert = transaction.prepare_cached(&ROWS)?;
     for Row { minute, stream_id, totals, .. } in &commit.rows {
-        let stream = &**stream_id;
-        upsert.execute(params![minute.start().0, minute.end().0, stream, totals.viewers, totals.chats, totals.cents, epoch])?;
+        let (start, end, stream) = (minute.start().0, minute.end().0, &**stream_id);
+        let key: [&dyn ToSql; 3] = [&start, &end, &stream];
+        let values = totals.values.0.iter().map(|value| value as &dyn ToSql);
+        upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))?;
     }
-    let mut upsert = transaction.prepare_cached(
-        "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
-         values (?1, ?2, ?3, ?4, ?5)
-         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
-             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
-         where excluded.window_start > stored.window_start
-             or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
-    )?;
+    let mut upsert = transaction.prepare_cached(&STATES)?;
     let now = now();
     for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
-        upsert.execute(params![&**stream_id, totals.viewers, minute.start().0, now, epoch])?;
+        upsert.execute(params![&**stream_id, totals.values[Metric::ActiveViewers], minute.start().0, now, epoch])?;
     }
     Ok(())
 }

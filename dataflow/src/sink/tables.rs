@@ -4,15 +4,19 @@
 //! reason to refuse, and nothing is altered or created while everything that a run needs is there.
 
 use super::StoreError;
+use super::columns::Dialect;
 use super::postgres::{Failure, TABLES};
 use super::session::{self, Transaction};
 use std::collections::BTreeMap;
+use tidemark_model::Metric;
 
 /// A table as a run needs it.
 struct Table {
     name: &'static str,
-    /// Each column with its type.
+    /// Each column with its type, but for the metrics.
     columns: &'static [(&'static str, &'static str)],
+    /// Those of its columns that are metrics.
+    metrics: &'static [Metric],
     /// The columns of the unique key that upserts go by.
     key: &'static str,
     /// What the role may do with it.
@@ -35,6 +39,7 @@ const TABLE: [Table; 5] = [
             ("epoch", "bigint"),
             ("replayed_at", "timestamp with time zone"),
         ],
+        metrics: &[],
         key: "offset partition topic",
         privileges: &["SELECT", "INSERT"],
     },
@@ -50,6 +55,7 @@ const TABLE: [Table; 5] = [
             ("checkpoints", "jsonb"),
             ("updated_at", "timestamp with time zone"),
         ],
+        metrics: &[],
         key: "pipeline",
         privileges: WRITTEN,
     },
@@ -65,6 +71,7 @@ const TABLE: [Table; 5] = [
             ("watermark", "timestamp with time zone"),
             ("state", "text"),
         ],
+        metrics: &[],
         key: "partition pipeline topic",
         privileges: WRITTEN,
     },
@@ -74,11 +81,9 @@ const TABLE: [Table; 5] = [
             ("window_start", "timestamp with time zone"),
             ("window_end", "timestamp with time zone"),
             ("stream_id", "text"),
-            ("active_viewers", "bigint"),
-            ("chat_messages", "bigint"),
-            ("donations_usd", "numeric"),
             ("epoch", "bigint"),
         ],
+        metrics: &Metric::ALL,
         key: "stream_id window_start",
         privileges: WRITTEN,
     },
@@ -86,11 +91,11 @@ const TABLE: [Table; 5] = [
         name: "stream_state",
         columns: &[
             ("stream_id", "text"),
-            ("active_viewers", "bigint"),
             ("window_start", "timestamp with time zone"),
             ("updated_at", "timestamp with time zone"),
             ("epoch", "bigint"),
         ],
+        metrics: &[Metric::ActiveViewers],
         key: "stream_id",
         privileges: WRITTEN,
     },
@@ -187,14 +192,16 @@ fn columns(transaction: &mut Transaction<'_>) -> Result<Found, Failure> {
 
 /// Tables of other columns under our names belong to somebody else, most likely the replaced system.
 fn refuse_foreign(found: &Found) -> Result<(), Failure> {
-    for Table { name, columns, .. } in &TABLE {
+    for Table { name, columns, metrics, .. } in &TABLE {
         let Some(found) = found.get(*name) else { continue };
         let added: &[_] = if *name == "progress" { &ADDED } else { &[] };
+        let metrics = metrics.iter().map(|&metric| (metric.name(), Dialect::Postgres.kind(metric)));
+        let ours: Vec<(&str, &str)> = columns.iter().chain(added).copied().chain(metrics).collect();
         let unlike = |(column, kind): &&(&str, &str)| match found.get(*column) {
             Some(found) => !fits(&found.kind, kind),
             None => !added.iter().any(|(added, _)| added == column),
         };
-        if let Some((column, kind)) = columns.iter().chain(added).find(unlike) {
+        if let Some((column, kind)) = ours.iter().find(unlike) {
             let has = found.get(*column).map_or_else(
                 || format!("has no column {column}"),
                 |found| format!("has a column {column} of type {}, not {kind}", found.kind),
@@ -205,8 +212,8 @@ fn refuse_foreign(found: &Found) -> Result<(), Failure> {
             ))
             .into());
         }
-        let ours = |column: &str| columns.iter().chain(added).any(|(ours, _)| *ours == column);
-        if let Some((column, _)) = found.iter().find(|(column, found)| found.must_be_given && !ours(column)) {
+        let is_ours = |column: &str| ours.iter().any(|(ours, _)| *ours == column);
+        if let Some((column, _)) = found.iter().find(|(column, found)| found.must_be_given && !is_ours(column)) {
             return Err(StoreError::Fatal(format!(
                 "column {column} was added to table {name} as NOT NULL without a default: give it a default, or no row can be written"
             ))

@@ -3,14 +3,17 @@
 //! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
 //! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
 
+use super::columns::Dialect;
 use super::judge::took_too_long;
 use super::own::{At, Own};
 use super::postgres::{Failure, Timestamp, Writing, compare_offsets};
 use super::{Commit, DeadLetter, Row};
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
+use tidemark_model::metrics::{COUNT, Unit};
+use tidemark_model::{Metric, Micros};
 
 /// Most rows of one statement, and how few they become.
 const ROWS: (usize, usize) = (10_000, 100);
@@ -62,6 +65,37 @@ impl Size {
     }
 }
 
+/// Rows of which a parameter holds each column, the metrics in their order.
+static UPSERT_ROWS: LazyLock<String> = LazyLock::new(|| {
+    let names = Dialect::Postgres.columns(str::to_owned);
+    let arrays: Vec<_> = (0..COUNT).map(|at| format!("${}::bigint[]", at + 5)).collect();
+    let values = Metric::ALL.map(|metric| match metric.declared().unit {
+        Unit::Count => metric.name().to_owned(),
+        Unit::Usd => format!("{}::numeric / 100", metric.name()),
+    });
+    let source = format!(
+        "select window_start, window_end, stream_id, {}, $1
+         from unnest($2::timestamptz[], $3::timestamptz[], $4::text[], {})
+             as changed (window_start, window_end, stream_id, {names})",
+        values.join(", "),
+        arrays.join(", "),
+    );
+    Dialect::Postgres.upsert_rows("stream_metrics_minute", &source)
+});
+
+static UPSERT_STATES: LazyLock<String> = LazyLock::new(|| {
+    let viewers = Metric::ActiveViewers.name();
+    format!(
+        "insert into stream_state as stored (stream_id, {viewers}, window_start, updated_at, epoch)
+         select stream_id, viewers, window_start, now(), $1
+         from unnest($2::text[], $3::bigint[], $4::timestamptz[]) as changed (stream_id, viewers, window_start)
+         on conflict (stream_id) do update set {viewers} = excluded.{viewers},
+             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+         where excluded.window_start > stored.window_start
+             or (excluded.window_start = stored.window_start and excluded.{viewers} <> stored.{viewers})"
+    )
+});
+
 /// The statements of one commit.
 pub(super) struct Upserts<'a, 'b> {
     transaction: &'a mut Writing<'b>,
@@ -108,22 +142,10 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let starts: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.start())).collect();
         let ends: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.end())).collect();
         let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
-        let viewers: Vec<i64> = rows.iter().map(|row| row.totals.viewers).collect();
-        let chats: Vec<i64> = rows.iter().map(|row| row.totals.chats).collect();
-        let cents: Vec<i64> = rows.iter().map(|row| row.totals.cents).collect();
-        self.execute(
-            rows.len(),
-            "insert into stream_metrics_minute as stored
-                 (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
-             select window_start, window_end, stream_id, viewers, chats, cents::numeric / 100, $7
-             from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
-                 as changed (window_start, window_end, stream_id, viewers, chats, cents)
-             on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-                 chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch
-             where (stored.active_viewers, stored.chat_messages, stored.donations_usd)
-                 is distinct from (excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)",
-            &[&starts, &ends, &streams, &viewers, &chats, &cents, &epoch],
-        )?;
+        let values = Metric::ALL.map(|metric| rows.iter().map(|row| row.totals.values[metric]).collect::<Vec<i64>>());
+        let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, &streams];
+        let parameters: Vec<_> = key.into_iter().chain(values.iter().map(|values| values as &(dyn ToSql + Sync))).collect();
+        self.execute(rows.len(), &UPSERT_ROWS, &parameters)?;
         Ok(())
     }
 
@@ -131,19 +153,9 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let epoch = self.epoch;
         for newest in self.commit.newest_rows().chunks(self.size.rows) {
             let streams: Vec<&str> = newest.iter().map(|row| &*row.stream_id).collect();
-            let viewers: Vec<i64> = newest.iter().map(|row| row.totals.viewers).collect();
+            let viewers: Vec<i64> = newest.iter().map(|row| row.totals.values[Metric::ActiveViewers]).collect();
             let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
-            self.execute(
-                newest.len(),
-                "insert into stream_state as stored (stream_id, active_viewers, window_start, updated_at, epoch)
-                 select stream_id, viewers, window_start, now(), $4
-                 from unnest($1::text[], $2::bigint[], $3::timestamptz[]) as changed (stream_id, viewers, window_start)
-                 on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
-                     window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
-                 where excluded.window_start > stored.window_start
-                     or (excluded.window_start = stored.window_start and excluded.active_viewers <> stored.active_viewers)",
-                &[&streams, &viewers, &starts, &epoch],
-            )?;
+            self.execute(newest.len(), &UPSERT_STATES, &[&epoch, &streams, &viewers, &starts])?;
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! Looks at the store all the time, as a user would: nothing goes back, and what is final stays.
 
-use crate::support::tables::Values;
+use crate::support::tables::values;
 use postgres::{Client, NoTls};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tidemark_dataflow::sink::columns::Dialect;
+use tidemark_model::Values;
 
 /// How often it looks for a new commit, and how often at everything.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -163,14 +165,13 @@ fn look(client: &mut Client, memory: &mut Memory) -> Result<Vec<String>, postgre
         wrong.push(format!("{letters} dead letters after {}", memory.letters));
     }
     memory.letters = letters;
-    let values = "active_viewers, chat_messages, (donations_usd * 100)::bigint, epoch from stream_metrics_minute";
+    let columns = format!("epoch, {} from stream_metrics_minute", Dialect::Postgres.integers());
     let select =
-        format!("select {}, stream_id, {values} where window_end <= (select watermark from progress)", micros("window_start"));
+        format!("select {}, stream_id, {columns} where window_end <= (select watermark from progress)", micros("window_start"));
     let mut final_rows = BTreeMap::new();
     for row in at.query(&select, &[])? {
         let key: (i64, String) = (row.get(0), row.get(1));
-        let values: Values = (row.get(2), row.get(3), row.get(4));
-        let of: i64 = row.get(5);
+        let (of, values): (i64, Values) = (row.get(2), values(&row));
         if of > epoch {
             wrong.push(format!("row {key:?} is of epoch {of}, and the newest commit is {epoch}"));
         }

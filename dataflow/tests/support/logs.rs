@@ -9,14 +9,15 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
+use tidemark_dataflow::sink::columns::Dialect;
 use tidemark_generator::traffic::{FaultShares, Traffic, TrafficConfig, numbered_streams};
-use tidemark_model::{Micros, file_log};
+use tidemark_model::{Micros, Values, file_log};
 
 pub const EVENTS: usize = 200_000;
 pub const PARTITIONS: usize = 4;
 
-/// A row: window_start in microseconds, stream, viewers, chats, cents.
-pub type Row = (i64, String, i64, i64, i64);
+/// A row: window_start in microseconds, stream, metrics.
+pub type Row = (i64, String, Values);
 
 pub struct Event {
     pub partition: usize,
@@ -66,10 +67,8 @@ pub fn oracle_log(events: &[Event], width: impl Fn(&Event) -> i64) -> oracle::Lo
 
 pub fn expected(log: &oracle::Log) -> (Vec<Row>, usize) {
     let answer = oracle::answer(log, &oracle_rules(&Rules::default()), oracle::Clock::Stored, &BTreeMap::new());
-    let row = |((minute, stream), row): ((tidemark_model::Minute, String), oracle::Row)| {
-        (minute.start().0, stream, row.active_viewers, row.chat_messages, row.donations.0)
-    };
-    (answer.rows.into_iter().map(row).collect(), answer.dead_letters.len())
+    let rows = answer.rows.into_iter().map(|((minute, stream), values)| (minute.start().0, stream, values));
+    (rows.collect(), answer.dead_letters.len())
 }
 
 pub fn required(name: &str) -> Option<String> {
@@ -91,9 +90,10 @@ pub fn assert_same(found: &(Vec<Row>, usize), expected: &(Vec<Row>, usize)) {
 /// What a run has written to SQLite.
 pub fn read_sqlite(path: &Path) -> (Vec<Row>, usize) {
     let connection = rusqlite::Connection::open(path).expect("the store is there");
-    let select = "select window_start, stream_id, active_viewers, chat_messages, donations_cents from stream_metrics_minute";
+    let select = format!("select window_start, stream_id, {} from stream_metrics_minute", Dialect::Sqlite.integers());
     let mut rows = connection.prepare(&format!("{select} order by 1, 2")).expect("the table is there");
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
+    let values = |row: &rusqlite::Row<'_>| Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, values(row))));
     let rows: Vec<Row> = rows.and_then(Iterator::collect).expect("rows");
     let letters: i64 = connection.query_row("select count(*) from dead_letters", [], |row| row.get(0)).expect("a count");
     (rows, usize::try_from(letters).expect("a count"))

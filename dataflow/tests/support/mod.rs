@@ -120,15 +120,8 @@ pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) ->
 
 /// All differences between the tables and the oracle's answer, for people.
 pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
-    let rows = tables.rows.iter().map(|(key, row)| {
-        let row = (row.active_viewers, row.chat_messages, row.donations_cents);
-        (key.clone(), row)
-    });
-    let expected = answer.rows.iter().map(|(key, row)| {
-        let row = (row.active_viewers, row.chat_messages, row.donations.0);
-        (key.clone(), row)
-    });
-    let mut differences = compare("row (viewers, chats, cents)", rows.collect(), expected.collect());
+    let rows = tables.rows.iter().map(|(key, row)| (key.clone(), row.values));
+    let mut differences = compare("row", rows.collect(), answer.rows.clone());
     differences.extend(compare("dead letter", tables.dead_letters.clone(), answer.dead_letters.clone()));
     differences.extend(compare("stream state", tables.states.clone(), answer.stream_state.clone()));
     let watermarks = tables.partitions.iter().map(|(&partition, mark)| (partition, mark.watermark)).collect();

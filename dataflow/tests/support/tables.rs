@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
-use tidemark_model::{Micros, Minute, Reason};
-
-/// Viewers, chats, cents.
-pub type Values = (i64, i64, i64);
+use tidemark_dataflow::sink::columns::Dialect;
+use tidemark_model::{Metric, Micros, Minute, Reason, Values};
 
 /// What is compared: everything but the epochs and the store's own clock.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +32,11 @@ fn minute(window_start: i64) -> Minute {
     minute
 }
 
+/// The metrics of a row that has [`Dialect::integers`].
+pub fn values(row: &postgres::Row) -> Values {
+    Values(Metric::ALL.map(|metric| row.get(metric.name())))
+}
+
 fn letter(reason: &str, payload: Option<Vec<u8>>) -> Letter {
     Letter { reason: Reason::parse(reason).expect("a known reason"), payload }
 }
@@ -49,9 +52,9 @@ impl Found {
     pub fn in_postgres(client: &mut postgres::Client) -> Found {
         let mut found = Found::default();
         let (start, watermark) = (micros("window_start"), micros("watermark"));
-        let rows = "active_viewers, chat_messages, (donations_usd * 100)::bigint from stream_metrics_minute";
+        let rows = format!("{} from stream_metrics_minute", Dialect::Postgres.integers());
         for row in client.query(&format!("select {start}, stream_id, {rows}"), &[]).expect("rows") {
-            found.rows.insert((minute(row.get(0)), row.get(1)), (row.get(2), row.get(3), row.get(4)));
+            found.rows.insert((minute(row.get(0)), row.get(1)), values(&row));
         }
         for row in client.query(&format!("select stream_id, {start}, active_viewers from stream_state"), &[]).expect("states") {
             found.states.insert(row.get(0), (minute(row.get(1)), row.get(2)));
@@ -78,9 +81,10 @@ impl Found {
                 take(&mut found, row).expect("its columns");
             }
         };
-        let rows = "select window_start, stream_id, active_viewers, chat_messages, donations_cents from stream_metrics_minute";
-        each(rows, &mut |found, row| {
-            found.rows.insert((minute(row.get(0)?), row.get(1)?), (row.get(2)?, row.get(3)?, row.get(4)?));
+        let rows = format!("select window_start, stream_id, {} from stream_metrics_minute", Dialect::Sqlite.integers());
+        each(&rows, &mut |found, row| {
+            let values = Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
+            found.rows.insert((minute(row.get(0)?), row.get(1)?), values);
             Ok(())
         });
         each("select stream_id, window_start, active_viewers from stream_state", &mut |found, row| {
@@ -112,13 +116,9 @@ impl Found {
             .collect();
         let letters = answer.dead_letters.iter();
         let letters = letters.map(|(at, &reason)| (*at, Letter { reason, payload: payloads[at].clone() }));
-        let rows = answer.rows.iter().map(|(key, row)| {
-            let values = (row.active_viewers, row.chat_messages, row.donations.0);
-            (key.clone(), values)
-        });
         let partitions =
             ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
-        let mut differences = compare("row (viewers, chats, cents)", self.rows.clone(), rows.collect());
+        let mut differences = compare("row", self.rows.clone(), answer.rows.clone());
         differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));
         differences.extend(compare("dead letter", self.dead_letters.clone(), letters.collect()));
         differences.extend(compare("partition (next offset, watermark)", self.partitions.clone(), partitions.collect()));

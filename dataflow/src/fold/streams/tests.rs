@@ -18,7 +18,9 @@ impl Model {
         let totals = |key: RowKey| {
             let up_to = self.steps.iter().filter(|((stream, from), _)| *stream == key.0 && *from <= key.1);
             let viewers = up_to.map(|(_, change)| change).sum();
-            Totals { viewers, ..self.counted.get(&key).copied().unwrap_or_default() }
+            let mut totals = self.counted.get(&key).copied().unwrap_or_default();
+            totals.values[Metric::ActiveViewers] = viewers;
+            totals
         };
         keys.map(|key| (key, totals(key))).filter(|(_, totals)| !totals.is_zero()).collect()
     }
@@ -86,7 +88,8 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
             }
             let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
             streams.count(key, chats, Cents(cents), &steps);
-            model.counted.entry(key).or_default().plus_equals(&Totals { events: 1, viewers: 0, chats: chats.into(), cents });
+            let values = Values::of([(Metric::ChatMessages, chats.into()), (Metric::DonationsUsd, cents)]);
+            model.counted.entry(key).or_default().plus_equals(&Totals { events: 1, values });
             if random(3) == 0 {
                 absorb(&mut rows, changes(&mut streams));
                 assert_eq!(rows, model.rows());
@@ -177,7 +180,7 @@ fn a_stream_that_has_nobody_in_a_window_costs_nothing_when_it_opens() {
 #[test]
 fn what_several_saved_is_taken_up_by_one_as_its_sum() {
     let (one, two) = (StreamKey(1, 1), StreamKey(2, 2));
-    let share = |viewers| Totals { viewers, ..Totals::default() };
+    let share = |viewers| Totals { events: 0, values: Values::of([(Metric::ActiveViewers, viewers)]) };
     let mut streams = Streams::default();
     streams.restore_open(Minute(2), vec![Minute(3), Minute(2)]);
     for (stream, viewers) in [(one, 2), (two, 1), (one, 3), (two, -1)] {

@@ -7,6 +7,7 @@ use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidemark_model::metrics::COUNT;
 use tidemark_model::{Micros, Reason};
 use tidemark_settings::store;
 
@@ -117,12 +118,8 @@ pub struct PartitionProgress {
 pub struct StoredRow {
     /// Exclusive end of the window.
     pub window_end: Micros,
-    /// Viewers.
-    pub active_viewers: i64,
-    /// Chat messages.
-    pub chat_messages: i64,
-    /// Dollars, with two places.
-    pub donations_usd: String,
+    /// The metrics; none where there is no count and no whole number of cents.
+    pub values: [Option<i64>; COUNT],
     /// The commit that last changed it.
     pub epoch: i64,
 }
@@ -131,7 +128,7 @@ pub struct StoredRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredState {
     /// Viewers of the newest row.
-    pub active_viewers: i64,
+    pub viewers: i64,
     /// Its window.
     pub window_start: Micros,
     /// The commit that last changed it.

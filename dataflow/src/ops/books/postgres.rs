@@ -5,11 +5,13 @@ use super::{
 };
 use crate::run::Control;
 use crate::sink::StoreError;
+use crate::sink::columns::Dialect;
 use crate::sink::postgres::{Timestamp, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use ::postgres::Row;
 use ::postgres::types::ToSql;
 use std::sync::Arc;
+use tidemark_model::Metric;
 
 /// The books of the first schema in the search path.
 pub struct PostgresBooks {
@@ -170,21 +172,17 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
         let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark };
         snapshot.partitions.insert(row.get(0), progress);
     })?;
-    let select = "select window_start, stream_id, window_end, active_viewers, chat_messages, donations_usd::text, epoch
-        from stream_metrics_minute";
-    each(transaction, select, &[], |row| {
-        let stored = StoredRow {
-            window_end: row.get::<_, Timestamp>(2).0,
-            active_viewers: row.get(3),
-            chat_messages: row.get(4),
-            donations_usd: row.get(5),
-            epoch: row.get(6),
-        };
-        snapshot.rows.insert((row.get::<_, Timestamp>(0).0, row.get(1)), stored);
+    let values = Dialect::Postgres.integers();
+    let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
+    each(transaction, &select, &[], |row| {
+        let values = Metric::ALL.map(|metric| row.get(metric.name()));
+        let stored = StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") };
+        snapshot.rows.insert((row.get::<_, Timestamp>("window_start").0, row.get("stream_id")), stored);
     })?;
-    each(transaction, "select stream_id, active_viewers, window_start, epoch from stream_state", &[], |row| {
+    let viewers = Metric::ActiveViewers.name();
+    each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), &[], |row| {
         let window_start = row.get::<_, Timestamp>(2).0;
-        snapshot.states.insert(row.get(0), StoredState { active_viewers: row.get(1), window_start, epoch: row.get(3) });
+        snapshot.states.insert(row.get(0), StoredState { viewers: row.get(1), window_start, epoch: row.get(3) });
     })?;
     let select = r#"select partition, "offset", reason, key, payload, record_time from dead_letters where topic = $1"#;
     each(transaction, select, &[&topic], |row| {

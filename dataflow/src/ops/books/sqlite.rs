@@ -4,10 +4,12 @@ use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
 };
 use crate::sink::StoreError;
+use crate::sink::columns::Dialect;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
-use tidemark_model::{Cents, Micros};
+use tidemark_model::metrics::COUNT;
+use tidemark_model::{Metric, Micros};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -170,21 +172,21 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
         snapshot.partitions.insert(row.get(0)?, progress);
         Ok(())
     })?;
-    let select = "select window_start, stream_id, window_end, active_viewers, chat_messages, donations_cents, epoch
-        from stream_metrics_minute";
-    each(transaction, select, [], |row| {
-        let stored = StoredRow {
-            window_end: Micros(row.get(2)?),
-            active_viewers: row.get(3)?,
-            chat_messages: row.get(4)?,
-            donations_usd: Cents(row.get(5)?).to_string(),
-            epoch: row.get(6)?,
-        };
-        snapshot.rows.insert((Micros(row.get(0)?), row.get(1)?), stored);
+    let values = Dialect::Sqlite.integers();
+    let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
+    let columns = Metric::ALL.map(Metric::integer_column);
+    each(transaction, &select, [], |row| {
+        let mut values = [None; COUNT];
+        for (value, column) in values.iter_mut().zip(&columns) {
+            *value = row.get(&**column)?;
+        }
+        let stored = StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? };
+        snapshot.rows.insert((Micros(row.get("window_start")?), row.get("stream_id")?), stored);
         Ok(())
     })?;
-    each(transaction, "select stream_id, active_viewers, window_start, epoch from stream_state", [], |row| {
-        let state = StoredState { active_viewers: row.get(1)?, window_start: Micros(row.get(2)?), epoch: row.get(3)? };
+    let viewers = Metric::ActiveViewers.name();
+    each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), [], |row| {
+        let state = StoredState { viewers: row.get(1)?, window_start: Micros(row.get(2)?), epoch: row.get(3)? };
         snapshot.states.insert(row.get(0)?, state);
         Ok(())
     })?;

@@ -2,11 +2,13 @@
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
 use crate::run::Control;
+use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, RUN_LOCK, Timestamp, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidemark_model::Metric;
 
 /// The tables of the side schema.
 const TABLES: [&str; 5] = ["stream_metrics_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
@@ -139,6 +141,7 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
 
 /// Under the lock of the progress row.
 fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, Error> {
+    let (columns, viewers) = (Dialect::Postgres.columns(str::to_owned), Metric::ActiveViewers.name());
     let rows_removed = transaction.execute(
         &format!(
             "delete from stream_metrics_minute as old where not exists (
@@ -148,16 +151,9 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         &[],
     )?;
     let rows_written = transaction.execute(
-        &format!(
-            "insert into stream_metrics_minute as old
-                 (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
-             select window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, $1
-             from {side}.stream_metrics_minute
-             on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
-                 active_viewers = excluded.active_viewers, chat_messages = excluded.chat_messages,
-                 donations_usd = excluded.donations_usd, epoch = excluded.epoch
-             where (old.window_end, old.active_viewers, old.chat_messages, old.donations_usd)
-                 is distinct from (excluded.window_end, excluded.active_viewers, excluded.chat_messages, excluded.donations_usd)"
+        &Dialect::Postgres.upsert_rows(
+            "stream_metrics_minute",
+            &format!("select window_start, window_end, stream_id, {columns}, $1 from {side}.stream_metrics_minute"),
         ),
         &[&epoch],
     )?;
@@ -167,11 +163,11 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     ))?;
     transaction.execute(
         &format!(
-            "insert into stream_state as old (stream_id, active_viewers, window_start, updated_at, epoch)
-             select stream_id, active_viewers, window_start, now(), $1 from {side}.stream_state
-             on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
+            "insert into stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch)
+             select stream_id, {viewers}, window_start, now(), $1 from {side}.stream_state
+             on conflict (stream_id) do update set {viewers} = excluded.{viewers},
                  window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
-             where (old.active_viewers, old.window_start) is distinct from (excluded.active_viewers, excluded.window_start)"
+             where (old.{viewers}, old.window_start) is distinct from (excluded.{viewers}, excluded.window_start)"
         ),
         &[&epoch],
     )?;

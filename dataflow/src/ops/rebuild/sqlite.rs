@@ -1,13 +1,14 @@
 //! A rebuild in SQLite: a second file, and a transaction that brings the first to what it holds.
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
+use crate::sink::columns::Dialect;
 use crate::sink::sqlite::{RunLock, SqliteStore};
 use crate::sink::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidemark_model::Micros;
+use tidemark_model::{Metric, Micros};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -117,31 +118,29 @@ impl Site for SqliteSite {
 }
 
 fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, rusqlite::Error> {
+    let (columns, viewers) = (Dialect::Sqlite.columns(str::to_owned), Metric::ActiveViewers.name());
     let rows_removed = transaction.execute(
         "delete from main.stream_metrics_minute where (window_start, stream_id) not in
              (select window_start, stream_id from side.stream_metrics_minute)",
         [],
     )?;
     let rows_written = transaction.execute(
-        "insert into main.stream_metrics_minute as old
-             (window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, epoch)
-         select window_start, window_end, stream_id, active_viewers, chat_messages, donations_cents, ?1
-         from side.stream_metrics_minute where true
-         on conflict (window_start, stream_id) do update set window_end = excluded.window_end,
-             active_viewers = excluded.active_viewers, chat_messages = excluded.chat_messages,
-             donations_cents = excluded.donations_cents, epoch = excluded.epoch
-         where (old.window_end, old.active_viewers, old.chat_messages, old.donations_cents)
-             is not (excluded.window_end, excluded.active_viewers, excluded.chat_messages, excluded.donations_cents)",
+        &Dialect::Sqlite.upsert_rows(
+            "main.stream_metrics_minute",
+            &format!("select window_start, window_end, stream_id, {columns}, ?1 from side.stream_metrics_minute where true"),
+        ),
         [epoch],
     )?;
     transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
     transaction.execute(
-        "insert into main.stream_state as old (stream_id, active_viewers, window_start, updated_at, epoch)
-         select stream_id, active_viewers, window_start, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?1
-         from side.stream_state where true
-         on conflict (stream_id) do update set active_viewers = excluded.active_viewers,
-             window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
-         where (old.active_viewers, old.window_start) is not (excluded.active_viewers, excluded.window_start)",
+        &format!(
+            "insert into main.stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch)
+             select stream_id, {viewers}, window_start, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?1
+             from side.stream_state where true
+             on conflict (stream_id) do update set {viewers} = excluded.{viewers},
+                 window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
+             where (old.{viewers}, old.window_start) is not (excluded.{viewers}, excluded.window_start)"
+        ),
         [epoch],
     )?;
     let letters_removed = transaction.execute(

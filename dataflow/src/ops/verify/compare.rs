@@ -4,7 +4,10 @@ use crate::ops::books::{Position, Snapshot, StoredLetter, StoredRow};
 use crate::oracle::{self, LogRecord};
 use std::collections::BTreeSet;
 use std::fmt;
-use tidemark_model::{Micros, Minute};
+use tidemark_model::{Metric, Micros, Minute};
+
+/// The metric that `stream_state` has too.
+const VIEWERS: &str = Metric::ActiveViewers.name();
 
 /// What was compared, and where it differs.
 #[derive(Debug, Default)]
@@ -89,14 +92,22 @@ fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
         let (stored, computed) = match (snapshot.rows.get(&(start, stream.to_owned())), computed) {
             (Some(stored), Some(computed)) => (stored, computed),
             (stored, computed) => {
-                findings.row(&name, stored.map(shown_row), computed.map(shown_answer));
+                findings.row(&name, stored.map(shown_row), computed.map(ToString::to_string));
                 continue;
             }
         };
         findings.cell(&name, "window_end", stored.window_end, minute.end());
-        findings.cell(&name, "active_viewers", stored.active_viewers, computed.active_viewers);
-        findings.cell(&name, "chat_messages", stored.chat_messages, computed.chat_messages);
-        findings.cell(&name, "donations_usd", &stored.donations_usd, &computed.donations.to_string());
+        for ((metric, computed), stored) in computed.iter().zip(stored.values) {
+            if stored != Some(computed) {
+                let computed = Some(metric.shown(computed));
+                findings.add(|| Difference {
+                    name: name(),
+                    column: Some(metric.name()),
+                    stored: shown(metric, stored),
+                    computed,
+                });
+            }
+        }
         findings.epoch(&name, stored.epoch, snapshot.epoch);
     }
 }
@@ -107,12 +118,12 @@ fn states(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings)
         let window = computed.map(|(minute, _)| minute.start()).or(stored.map(|stored| stored.window_start));
         let name = || Name::State(stream.clone(), window.expect("it is on one side at least"));
         let (Some(stored), Some((minute, viewers))) = (stored, computed) else {
-            let shown = |viewers: i64, start: Micros| format!("active_viewers {viewers}, window_start {start}");
-            let stored = stored.map(|stored| shown(stored.active_viewers, stored.window_start));
+            let shown = |viewers: i64, start: Micros| format!("{VIEWERS} {viewers}, window_start {start}");
+            let stored = stored.map(|stored| shown(stored.viewers, stored.window_start));
             findings.row(&name, stored, computed.map(|&(minute, viewers)| shown(viewers, minute.start())));
             continue;
         };
-        findings.cell(&name, "active_viewers", stored.active_viewers, *viewers);
+        findings.cell(&name, VIEWERS, stored.viewers, *viewers);
         findings.cell(&name, "window_start", stored.window_start, minute.start());
         findings.epoch(&name, stored.epoch, snapshot.epoch);
     }
@@ -179,13 +190,16 @@ impl Findings {
 }
 
 fn shown_row(row: &StoredRow) -> String {
-    let StoredRow { active_viewers, chat_messages, donations_usd, .. } = row;
-    format!("active_viewers {active_viewers}, chat_messages {chat_messages}, donations_usd {donations_usd}")
+    let cells = Metric::ALL.into_iter().zip(row.values);
+    cells
+        .map(|(metric, value)| format!("{} {}", metric.name(), shown(metric, value).unwrap_or_default()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-fn shown_answer(row: &oracle::Row) -> String {
-    let oracle::Row { active_viewers, chat_messages, donations } = row;
-    format!("active_viewers {active_viewers}, chat_messages {chat_messages}, donations_usd {donations}")
+/// A cell that the store has.
+fn shown(metric: Metric, value: Option<i64>) -> Option<String> {
+    Some(value.map_or_else(|| "null, or no whole number of cents".to_owned(), |value| metric.shown(value)))
 }
 
 fn shown_time(time: Option<Micros>) -> String {

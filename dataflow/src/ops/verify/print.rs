@@ -6,7 +6,7 @@ use crate::oracle::{self, Evidence, Fate, Presence, Witness};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
-use tidemark_model::{Kind, Minute};
+use tidemark_model::{Metric, Minute};
 
 /// All that there is to tell.
 pub(super) struct Report<'a> {
@@ -124,13 +124,10 @@ fn evidence(Difference { name, column, .. }: &Difference, witness: &Witness) -> 
 
 /// Whether a record of a row has to do with one of its columns.
 fn has_to_do_with(record: &Evidence, column: Option<&str>, minute: Minute) -> bool {
-    let moves = matches!(record.kind, Kind::ViewerJoin | Kind::ViewerLeave);
-    match column {
-        Some("active_viewers") => moves,
-        Some("chat_messages") => record.kind == Kind::ChatMessage,
-        Some("donations_usd") => record.kind == Kind::Donation,
+    match column.and_then(Metric::named) {
+        Some(metric) => metric.declared().events.contains(&record.kind),
         // That there is a row at all, and its times, is a matter of the minute's own events.
-        _ => record.minute == minute,
+        None => record.minute == minute,
     }
 }
 

@@ -41,7 +41,7 @@ fn without_an_id_every_copy_counts() {
     for _ in 0..3 {
         case.put(0, &copy(&json!({"event_id": null})));
     }
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 3);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 3);
     assert_eq!(case.answer().duplicates, 0);
 }
 
@@ -51,7 +51,7 @@ fn an_invalid_user_is_the_same_as_none() {
     for user in [json!(null), json!(""), json!(5), json!("x".repeat(257)), json!("\0")] {
         case.put(0, &copy(&json!({"user_id": user})));
     }
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 1);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 1);
     assert_eq!(case.answer().duplicates, 4);
 }
 
@@ -61,7 +61,7 @@ fn within_a_partition_the_first_counts() {
     let donation = |amount: u32| copy(&json!({"event_type": "donation", "amount": amount}));
     case.put(0, &donation(7));
     case.put(0, &donation(9));
-    assert_eq!(case.row("12:00:00").unwrap().donations, Cents(700));
+    assert_eq!(case.row("12:00:00").unwrap()[DonationsUsd], 700);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn copies_in_other_partitions_count_once() {
     for partition in [2, 0, 1, 0] {
         case.put(partition, &copy(&json!({})));
     }
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 1);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 1);
     assert_eq!(case.answer().duplicates, 3);
 }
 
@@ -109,7 +109,7 @@ fn a_late_copy_is_late_and_one_in_a_slower_partition_still_counts() {
     let answer = case.answer();
     assert_eq!(answer.dead_letters, Verdicts::from([(late, Reason::Late)]));
     assert_eq!((answer.admitted, answer.duplicates), (2, 0));
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 1);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 1);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_row_and_everything_that_made_it() {
     assert_eq!(summary, expected);
     assert_eq!(evidence[0].user.as_deref(), Some("timed out"));
     assert_eq!(evidence[0].minute, minute("11:59:00"));
-    assert_eq!(case.row("12:09:00"), Some(Row { active_viewers: 1, chat_messages: 1, ..Row::default() }));
+    assert_eq!(case.row("12:09:00"), Some(Values::of([(ActiveViewers, 1), (ChatMessages, 1)])));
 }
 
 #[test]

@@ -10,7 +10,8 @@ mod viewers;
 
 use super::*;
 use serde_json::{Value, json};
-use tidemark_model::Nanos;
+use tidemark_model::Metric::{ActiveViewers, ChatMessages, DonationsUsd};
+use tidemark_model::{Cents, Nanos};
 
 /// A small log under construction. Offsets in a partition are 0, 1, 2 …; all times are of one day; the stream is "s" and the
 /// clock is unknown unless a test says otherwise.
@@ -54,12 +55,12 @@ impl Case {
         answer(&self.log, &self.rules, Clock::Stored, &self.verdicts)
     }
 
-    fn row(&self, time: &str) -> Option<Row> {
+    fn row(&self, time: &str) -> Option<Values> {
         self.answer().rows.get(&(minute(time), "s".to_owned())).copied()
     }
 
     fn viewers(&self, time: &str) -> i64 {
-        self.row(time).expect("a row").active_viewers
+        self.row(time).expect("a row")[ActiveViewers]
     }
 }
 

@@ -37,12 +37,12 @@ fn log_of(payloads: &[Vec<u8>], partitions: i32) -> Log {
 }
 
 /// The rows by the sentences themselves: for each user, each row, a search for the latest move.
-fn rows_by_definition(events: &[Event], rules: &Rules) -> BTreeMap<(Minute, String), Row> {
-    let mut rows: BTreeMap<(Minute, String), Row> = BTreeMap::new();
+fn rows_by_definition(events: &[Event], rules: &Rules) -> BTreeMap<(Minute, String), Values> {
+    let mut rows: BTreeMap<(Minute, String), Values> = BTreeMap::new();
     for event in events {
         let row = rows.entry((Minute::of(event.ts), event.stream.clone())).or_default();
-        row.chat_messages += i64::from(event.kind == Kind::ChatMessage);
-        row.donations.0 += event.amount.0;
+        row[ChatMessages] += i64::from(event.kind == Kind::ChatMessage);
+        row[DonationsUsd] += event.amount.0;
     }
     let users: std::collections::BTreeSet<_> = events.iter().map(|event| event.user.as_deref()).collect();
     for ((minute, stream), row) in &mut rows {
@@ -54,7 +54,7 @@ fn rows_by_definition(events: &[Event], rules: &Rules) -> BTreeMap<(Minute, Stri
             let latest = moves.max_by_key(|event| (event.ts, event.kind == Kind::ViewerLeave));
             let present =
                 latest.is_some_and(|event| event.kind == Kind::ViewerJoin && t - event.ts.0 < rules.viewer_timeout * 1_000);
-            row.active_viewers += i64::from(present);
+            row[ActiveViewers] += i64::from(present);
         }
     }
     rows
@@ -79,7 +79,7 @@ fn rows_are_those_of_the_definition_and_of_explain() {
         for ((minute, stream), row) in &answer.rows {
             let evidence = explain(&log, &rules, Clock::Stored, &Verdicts::new(), *minute, stream);
             let present = evidence.iter().filter(|record| record.presence == Some(Presence::Present)).count();
-            assert_eq!(i64::try_from(present).unwrap(), row.active_viewers);
+            assert_eq!(i64::try_from(present).unwrap(), row[ActiveViewers]);
         }
     }
 }

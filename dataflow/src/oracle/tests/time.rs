@@ -25,8 +25,8 @@ fn a_window_holds_its_first_nanosecond_and_not_its_end() {
     for time in ["12:00:00", "12:00:59.999999999", "12:00:60", "12:01:00"] {
         case.chat(0, time);
     }
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 3);
-    assert_eq!(case.row("12:01:00").unwrap().chat_messages, 1);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 3);
+    assert_eq!(case.row("12:01:00").unwrap()[ChatMessages], 1);
     assert_eq!(case.row("11:59:00"), None);
 }
 
@@ -43,7 +43,7 @@ fn late_is_window_end_at_or_before_the_watermark() {
     let answer = case.answer();
     assert_eq!(answer.dead_letters, Verdicts::from([(late, Reason::Late)]));
     assert!(!answer.dead_letters.contains_key(&on_time) && !answer.dead_letters.contains_key(&next_window));
-    assert_eq!(case.row("12:00:00").unwrap().chat_messages, 2);
+    assert_eq!(case.row("12:00:00").unwrap()[ChatMessages], 2);
     assert_eq!((answer.admitted, answer.duplicates), (5, 0));
 }
 

@@ -66,7 +66,7 @@ fn a_late_move_corrects_every_later_row() {
 fn a_leave_without_a_join_is_nothing_but_makes_its_row() {
     let mut case = Case::default();
     case.leave("u", "12:00:30");
-    assert_eq!(case.row("12:00:00"), Some(Row::default()));
+    assert_eq!(case.row("12:00:00"), Some(Values::default()));
     case.join("v", "12:00:31");
     assert_eq!(case.viewers("12:00:00"), 1);
 }
@@ -117,7 +117,7 @@ fn users_and_streams_are_apart() {
     let other = json!({"event_type": "viewer_leave", "stream_id": "S", "user_id": "u", "ts": on_the_day("12:00:30")});
     case.put(0, &other);
     assert_eq!(case.viewers("12:00:00"), 2);
-    assert_eq!(case.answer().rows[&(minute("12:00:00"), "S".to_owned())].active_viewers, 0);
+    assert_eq!(case.answer().rows[&(minute("12:00:00"), "S".to_owned())][ActiveViewers], 0);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn starts_and_stops_change_no_total_and_end_no_presence() {
     case.join("u", "12:00:00");
     case.put(0, &json!({"event_type": "stream_stop", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:01:00")}));
     case.put(0, &json!({"event_type": "stream_start", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:02:00")}));
-    let row = Row { active_viewers: 1, ..Row::default() };
+    let row = Values::of([(ActiveViewers, 1)]);
     assert_eq!((case.row("12:01:00"), case.row("12:02:00"), case.row("12:03:00")), (Some(row), Some(row), None));
 }
 
@@ -138,7 +138,7 @@ fn chats_and_donations_make_no_viewer() {
         case.put(0, &json!({"event_type": "donation", "stream_id": "s", "user_id": "u", "ts": ts, "amount_usd": amount}));
     }
     case.put(0, &json!({"event_type": "chat_message", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:00:00")}));
-    assert_eq!(case.row("12:00:00"), Some(Row { active_viewers: 0, chat_messages: 1, donations: Cents(2_502) }));
+    assert_eq!(case.row("12:00:00"), Some(Values::of([(ChatMessages, 1), (DonationsUsd, 2_502)])));
 }
 
 #[test]
