@@ -384,7 +384,7 @@ mod tests {
             parts: vec![Part { bytes: 1, checksum: 1 }],
             increments: Vec::new(),
         };
-        let error = plan(serde_json::json!([checkpoint])).err().expect("its part cannot be opened");
+        let error = plan(serde_json::json!([checkpoint])).expect_err("its part cannot be opened");
         assert!(error.may_pass(), "{error}");
         let log = Described { ends: Mutex::new(vec![9]), before: Mutex::default() };
         let error = decide(&wish(), &log, &mut MemoryStore::default(), &NoDescriptor).err().expect("nothing can be written");

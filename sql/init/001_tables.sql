@@ -7,9 +7,9 @@ create table if not exists stream_metrics_minute (
     window_start   timestamptz not null,              -- inclusive, a whole minute
     window_end     timestamptz not null,              -- exclusive, window_start + 60 s
     stream_id      text collate "C" not null,         -- 1 to 256 bytes, compared by bytes
-    active_viewers bigint not null,                   -- viewers present at the window's last nanosecond
+    active_viewers bigint not null,                   -- users who are present at the end of the window
     chat_messages  bigint not null,                   -- chat messages in the window
-    donations_usd  numeric(20, 2) not null,           -- dollars donated in the window, exact
+    donations_usd  numeric(20, 2) not null,           -- sum of the donations in the window, exact to the cent
     epoch          bigint not null,                   -- the commit that last changed another column of this row
     primary key (window_start, stream_id)
 ) with (fillfactor = 70);

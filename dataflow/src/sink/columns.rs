@@ -72,23 +72,39 @@ impl Dialect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
-    /// What stands in the file of the tables is what is declared.
+    impl Dialect {
+        /// The metrics' lines in `create table`.
+        fn definitions(self) -> String {
+            let line = |metric: Metric| {
+                let kind = if self.kind(metric) == "numeric" { "numeric(20, 2)" } else { self.kind(metric) };
+                let width = if self == Dialect::Postgres { 14 } else { 15 };
+                let definition = format!("    {:<width$} {kind} not null,", self.column(metric));
+                let meaning = if self == Dialect::Postgres { metric.declared().meaning } else { "" };
+                if meaning.is_empty() { definition + "\n" } else { format!("{definition:<53} -- {meaning}\n") }
+            };
+            Metric::ALL.map(line).concat()
+        }
+    }
+
+    /// `TIDEMARK_REWRITE_CASES=1` writes them anew.
     #[test]
-    fn the_tables_have_the_columns_that_are_declared() {
-        for (dialect, file) in
-            [(Dialect::Postgres, crate::sink::postgres::TABLES), (Dialect::Sqlite, crate::sink::sqlite::TABLES)]
-        {
-            let (_, table) = file.split_once("create table if not exists stream_metrics_minute (\n").expect("it is there");
-            let (table, _) = table.split_once("\n)").expect("it has an end");
-            let mut columns: Vec<&str> =
-                table.lines().map(|line| line.trim_start().split("--").next().expect("a part").trim()).collect();
-            columns.retain(|column| !column.starts_with("primary key"));
-            let words = |column: &&str| column.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-            let found: Vec<String> = columns.iter().skip(3).take(tidemark_model::metrics::COUNT).map(words).collect();
-            let declared = Metric::ALL.map(|metric| format!("{} {}", dialect.column(metric), dialect.kind(metric)));
-            let without_digits = |text: &str| text.split('(').next().expect("a part").to_owned();
-            assert_eq!(found.iter().map(|text| without_digits(text)).collect::<Vec<_>>(), declared, "{dialect:?}");
+    fn the_files_of_the_tables_have_the_columns_that_are_declared() {
+        let rewrite = std::env::var("TIDEMARK_REWRITE_CASES").as_deref() == Ok("1");
+        for (dialect, file) in [(Dialect::Postgres, "init/001_tables.sql"), (Dialect::Sqlite, "sqlite/001_tables.sql")] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql").join(file);
+            let text = std::fs::read_to_string(&path).expect("it is there");
+            let after = |at: usize, words: &str| at + text[at..].find(words).expect("the file has it");
+            let table = after(0, "create table if not exists stream_metrics_minute (");
+            let start = after(after(table, "    stream_id "), "\n") + 1;
+            let end = after(start, "    epoch ");
+            if rewrite {
+                std::fs::write(&path, format!("{}{}{}", &text[..start], dialect.definitions(), &text[end..]))
+                    .expect("it can be written");
+            } else {
+                assert_eq!(&text[start..end], dialect.definitions(), "{file}; TIDEMARK_REWRITE_CASES=1 writes it anew");
+            }
         }
     }
 }
