@@ -9,11 +9,11 @@ use std::ops::{Index, IndexMut};
 /// A metric. Its place in the order is its place in [`Values`] and in every table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// See [`Declared::meaning`], as for the others.
+    /// Who is there.
     ActiveViewers,
-    /// Chat.
+    /// What they write.
     ChatMessages,
-    /// Money.
+    /// What they give.
     DonationsUsd,
 }
 
@@ -26,10 +26,10 @@ pub enum Unit {
     Usd,
 }
 
-/// How a value for several streams, or for a longer time, comes from those of parts.
+/// How the value for several windows comes from theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RollUp {
-    /// The value at the end counts; over time nothing is added.
+    /// The last one counts; a top list takes the largest.
     AtEnd,
     /// They are added.
     Sum,
@@ -143,7 +143,7 @@ impl IndexMut<Metric> for Values {
     }
 }
 
-/// `active_viewers chat_messages donations_usd`, each as answers have it.
+/// `NAME VALUE, NAME VALUE, …`
 impl std::fmt::Display for Values {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown: Vec<String> =
