@@ -1,5 +1,6 @@
 //! How the client gets in: which settings belong together, and what to do when brokers or certificates say no.
 
+use super::rules::AWS_MSK_IAM;
 use super::{Properties, variable};
 use crate::SettingsError;
 use std::collections::BTreeMap;
@@ -7,8 +8,13 @@ use std::collections::BTreeMap;
 /// Whether this build can speak TLS, SCRAM and OAUTHBEARER to Kafka.
 pub const TLS: bool = cfg!(feature = "tls");
 
+/// Whether this build can log in to Amazon MSK by IAM.
+pub const MSK_IAM: bool = cfg!(feature = "msk-iam");
+
 /// The version of a program that talks to Kafka, for `--version`.
-pub const VERSION: &str = if TLS {
+pub const VERSION: &str = if MSK_IAM {
+    concat!(env!("CARGO_PKG_VERSION"), " (with TLS, SCRAM, OAUTHBEARER and AWS_MSK_IAM for Kafka)")
+} else if TLS {
     concat!(env!("CARGO_PKG_VERSION"), " (with TLS, SCRAM and OAUTHBEARER for Kafka)")
 } else {
     concat!(env!("CARGO_PKG_VERSION"), " (without TLS, SCRAM and OAUTHBEARER for Kafka)")
@@ -16,6 +22,9 @@ pub const VERSION: &str = if TLS {
 
 const WITHOUT_TLS: &str = "this build has no TLS, SCRAM and OAUTHBEARER for Kafka; use the images or the released programs, or build it \
                            after `apt-get install pkg-config libssl-dev libcurl4-openssl-dev` with make, or with cargo's --features tls";
+
+const WITHOUT_MSK_IAM: &str = "this build has no AWS_MSK_IAM; build it after `apt-get install pkg-config libssl-dev libcurl4-openssl-dev` with \
+                               cargo's --features msk-iam, or use SCRAM or mutual TLS";
 
 /// Properties whose value is the path of a file.
 const FILES: &[&str] = &[
@@ -38,6 +47,7 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
     };
     let protocol = properties.get("security.protocol").unwrap_or("plaintext");
     let mechanism = properties.get("sasl.mechanisms");
+    let with_login = if mechanism == Some(AWS_MSK_IAM) { "sasl_ssl" } else { "sasl_ssl, or sasl_plaintext" };
     let of_tls = |name: &str| ["ssl.", "enable.ssl."].iter().any(|start| name.starts_with(start));
     let of_sasl = |name: &str| name.starts_with("sasl.") || name.starts_with("enable.sasl.");
     for (name, value) in properties.iter() {
@@ -46,12 +56,15 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
             "sasl.mechanisms" => value != "PLAIN",
             _ => of_tls(name) || name.starts_with("https.") || name.starts_with("sasl.oauthbearer."),
         };
+        if value == AWS_MSK_IAM && name == "sasl.mechanisms" && !MSK_IAM {
+            return refused(name, WITHOUT_MSK_IAM.to_owned());
+        }
         if needs_tls && !TLS {
             return refused(name, WITHOUT_TLS.to_owned());
         }
         let (unused, instead) = match name {
             _ if of_tls(name) => (!protocol.ends_with("ssl"), "ssl or sasl_ssl"),
-            _ if of_sasl(name) => (!protocol.starts_with("sasl"), "sasl_ssl, or sasl_plaintext"),
+            _ if of_sasl(name) => (!protocol.starts_with("sasl"), with_login),
             _ => (false, ""),
         };
         if unused {
@@ -60,6 +73,14 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
                 name,
                 format!("it has no effect with security.protocol={protocol}: set {protocol_variable} to {instead}"),
             );
+        }
+        if mechanism == Some(AWS_MSK_IAM) {
+            if name == "security.protocol" && value != "sasl_ssl" {
+                return refused(name, "sasl.mechanisms=AWS_MSK_IAM needs sasl_ssl".to_owned());
+            }
+            if of_sasl(name) && name != "sasl.mechanisms" {
+                return refused(name, "it has no effect with sasl.mechanisms=AWS_MSK_IAM: remove it".to_owned());
+            }
         }
         if FILES.contains(&name)
             && value != "probe"
@@ -74,6 +95,7 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
     let unset = |name: &&str| properties.get(name).is_none_or(str::is_empty);
     let needed: &[&str] = match (mechanism, properties.get("sasl.oauthbearer.method")) {
         (None, _) => &["sasl.mechanisms"],
+        (Some(AWS_MSK_IAM), _) => &[],
         (Some("OAUTHBEARER"), Some("oidc")) => &[],
         (Some("OAUTHBEARER"), _) => match properties.get("enable.sasl.oauthbearer.unsecure.jwt") {
             Some("true") => &[],
@@ -155,10 +177,18 @@ pub fn remedy(told: &str) -> Option<Remedy> {
         // Logins.
         (&["unsupported sasl mechanism"], true, "set KAFKA__SASL_MECHANISMS to one that the brokers offer"),
         (
+            &["oauthbearer token", "aws credentials"],
+            false,
+            "check the AWS credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, or the role of the instance, task or pod)",
+        ),
+        (
             &["oauthbearer token"],
             false,
             "check KAFKA__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL, KAFKA__SASL_OAUTHBEARER_CLIENT_ID and KAFKA__SASL_OAUTHBEARER_CLIENT_SECRET",
         ),
+        // Of Amazon MSK by IAM.
+        (&["sasl authentication", "access denied"], true, "grant its AWS user or role kafka-cluster:Connect on the cluster"),
+        (&["sasl authentication", "too many connects"], false, "wait: the brokers take only some new connections a second"),
         (&["sasl authentication"], true, LOGIN),
         (&["authentication failure"], true, LOGIN),
     ];

@@ -4,9 +4,10 @@
 //! property, where it was set and what is allowed, and never its value: that may be a password, also in a property that has none.
 
 mod login;
+mod region;
 pub mod rules;
 
-pub use login::{Remedy, TLS, VERSION, remedy};
+pub use login::{MSK_IAM, Remedy, TLS, VERSION, remedy};
 
 use crate::SettingsError;
 use rules::Rule;
@@ -35,7 +36,11 @@ pub enum Role {
 
 /// Properties that the user has set, all of them allowed. Printed for debugging it has only their names.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(BTreeMap<&'static str, String>);
+pub struct Properties {
+    values: BTreeMap<&'static str, String>,
+    /// Set if the mechanism is AWS_MSK_IAM.
+    msk_region: Option<String>,
+}
 
 impl Properties {
     /// Reads a file and the environment, which wins, and refuses what is not allowed.
@@ -45,11 +50,11 @@ impl Properties {
         file: Option<&Path>,
         environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Properties, SettingsError> {
-        let mut given = Vec::new();
+        let (mut given, mut of_aws) = (Vec::new(), region::Variables::default());
         if let Some(path) = file {
             read_file(path, &mut given)?;
         }
-        read_environment(environment, &mut given)?;
+        read_environment(environment.inspect(|(name, value)| of_aws.see(name, value)), &mut given)?;
         let (mut properties, mut places) = (Properties::default(), BTreeMap::new());
         for Given { name, value, place } in given {
             let known = rules::find(&name).ok_or_else(|| unknown(&name, &place))?;
@@ -62,39 +67,49 @@ impl Properties {
                 continue;
             }
             match known.rule {
-                Rule::Free | Rule::Secret => drop(properties.0.insert(known.name, value)),
+                Rule::Free | Rule::Secret => drop(properties.values.insert(known.name, value)),
                 Rule::Brokers if value == bootstrap => {}
                 Rule::Brokers => return Err(refused("set KAFKA_BOOTSTRAP instead, which messages name".to_owned())),
                 Rule::Only(allowed, why) => match allowed.iter().find(|allowed| value.eq_ignore_ascii_case(allowed)) {
                     Some(&"") => {}
-                    Some(&allowed) => drop(properties.0.insert(known.name, allowed.to_owned())),
+                    Some(&allowed) => drop(properties.values.insert(known.name, allowed.to_owned())),
                     None => return Err(refused(format!("allowed: {}, because {why}", shown(allowed)))),
                 },
                 Rule::Within(least, most, why) => match value.parse::<i64>() {
-                    Ok(number) if (least..=most).contains(&number) => drop(properties.0.insert(known.name, value)),
+                    Ok(number) if (least..=most).contains(&number) => drop(properties.values.insert(known.name, value)),
                     _ => return Err(refused(format!("allowed: {least} to {most}, because {why}"))),
                 },
                 Rule::Never(why) => return Err(refused(format!("it cannot be set, because {why}"))),
             }
         }
         login::check(&properties, &places)?;
+        if properties.get("sasl.mechanisms") == Some(rules::AWS_MSK_IAM) {
+            properties.msk_region = Some(region::find(&of_aws, bootstrap)?);
+            // What MSK's brokers call it. The token is made by the program, so librdkafka needs no method.
+            properties.values.insert("sasl.mechanisms", "OAUTHBEARER".to_owned());
+        }
         Ok(properties)
+    }
+
+    /// The region of the Amazon MSK cluster, if the login is by AWS_MSK_IAM.
+    pub fn msk_region(&self) -> Option<&str> {
+        self.msk_region.as_deref()
     }
 
     /// The value of a property that is set.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
     }
 
     /// Sets a property of ours that the user did not set.
     pub fn set_default(&mut self, name: &str, value: &str) {
         let known = rules::find(name).expect("our own properties have a rule");
-        self.0.entry(known.name).or_insert_with(|| value.to_owned());
+        self.values.entry(known.name).or_insert_with(|| value.to_owned());
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// A text of librdkafka without the secrets among the properties.
@@ -113,7 +128,7 @@ impl Properties {
 
 impl std::fmt::Debug for Properties {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -195,13 +210,16 @@ fn read_environment(
     Ok(())
 }
 
+const INSTEAD_OF_HANDLER: &str =
+    "set sasl.oauthbearer.method and its properties, or for Amazon MSK only sasl.mechanisms=AWS_MSK_IAM";
+
 /// What people mean who bring the properties of Java's client.
 const OF_JAVA: &[(&str, &str)] = &[
-    ("sasl.jaas.config", "set sasl.username and sasl.password"),
+    ("sasl.jaas.config", "set sasl.username and sasl.password, or for Amazon MSK only sasl.mechanisms=AWS_MSK_IAM"),
     ("ssl.truststore.", "set ssl.ca.location to a file in the form PEM"),
     ("ssl.keystore.", "set ssl.certificate.location and ssl.key.location to files in the form PEM, or ssl.keystore.location"),
-    ("sasl.client.callback.handler.class", "set sasl.oauthbearer.method and its properties"),
-    ("sasl.login.callback.handler.class", "set sasl.oauthbearer.method and its properties"),
+    ("sasl.client.callback.handler.class", INSTEAD_OF_HANDLER),
+    ("sasl.login.callback.handler.class", INSTEAD_OF_HANDLER),
     ("max.poll.records", "it has no counterpart: remove it"),
     ("key.deserializer", "it has no counterpart: remove it"),
     ("value.deserializer", "it has no counterpart: remove it"),

@@ -4,6 +4,11 @@ use super::Role;
 use Rule::{Brokers, Free, Never, Only, Secret, Within};
 use Side::{Both, Consumer, Producer};
 
+/// The mechanism by which Java's clients log in to Amazon MSK. librdkafka does not know it: [`Properties::read`] makes it OAUTHBEARER.
+///
+/// [`Properties::read`]: super::Properties::read
+pub const AWS_MSK_IAM: &str = "AWS_MSK_IAM";
+
 /// What the user may do with a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -171,7 +176,11 @@ const RULES: &[(&str, Side, Rule)] = &[
     ),
     // How it gets in.
     ("security.protocol", Both, Only(&["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"], "Kafka has no others")),
-    ("sasl.mechanisms", Both, Only(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], "no others are built in")),
+    (
+        "sasl.mechanisms",
+        Both,
+        Only(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", AWS_MSK_IAM], "no others are built in"),
+    ),
     // What the client does with the process.
     ("plugin.library.paths", Both, Never(LOADS_CODE)),
     ("ssl.engine.location", Both, Never(LOADS_CODE)),

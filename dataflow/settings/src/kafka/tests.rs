@@ -167,6 +167,92 @@ fn settings_of_tls_that_do_not_belong_together_are_refused() {
     }
 }
 
+#[cfg(not(feature = "msk-iam"))]
+#[test]
+fn a_build_without_msk_iam_says_how_to_get_it() {
+    for name in ["SASL_MECHANISMS", "SASL_MECHANISM", "sasl.mechanism"] {
+        let told = read(Role::Consumer, &[("SECURITY_PROTOCOL", "SASL_SSL"), (name, "AWS_MSK_IAM")]).unwrap_err().to_string();
+        assert!(told.contains(name) && told.contains("--features msk-iam") && !told.contains('\n'), "{told}");
+    }
+}
+
+#[cfg(feature = "msk-iam")]
+mod msk_iam {
+    use super::*;
+
+    const LOGIN: &[(&str, &str)] = &[("KAFKA__SECURITY_PROTOCOL", "SASL_SSL"), ("KAFKA__SASL_MECHANISMS", "AWS_MSK_IAM")];
+    const SERVERLESS: &str = "boot-abc.c1.kafka-serverless.us-east-1.amazonaws.com:9098";
+
+    fn read(bootstrap: &str, login: &[(&str, &str)], more: &[(&str, &str)]) -> Result<Properties, String> {
+        let environment = login.iter().chain(more).map(|&(name, value)| (name.into(), value.into()));
+        Properties::read(Role::Consumer, bootstrap, None, environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn librdkafka_hears_oauthbearer_and_the_region_is_found() {
+        let two = "b-1.name.abc123.c2.kafka.eu-west-1.amazonaws.com:9098,b-2.name.abc123.c2.kafka.eu-west-1.amazonaws.com:9098";
+        let china = "alias:9098, b-1.name.abc123.c2.kafka.cn-north-1.amazonaws.com.cn:9098";
+        for (bootstrap, more, region) in [
+            (two, &[][..], "eu-west-1"),
+            (SERVERLESS, &[], "us-east-1"),
+            (china, &[], "cn-north-1"),
+            (SERVERLESS, &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "")], "us-east-1"),
+            (SERVERLESS, &[("AWS_DEFAULT_REGION", "eu-north-1")], "eu-north-1"),
+            ("alias:9098", &[("AWS_DEFAULT_REGION", "eu-north-1"), ("AWS_REGION", "eu-west-2")], "eu-west-2"),
+        ] {
+            let properties = read(bootstrap, LOGIN, more).unwrap();
+            assert_eq!(properties.msk_region(), Some(region), "{bootstrap}");
+            let passed: Vec<_> = properties.iter().collect();
+            assert_eq!(passed, [("sasl.mechanisms", "OAUTHBEARER"), ("security.protocol", "sasl_ssl")]);
+        }
+        let plain = [("KAFKA__SECURITY_PROTOCOL", "SASL_SSL"), ("KAFKA__SASL_MECHANISM", "PLAIN")];
+        let properties = read(SERVERLESS, &plain, &[("KAFKA__SASL_USERNAME", "me"), ("KAFKA__SASL_PASSWORD", "p")]).unwrap();
+        assert_eq!(properties.msk_region(), None);
+    }
+
+    #[test]
+    fn a_file_and_the_name_of_java_s_clients_do_as_well() {
+        let path = std::env::temp_dir().join(format!("tidemark-msk-{}", std::process::id()));
+        std::fs::write(&path, "security.protocol=SASL_SSL\nsasl.mechanism=AWS_MSK_IAM\n").unwrap();
+        let properties = Properties::read(Role::Producer, SERVERLESS, Some(&path), std::iter::empty()).unwrap();
+        assert_eq!(properties.msk_region(), Some("us-east-1"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_belong_to_it_is_refused() {
+        for (bootstrap, login, more, says) in [
+            ("alias:9098", LOGIN, &[][..], "set AWS_REGION"),
+            ("kafka.amazonaws.com:9098", LOGIN, &[], "set AWS_REGION"),
+            (SERVERLESS, LOGIN, &[("AWS_REGION", "eu-west-1.example.org/hidden")], "AWS_REGION: allowed: a region"),
+            (SERVERLESS, LOGIN, &[("KAFKA__SASL_USERNAME", "hidden")], "it has no effect with sasl.mechanisms=AWS_MSK_IAM"),
+            (SERVERLESS, LOGIN, &[("KAFKA__SASL_PASSWORD", "hidden")], "it has no effect with sasl.mechanisms=AWS_MSK_IAM"),
+            (
+                SERVERLESS,
+                LOGIN,
+                &[("KAFKA__SASL_OAUTHBEARER_METHOD", "oidc")],
+                "it has no effect with sasl.mechanisms=AWS_MSK_IAM",
+            ),
+            (SERVERLESS, &LOGIN[1..], &[], "set KAFKA__SECURITY_PROTOCOL to sasl_ssl"),
+            (SERVERLESS, &LOGIN[1..], &[("KAFKA__SECURITY_PROTOCOL", "ssl")], "set KAFKA__SECURITY_PROTOCOL to sasl_ssl"),
+            (SERVERLESS, &LOGIN[1..], &[("KAFKA__SECURITY_PROTOCOL", "sasl_plaintext")], "AWS_MSK_IAM needs sasl_ssl"),
+        ] {
+            let told = read(bootstrap, login, more).unwrap_err();
+            assert!(told.contains(says) && !told.contains("hidden") && !told.contains('\n'), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_what_to_do_at_aws() {
+        let says = |told: &str| remedy(told).map(|remedy| (remedy.advice, remedy.lasting)).unwrap();
+        let (advice, lasting) = says("Failed to acquire SASL OAUTHBEARER token: no AWS credentials were found");
+        assert!(advice.contains("AWS_PROFILE") && !lasting, "{advice}");
+        let (advice, lasting) = says("SASL authentication error: [e4afe53f]: Access denied (after 312ms in state AUTH_REQ)");
+        assert!(advice.contains("kafka-cluster:Connect") && lasting, "{advice}");
+        assert!(!says("SASL authentication error: [e4afe53f]: Too many connects").1);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_environment_that_is_not_utf_8_is_no_reason_to_panic() {
@@ -203,7 +289,7 @@ fn no_value_is_ever_told() {
             }
         }
         let mut properties = Properties::default();
-        properties.0.insert("sasl.password", secret.clone());
+        properties.values.insert("sasl.password", secret.clone());
         let told = properties.redact(&format!("SASL of {secret}: {secret} is wrong"));
         assert!(!told.contains(&secret), "{told}");
         for said in [
