@@ -9,6 +9,7 @@ mod kafka;
 pub use file_log::FileLog;
 pub use kafka::bootstrap::Bootstrap;
 pub use kafka::probe::explain;
+pub use kafka::token::{give_token, oauth_token};
 pub use kafka::{KafkaOptions, KafkaPublisher};
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ pub mod topic;
 use super::{Asked, Description, Log, Position, Record, Source, SourceError, Take};
 use ends::Ends;
 use group::Group;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -21,14 +22,15 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 use std::collections::{BTreeMap, VecDeque};
+use std::error::Error;
 use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use tidemark_generator::publish::Bootstrap;
+use tidemark_generator::publish::{Bootstrap, give_token, oauth_token};
 use tidemark_model::Micros;
-use tidemark_settings::kafka::{Properties, Remedy, fault, remedy};
+use tidemark_settings::kafka::{MSK_IAM, Properties, Remedy, fault, remedy};
 use tidemark_settings::log::KafkaTopic;
 use topic::{Asker, Topic, Watch};
 
@@ -108,7 +110,7 @@ impl KafkaLog {
         let properties = self.settings.properties.clone();
         let (bootstrap, trouble, refusal) = (Bootstrap::of(&config), AtomicBool::default(), Mutex::default());
         let context = Context { bootstrap, properties, trouble, refusal, asks_only: AtomicBool::default() };
-        config.create_with_context(context).map_err(|error| {
+        let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(|error| {
             SourceError::Fatal(match error {
                 KafkaError::ClientConfig(_, said, name, _) => format!("Kafka property {name}: {}", fault(&said)),
                 KafkaError::ClientCreation(said) => {
@@ -118,7 +120,10 @@ impl KafkaLog {
                 }
                 other => format!("Kafka client: {}", self.settings.properties.redact(&other.to_string())),
             })
-        })
+        })?;
+        // If there is none, the client asks for it and tells why.
+        let _ = give_token(consumer.client(), &self.settings.properties);
+        Ok(consumer)
     }
 
     fn side(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
@@ -236,6 +241,12 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = MSK_IAM;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth_token(&self.properties)
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, message = self.properties.redact(message), "librdkafka");
     }

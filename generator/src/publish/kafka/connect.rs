@@ -3,6 +3,7 @@
 use super::bootstrap::Bootstrap;
 use super::context::Deliveries;
 use super::probe::explain;
+use super::token::give_token;
 use super::{KafkaOptions, LOOK, Notices, refusal};
 use crate::publish::PublishError;
 use rdkafka::ClientConfig;
@@ -129,6 +130,8 @@ fn create(config: &ClientConfig, kafka: &KafkaTopic, partitions: i32, stop: &Ato
     // It cuts secrets out of librdkafka's words too.
     let context = Deliveries::new(kafka.properties.clone());
     let admin = AdminClient::from_config_and_context(config, context).map_err(|error| failed(error.to_string()))?;
+    // Nobody polls the events of this client, in which it would ask for a token.
+    give_token(admin.inner(), &kafka.properties).map_err(failed)?;
     // −1: as many replicas as the brokers make by default.
     let topic = NewTopic::new(&kafka.topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));

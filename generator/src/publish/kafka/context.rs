@@ -1,14 +1,17 @@
 //! What librdkafka calls back: delivery reports, errors, log lines.
 
+use super::token::oauth_token;
 use crate::publish::Tally;
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tidemark_settings::kafka::Properties;
+use tidemark_settings::kafka::{MSK_IAM, Properties};
 
 /// Counts deliveries and keeps the last trouble.
 #[derive(Debug, Default)]
@@ -48,6 +51,12 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = MSK_IAM;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        oauth_token(&self.properties)
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", "{facility} {}", self.properties.redact(message));
     }

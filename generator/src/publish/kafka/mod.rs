@@ -6,7 +6,10 @@
 pub(super) mod bootstrap;
 mod connect;
 mod context;
+#[cfg(feature = "msk-iam")]
+mod msk_iam;
 pub(super) mod probe;
+pub(super) mod token;
 
 use super::{PublishError, Publisher, Record, Tally};
 use bootstrap::Bootstrap;
@@ -65,6 +68,8 @@ impl KafkaPublisher {
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(Deliveries::new(kafka.properties.clone()))
             .map_err(|error| refused_config(kafka, error))?;
+        // If there is none, the client asks for it and tells why.
+        let _ = token::give_token(producer.client(), &kafka.properties);
         let bootstrap = Bootstrap::of(&config);
         connect::ensure_topic(&producer, &bootstrap, &config, kafka, options)?;
         // What delayed the connection is over.
