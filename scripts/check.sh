@@ -40,9 +40,11 @@ else
 fi
 
 tls=$(tls_features)
+# All that can be built in. What is compiled without it is checked without TLS.
+all=${tls:+--features=tidemark-dataflow/msk-iam}
 
 if cargo clippy --version >/dev/null 2>&1; then
-  check clippy cargo clippy --quiet --workspace --all-targets ${tls:+"$tls"} -- -D warnings
+  check clippy cargo clippy --quiet --workspace --all-targets ${all:+"$all"} -- -D warnings
   if [[ -n $tls ]]; then
     check "clippy, without TLS" cargo clippy --quiet -p tidemark-generator -p tidemark-settings --all-targets -- -D warnings
   fi
@@ -51,7 +53,7 @@ else
   missing clippy "rustup component add clippy"
 fi
 
-check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps ${tls:+"$tls"}
+check documentation env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps ${all:+"$all"}
 
 if have shellcheck; then
   check shellcheck shellcheck -x .ci/run scripts/*.sh scripts/bench/*.sh

@@ -31,6 +31,8 @@ cargo test --workspace ${tls:+"$tls"} "$@"
 if (($# == 0)); then
   # What a build without TLS refuses.
   if [[ -n $tls ]]; then cargo test -p tidemark-settings; fi
+  # The login to Amazon MSK by IAM; the programs themselves do not differ.
+  if [[ -n $tls ]]; then cargo test -p tidemark-generator -p tidemark-settings --features tidemark-generator/msk-iam --lib msk_iam; fi
   # As above, so that nothing is built twice.
   also=${tls:+,tls}
   # The codec's own tests, and two processes that talk by it.
