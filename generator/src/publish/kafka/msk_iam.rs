@@ -29,6 +29,7 @@ use tracing::subscriber::NoSubscriber;
 const LIFE: Duration = Duration::from_secs(900);
 /// How long the credentials may take to arrive.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
+const NONE: &str = "no AWS credentials were found";
 /// Variables whose values no message may hold.
 const SECRETS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
@@ -71,16 +72,17 @@ async fn credentials(region: &str) -> Result<Credentials, String> {
     // With ring, as all TLS of ours.
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let config = aws_config::from_env().region(Region::new(region.to_owned())).http_client(http).load().await;
-    let provider = config.credentials_provider().ok_or("no AWS credentials were found")?;
+    let provider = config.credentials_provider().ok_or(NONE)?;
     provider.provide_credentials().await.map_err(|error| explain(&error))
 }
 
 /// The reasons of a failure in one line, without secrets.
 fn explain(error: &CredentialsError) -> String {
-    let mut told = match error {
-        CredentialsError::CredentialsNotLoaded(_) => "no AWS credentials were found".to_owned(),
-        _ => format!("the AWS credentials cannot be fetched: {error}"),
-    };
+    if let CredentialsError::CredentialsNotLoaded(_) = error {
+        // Its reasons are a list of all places, most of which nobody uses.
+        return NONE.to_owned();
+    }
+    let mut told = format!("the AWS credentials cannot be fetched: {error}");
     let mut reason = error.source();
     while let Some(error) = reason {
         told = format!("{told}: {error}");
