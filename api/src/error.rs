@@ -57,15 +57,15 @@ pub enum ApiError {
 #[derive(Debug, thiserror::Error)]
 #[error("{parameter} must be {allowed}")]
 pub struct BadParameter {
-    parameter: &'static str,
+    parameter: String,
     value: String,
     allowed: String,
 }
 
 impl BadParameter {
     /// Parameter `name` was `value`, and should be `allowed`.
-    pub fn new(name: &'static str, value: &str, allowed: String) -> BadParameter {
-        BadParameter { parameter: name, value: value.chars().take(SHOWN_CHARACTERS).collect(), allowed }
+    pub fn new(name: &str, value: &str, allowed: String) -> BadParameter {
+        BadParameter { parameter: name.to_owned(), value: value.chars().take(SHOWN_CHARACTERS).collect(), allowed }
     }
 }
 
@@ -89,7 +89,7 @@ pub struct Problem {
     detail: String,
     /// The parameter that cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameter: Option<&'static str>,
+    parameter: Option<String>,
     /// What it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
@@ -110,7 +110,7 @@ impl ApiError {
             title: status.canonical_reason(),
             status: status.as_u16(),
             detail: self.to_string(),
-            parameter: bad.map(|bad| bad.parameter),
+            parameter: bad.map(|bad| bad.parameter.clone()),
             value: bad.map(|bad| bad.value.clone()),
             allowed: bad.map(|bad| bad.allowed.clone()),
             epoch: if let ApiError::NotYet { has, .. } = self { Some(*has) } else { None },

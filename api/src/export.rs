@@ -11,8 +11,7 @@ use actix_web::web::Bytes;
 use futures_util::{StreamExt, stream};
 use std::borrow::Cow;
 use std::fmt::Write;
-
-const CSV_HEAD: &str = "window_start,window_end,stream_id,active_viewers,chat_messages,donations_usd,final\r\n";
+use tidemark_model::Metric;
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,9 @@ pub enum Format {
 }
 
 impl Choice for Format {
-    const ALL: &'static [Format] = &[Format::Json, Format::Csv, Format::Ndjson];
+    fn all() -> impl Iterator<Item = Format> {
+        [Format::Json, Format::Csv, Format::Ndjson].into_iter()
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -42,9 +43,9 @@ impl Choice for Format {
 pub async fn export(store: &Store, query: &MetricsQuery, format: Format, wanted: &Wanted) -> Result<HttpResponse, ApiError> {
     let (at, rows) = store.export(query).await?;
     wanted.is_in(&at)?;
-    let head = if format == Format::Csv { CSV_HEAD } else { "" };
+    let head = if format == Format::Csv { csv_head() } else { String::new() };
     let pieces = rows.map(move |rows| Ok(write(&rows?, format)));
-    let body = stream::iter([Ok(Bytes::from_static(head.as_bytes()))]).chain(pieces);
+    let body = stream::iter([Ok(head.into())]).chain(pieces);
     // An empty piece would be the last chunk.
     let body = body.filter(|piece: &Result<Bytes, ApiError>| {
         let empty = piece.as_ref().is_ok_and(Bytes::is_empty);
@@ -74,11 +75,14 @@ fn write(rows: &[MetricRow], format: Format) -> Bytes {
     text.into()
 }
 
+fn csv_head() -> String {
+    format!("window_start,window_end,stream_id,{},final\r\n", Metric::ALL.map(Metric::name).join(","))
+}
+
 fn csv_line(text: &mut String, row: &MetricRow) {
-    let (start, end) = (row.window_start.0, row.window_end.0);
-    let (viewers, chats, dollars) = (row.active_viewers, row.chat_messages, &row.donations_usd);
-    let stream = csv_text(&disarm(&row.stream_id));
-    writeln!(text, "{start},{end},{stream},{viewers},{chats},{dollars},{}\r", row.is_final).expect("memory takes all text");
+    let (start, end, stream) = (row.window_start.0, row.window_end.0, csv_text(&disarm(&row.stream_id)));
+    let values: Vec<_> = row.values.iter().map(|(_, amount)| amount.to_string()).collect();
+    writeln!(text, "{start},{end},{stream},{},{}\r", values.join(","), row.is_final).expect("memory takes all text");
 }
 
 /// Spreadsheets run a cell that begins like a formula. Such a text, and one that only seems disarmed, gets a single quotation mark

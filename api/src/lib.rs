@@ -10,10 +10,11 @@
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
-//! - [`rows`], [`export`]: the answers, as they are written in JSON and in pieces
+//! - [`rows`], [`amounts`], [`export`]: the answers, as they are written in JSON and in pieces
 //! - [`error`]: everything that can go wrong, as a response
 #![forbid(unsafe_code)]
 
+pub mod amounts;
 pub mod config;
 pub mod cursor;
 pub mod dashboard;

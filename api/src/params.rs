@@ -2,10 +2,13 @@
 
 use crate::error::BadParameter;
 use crate::instant;
-use crate::rows::Money;
+use crate::rows::{Amount, Money};
 use std::ops::RangeInclusive;
-use tidemark_model::Micros;
 use tidemark_model::event::MAX_ID_BYTES;
+use tidemark_model::metrics::Unit;
+use tidemark_model::{Metric, Micros};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// Most streams that one request names.
 const MAX_STREAMS: usize = 100;
@@ -16,11 +19,22 @@ pub struct Parameters<'a> {
 }
 
 /// A parameter whose value is one of a few words.
-pub trait Choice: Copy + 'static {
-    /// All values; the first is the default.
-    const ALL: &'static [Self];
+pub trait Choice: Copy {
+    /// All values.
+    fn all() -> impl Iterator<Item = Self>;
     /// The word, compared exactly.
     fn as_str(self) -> &'static str;
+}
+
+impl Choice for Metric {
+    fn all() -> impl Iterator<Item = Metric> {
+        // The order in which refusals have always named them.
+        Metric::ALL.into_iter().rev()
+    }
+
+    fn as_str(self) -> &'static str {
+        self.name()
+    }
 }
 
 impl<'a> Parameters<'a> {
@@ -36,7 +50,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// An integer in digits only: no sign, fraction or blank.
-    pub fn integer(&self, name: &'static str, range: RangeInclusive<u32>, default: u32) -> Result<u32, BadParameter> {
+    pub fn integer(&self, name: &str, range: RangeInclusive<u32>, default: u32) -> Result<u32, BadParameter> {
         let allowed = || format!("an integer from {} to {}", range.start(), range.end());
         let Some(text) = self.text(name, allowed)? else {
             return Ok(default);
@@ -49,18 +63,24 @@ impl<'a> Parameters<'a> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Choice>(&self, name: &'static str) -> Result<T, BadParameter> {
-        let words = || T::ALL.iter().map(|choice| choice.as_str()).collect::<Vec<_>>();
-        let allowed = || format!("one of {}", words().join(", "));
+    pub fn choice<T: Choice>(&self, name: &str, default: T) -> Result<T, BadParameter> {
+        let allowed = || format!("one of {}", T::all().map(T::as_str).collect::<Vec<_>>().join(", "));
         let Some(text) = self.text(name, allowed)? else {
-            return Ok(T::ALL[0]);
+            return Ok(default);
         };
-        let found = T::ALL.iter().find(|choice| choice.as_str() == text);
-        found.copied().ok_or_else(|| BadParameter::new(name, &text, allowed()))
+        T::all().find(|choice| choice.as_str() == text).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+    }
+
+    /// A value of this metric.
+    pub fn amount(&self, name: &str, metric: Metric) -> Result<Option<Amount>, BadParameter> {
+        Ok(match metric.declared().unit {
+            Unit::Count => self.whole_number(name)?.map(Amount::Count),
+            Unit::Usd => self.dollars(name)?.map(Amount::Money),
+        })
     }
 
     /// A whole number of digits.
-    pub fn whole_number(&self, name: &'static str) -> Result<Option<i64>, BadParameter> {
+    pub fn whole_number(&self, name: &str) -> Result<Option<i64>, BadParameter> {
         let allowed = || format!("an integer from 0 to {}", i64::MAX);
         let Some(text) = self.text(name, allowed)? else { return Ok(None) };
         let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -68,14 +88,14 @@ impl<'a> Parameters<'a> {
     }
 
     /// `true` or `false`.
-    pub fn boolean(&self, name: &'static str) -> Result<Option<bool>, BadParameter> {
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, BadParameter> {
         let allowed = || "true or false".to_owned();
         let Some(text) = self.text(name, allowed)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| BadParameter::new(name, &text, allowed()))
     }
 
     /// An amount of dollars: digits, and at most two behind a point.
-    pub fn dollars(&self, name: &'static str) -> Result<Option<Money>, BadParameter> {
+    fn dollars(&self, name: &str) -> Result<Option<Money>, BadParameter> {
         let allowed = || "dollars in digits, at most two of them behind a point and 16 before it, as in 12.50".to_owned();
         let Some(text) = self.text(name, allowed)? else { return Ok(None) };
         let (whole, cents) = text.split_once('.').unwrap_or((&text, "00"));
@@ -87,7 +107,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// An instant, rounded up to whole microseconds.
-    pub fn instant(&self, name: &'static str) -> Result<Option<Micros>, BadParameter> {
+    pub fn instant(&self, name: &str) -> Result<Option<Micros>, BadParameter> {
         let allowed = || instant::ALLOWED.to_owned();
         let Some(text) = self.text(name, allowed)? else {
             return Ok(None);
@@ -124,7 +144,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// The unescaped value, if the parameter was given. Twice is once too often; U+0000 is in no text of the store.
-    pub fn text(&self, name: &'static str, allowed: impl Fn() -> String) -> Result<Option<String>, BadParameter> {
+    pub fn text(&self, name: &str, allowed: impl Fn() -> String) -> Result<Option<String>, BadParameter> {
         let mut values = self.pairs.iter().filter(|(given, _)| given == name).map(|(_, value)| *value);
         let Some(first) = values.next() else {
             return Ok(None);
@@ -138,6 +158,17 @@ impl<'a> Parameters<'a> {
             _ => Err(BadParameter::new(name, first, allowed())),
         }
     }
+}
+
+/// Any text, in the OpenAPI document.
+pub fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// A parameter in the OpenAPI document.
+pub fn documented(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).schema(Some(schema.build()));
+    parameter.description(Some(description)).build()
 }
 
 /// The answer to a question about a stream that names none.

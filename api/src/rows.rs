@@ -1,9 +1,11 @@
 //! The answers, as they are written in JSON: money with the exact text of `numeric(20,2)`, times as RFC 3339 in UTC.
 
+use crate::amounts::{Amounts, Presence, Row};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
-use tidemark_model::{Cents, Micros};
+use tidemark_model::metrics::Unit;
+use tidemark_model::{Cents, Metric, Micros};
 use utoipa::ToSchema;
 
 /// Length of a window.
@@ -28,8 +30,7 @@ impl Serialize for UtcTime {
 }
 
 /// An exact amount of dollars: digits, a point, two digits. A sum may be larger than [`Cents`] can hold, so it is text.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(value_type = f64)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Money(String);
 
 impl Money {
@@ -79,15 +80,52 @@ impl Serialize for Money {
     }
 }
 
-/// What rows are ordered by, or what a stream scored.
+/// A value of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Amount {
-    /// A count of messages or viewers.
+    /// So many.
     Count(i64),
     /// Dollars.
     Money(Money),
 }
+
+impl Amount {
+    /// So many, or so many cents, as the metric has it. A count is held at the end of what 64 bits can say.
+    pub fn of(metric: Metric, units: i128) -> Amount {
+        match metric.declared().unit {
+            Unit::Count => Amount::Count(units.try_into().unwrap_or(i64::MAX)),
+            Unit::Usd => Amount::Money(Money::from_hundredths(units)),
+        }
+    }
+
+    /// Whether it is a value of this metric's unit.
+    pub fn is_of(&self, metric: Metric) -> bool {
+        matches!((self, metric.declared().unit), (Amount::Count(_), Unit::Count) | (Amount::Money(_), Unit::Usd))
+    }
+
+    /// The inverse of [`Amount::of`].
+    pub fn units(&self) -> i128 {
+        match self {
+            Amount::Count(count) => (*count).into(),
+            Amount::Money(money) => money.hundredths(),
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Count(count) => count.fmt(f),
+            Amount::Money(money) => money.fmt(f),
+        }
+    }
+}
+
+/// Of each metric.
+pub type Values = Amounts<Row>;
+/// Of what the newest minutes alone say.
+pub type PresentValues = Amounts<Presence>;
 
 /// One row of `/metrics`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -98,12 +136,9 @@ pub struct MetricRow {
     pub window_end: UtcTime,
     /// The stream.
     pub stream_id: String,
-    /// Viewers present at the window's end.
-    pub active_viewers: i64,
-    /// Chat messages in the window.
-    pub chat_messages: i64,
-    /// Dollars donated in the window.
-    pub donations_usd: Money,
+    /// Its values.
+    #[serde(flatten)]
+    pub values: Values,
     /// Whether the row never changes again: the pipeline's watermark has passed its end.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -118,24 +153,22 @@ pub struct TotalsRow {
     pub window_end: UtcTime,
     /// Streams with a row of this minute; the others are not in the sums.
     pub streams: i64,
-    /// Their viewers present at the window's end.
-    pub active_viewers: i64,
-    /// Chat messages in the window.
-    pub chat_messages: i64,
-    /// Dollars donated in the window.
-    pub donations_usd: Money,
+    /// Their sums.
+    #[serde(flatten)]
+    pub values: Values,
     /// Whether the row never changes again.
     #[serde(rename = "final")]
     pub is_final: bool,
 }
 
 /// What the newest minutes of some streams say together.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Present {
     /// How many streams.
     pub streams: i64,
-    /// Their viewers, each stream's as of its newest minute.
-    pub active_viewers: i64,
+    /// Their sums, each stream's value as of its newest minute.
+    #[serde(flatten)]
+    pub values: PresentValues,
 }
 
 /// One row of `/streams`.
@@ -175,8 +208,9 @@ pub struct DeadLetterRow {
 /// A stream's newest minute row, as it was last changed.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamState {
-    /// Viewers present at the end of that minute.
-    pub active_viewers: i64,
+    /// What that minute says.
+    #[serde(flatten)]
+    pub values: PresentValues,
     /// That minute.
     pub window_start: UtcTime,
     /// The store's clock at the commit that changed it.

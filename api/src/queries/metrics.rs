@@ -1,13 +1,12 @@
 //! Minute rows: `/metrics`, `/metrics/latest`, and one stream's.
 
 use super::statement::{Direction, OrderBy, Statement, Value};
-use super::{Columns, MOMENT_COLUMNS, Store, StoreError, malformed, read_moment, required};
+use super::{Columns, MOMENT_COLUMNS, Store, StoreError, amounts, malformed, read_moment, required};
+use crate::amounts::{Amounts, Minimum};
 use crate::cursor::SortKey;
-use crate::rows::{Answer, MetricRow, Moment, Money};
+use crate::rows::{Answer, MetricRow, Moment};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use serde::Serialize;
 use tidemark_model::Micros;
-use utoipa::ToSchema;
 
 /// Which rows of `/metrics`, and in what order.
 #[derive(Clone, Debug)]
@@ -23,27 +22,13 @@ pub struct MetricsQuery {
     /// In this direction.
     pub direction: Direction,
     /// Only rows with these values at least.
-    pub at_least: Minima,
+    pub at_least: Amounts<Minimum>,
     /// Only rows that are final, or only those that are not.
     pub is_final: Option<bool>,
     /// Only rows behind this place in the order.
     pub after: Option<SortKey>,
     /// At most this many.
     pub limit: u32,
-}
-
-/// Minimum values; none is no condition.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-pub struct Minima {
-    /// Of `active_viewers`.
-    #[serde(rename = "min_viewers", skip_serializing_if = "Option::is_none")]
-    pub viewers: Option<i64>,
-    /// Of `chat_messages`.
-    #[serde(rename = "min_chat_messages", skip_serializing_if = "Option::is_none")]
-    pub chat_messages: Option<i64>,
-    /// Of `donations_usd`.
-    #[serde(rename = "min_donations_usd", skip_serializing_if = "Option::is_none")]
-    pub donations_usd: Option<Money>,
 }
 
 /// A lower bound on `window_start`.
@@ -112,6 +97,9 @@ fn select(mut statement: Statement, query: &MetricsQuery) -> Statement {
 /// Pieces of a large answer.
 pub type Exported = BoxStream<'static, Result<Vec<MetricRow>, StoreError>>;
 
+/// Columns of [`Statement::metric_columns`] before those of the values.
+const ROW_KEY: usize = 3;
+
 /// Reads what `Statement::metric_rows` selects.
 pub(super) fn metric_row(columns: &dyn Columns, at: &Moment) -> Result<Option<MetricRow>, StoreError> {
     metric_row_behind(MOMENT_COLUMNS, columns, at)
@@ -127,9 +115,7 @@ pub(super) fn metric_row_behind(first: usize, columns: &dyn Columns, at: &Moment
         window_start,
         window_end,
         stream_id: required(columns.text(first + 2)?)?,
-        active_viewers: required(columns.count(first + 3)?)?,
-        chat_messages: required(columns.count(first + 4)?)?,
-        donations_usd: required(columns.money(first + 5)?)?,
+        values: amounts(columns, first + ROW_KEY, |_| None)?,
         is_final: at.watermark.is_some_and(|watermark| window_end <= watermark),
     }))
 }

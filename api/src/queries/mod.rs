@@ -18,17 +18,20 @@ mod statement;
 mod streams;
 mod totals;
 
-use crate::rows::{Answer, Epoch, Moment, Money, UtcTime};
+use crate::amounts::{Amounts, Shape};
+use crate::rows::{Amount, Answer, Epoch, Moment, Money, UtcTime};
 pub use announcements::Announcements;
 pub use changes::ChangesQuery;
-pub use metrics::{Exported, MetricsQuery, Minima, Since};
+pub use metrics::{Exported, MetricsQuery, Since};
 pub use pooler::Pooler;
 use siphasher::sip::SipHasher24;
-pub use statement::{By, Direction, OrderBy};
 use statement::{Dialect, Statement};
+pub use statement::{Direction, OrderBy};
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemark_model::Metric;
+use tidemark_model::metrics::Unit;
 use tokio::sync::mpsc;
 pub use totals::TotalsQuery;
 
@@ -107,13 +110,17 @@ trait Columns {
     fn text(&self, column: usize) -> Result<Option<String>, StoreError>;
     fn money(&self, column: usize) -> Result<Option<Money>, StoreError>;
     fn bytes(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError>;
+
+    fn amount(&self, column: usize, metric: Metric) -> Result<Option<Amount>, StoreError> {
+        Ok(match metric.declared().unit {
+            Unit::Count => self.count(column)?.map(Amount::Count),
+            Unit::Usd => self.money(column)?.map(Amount::Money),
+        })
+    }
 }
 
 /// Where the pieces of a large answer go.
 type Pieces<T> = mpsc::Sender<Result<Vec<T>, StoreError>>;
-
-/// Reads one row of a result, whose own columns stand behind those of the moment; `None` for a line that only brings that.
-type Read<T> = fn(&dyn Columns, &Moment) -> Result<Option<T>, StoreError>;
 
 impl Store {
     /// Opens nothing yet: the store may come up later.
@@ -183,8 +190,13 @@ impl Pool {
         receiver
     }
 
-    /// The answer to a statement whose first columns are those of [`Statement::moment`].
-    async fn answer<T: Send + 'static>(&self, statement: Statement, read: Read<T>) -> Result<Answer<T>, StoreError> {
+    /// The answer to a statement whose first columns are those of [`Statement::moment`]. A row's own stand behind them; `read` has
+    /// `None` for a line that only brings the moment.
+    async fn answer<T: Send + 'static>(
+        &self,
+        statement: Statement,
+        read: impl Fn(&dyn Columns, &Moment) -> Result<Option<T>, StoreError> + Send + 'static,
+    ) -> Result<Answer<T>, StoreError> {
         let mut moment = None;
         let lines = self.rows(statement, move |columns| {
             // All lines say the same.
@@ -226,6 +238,16 @@ fn life(hash_key: &[u8], run: &str) -> u64 {
 
 fn required<T>(value: Option<T>) -> Result<T, StoreError> {
     value.ok_or_else(|| malformed("null in a column that has none"))
+}
+
+/// Reads values from this column on, with `null` in the place of a null.
+fn amounts<S: Shape>(columns: &dyn Columns, first: usize, null: fn(Metric) -> Option<Amount>) -> Result<Amounts<S>, StoreError> {
+    let mut column = first;
+    Amounts::try_of(|metric| {
+        let amount = columns.amount(column, metric)?;
+        column += 1;
+        required(amount.or_else(|| null(metric))).map(Some)
+    })
 }
 
 /// The store holds what the pipeline never writes.

@@ -1,13 +1,16 @@
 //! A statement under construction: constants and bound values, in the words of one of the two dialects.
 
-use super::{Minima, Since};
+use super::Since;
+use crate::amounts::{Amounts, Minimum};
 use crate::cursor::SortKey;
 use crate::params::Choice;
 use crate::rows::{Amount, Money};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tidemark_model::Micros;
+use tidemark_model::metrics::{RollUp, Unit};
+use tidemark_model::{Metric, Micros};
 
-/// SQL and the values of its parameters. [`Statement::sql`] takes constants only, so a client's text cannot become SQL.
+/// SQL and the values of its parameters. [`Statement::sql`] takes constants only, and columns are those of declared metrics, so a
+/// client's text cannot become SQL.
 pub struct Statement {
     dialect: Dialect,
     text: String,
@@ -42,12 +45,8 @@ pub enum Value {
 pub enum OrderBy {
     /// The window.
     WindowStart,
-    /// Dollars donated.
-    DonationsUsd,
-    /// Chat messages.
-    ChatMessages,
-    /// Viewers.
-    ActiveViewers,
+    /// A metric.
+    Metric(Metric),
 }
 
 /// A direction of order.
@@ -59,49 +58,37 @@ pub enum Direction {
     Ascending,
 }
 
-/// What streams score by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The sum of dollars donated.
-    DonationsUsd,
-    /// The sum of chat messages.
-    ChatMessages,
-    /// The maximum of viewers.
-    ActiveViewers,
+impl From<&Amount> for Value {
+    fn from(amount: &Amount) -> Value {
+        match amount {
+            Amount::Count(count) => Value::Count(*count),
+            Amount::Money(money) => Value::Money(money.clone()),
+        }
+    }
 }
 
 impl Choice for OrderBy {
-    const ALL: &'static [OrderBy] = &[OrderBy::WindowStart, OrderBy::DonationsUsd, OrderBy::ChatMessages, OrderBy::ActiveViewers];
+    fn all() -> impl Iterator<Item = OrderBy> {
+        std::iter::once(OrderBy::WindowStart).chain(Metric::all().map(OrderBy::Metric))
+    }
 
     fn as_str(self) -> &'static str {
         match self {
             OrderBy::WindowStart => "window_start",
-            OrderBy::DonationsUsd => "donations_usd",
-            OrderBy::ChatMessages => "chat_messages",
-            OrderBy::ActiveViewers => "active_viewers",
+            OrderBy::Metric(metric) => metric.name(),
         }
     }
 }
 
 impl Choice for Direction {
-    const ALL: &'static [Direction] = &[Direction::Descending, Direction::Ascending];
+    fn all() -> impl Iterator<Item = Direction> {
+        [Direction::Descending, Direction::Ascending].into_iter()
+    }
 
     fn as_str(self) -> &'static str {
         match self {
             Direction::Descending => "desc",
             Direction::Ascending => "asc",
-        }
-    }
-}
-
-impl Choice for By {
-    const ALL: &'static [By] = &[By::DonationsUsd, By::ChatMessages, By::ActiveViewers];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            By::DonationsUsd => "donations_usd",
-            By::ChatMessages => "chat_messages",
-            By::ActiveViewers => "active_viewers",
         }
     }
 }
@@ -175,11 +162,24 @@ impl Statement {
 
     /// Appends the columns of a minute row `r`.
     pub fn metric_columns(&mut self) -> &mut Statement {
-        self.sql("r.window_start, r.window_end, r.stream_id, r.active_viewers, r.chat_messages, ");
-        self.sql(match self.dialect {
-            Dialect::Postgres => "cast(r.donations_usd as text)",
-            Dialect::Sqlite => "r.donations_cents",
-        })
+        self.sql("r.window_start, r.window_end, r.stream_id").values("r", &Metric::ALL)
+    }
+
+    /// Appends, each behind a comma, the columns of these metrics of a table, in the form in which they travel.
+    pub fn values(&mut self, table: &'static str, metrics: &[Metric]) -> &mut Statement {
+        for &metric in metrics {
+            let column = self.travelling(metric, &format!("{table}.{}", self.column(metric)));
+            self.text += &format!(", {column}");
+        }
+        self
+    }
+
+    /// Appends, each behind a comma, the sums of these metrics over rows `r`, named as the columns are.
+    pub fn sums(&mut self, metrics: &[Metric]) -> &mut Statement {
+        for &metric in metrics {
+            self.text += &format!(", {} as {}", self.sum(metric), self.column(metric));
+        }
+        self
     }
 
     /// Appends the query of minute rows up to the conditions of the inner one, which go on with `and`: one line at least, for
@@ -198,16 +198,9 @@ impl Statement {
     }
 
     /// Appends the condition that a row's values are these at least.
-    pub fn at_least(&mut self, minima: &Minima) -> &mut Statement {
-        for (by, minimum) in [
-            (OrderBy::ActiveViewers, minima.viewers.map(Value::Count)),
-            (OrderBy::ChatMessages, minima.chat_messages.map(Value::Count)),
-            (OrderBy::DonationsUsd, minima.donations_usd.clone().map(Value::Money)),
-        ] {
-            if let Some(minimum) = minimum {
-                let column = self.column(by);
-                self.sql(" and ").sql(column).sql(" >= ").bind(minimum);
-            }
+    pub fn at_least(&mut self, minima: &Amounts<Minimum>) -> &mut Statement {
+        for (metric, minimum) in minima.iter() {
+            self.sql(" and ").order_column(OrderBy::Metric(metric)).sql(" >= ").bind(minimum.into());
         }
         self
     }
@@ -241,8 +234,7 @@ impl Statement {
 
     /// Appends the order: the column, then newest first, then streams by bytes.
     pub fn order(&mut self, by: OrderBy, direction: Direction) -> &mut Statement {
-        let column = self.column(by);
-        self.sql(" order by ").sql(column).sql(match direction {
+        self.sql(" order by ").order_column(by).sql(match direction {
             Direction::Descending => " desc",
             Direction::Ascending => " asc",
         });
@@ -256,14 +248,10 @@ impl Statement {
             Direction::Descending => (" <= ", " < "),
             Direction::Ascending => (" >= ", " > "),
         };
-        let (column, start) = (self.column(by), Value::Time(key.window_start));
-        let value = match &key.value {
-            None => start.clone(),
-            Some(Amount::Count(count)) => Value::Count(*count),
-            Some(Amount::Money(money)) => Value::Money(money.clone()),
-        };
-        self.sql(" and ").sql(column).sql(at_or_behind).bind(value.clone());
-        self.sql(" and (").sql(column).sql(behind).bind(value);
+        let start = Value::Time(key.window_start);
+        let value = key.value.as_ref().map_or(start.clone(), Value::from);
+        self.sql(" and ").order_column(by).sql(at_or_behind).bind(value.clone());
+        self.sql(" and (").order_column(by).sql(behind).bind(value);
         if by == OrderBy::WindowStart {
             self.sql(" or r.stream_id > ").bind(Value::Text(key.stream_id.clone())).sql(")")
         } else {
@@ -274,32 +262,49 @@ impl Statement {
     }
 
     /// Appends a stream's score, an aggregate.
-    pub fn score(&mut self, by: By) -> &mut Statement {
-        // No sum overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest; an overflow would
-        // be an error of the store, never a wrong number.
-        self.sql(match (by, self.dialect) {
-            (By::DonationsUsd, Dialect::Postgres) => "sum(r.donations_usd)",
-            (By::DonationsUsd, Dialect::Sqlite) => "sum(r.donations_cents)",
-            (By::ChatMessages, _) => "cast(sum(r.chat_messages) as bigint)",
-            (By::ActiveViewers, _) => "max(r.active_viewers)",
-        })
+    pub fn score(&mut self, by: Metric) -> &mut Statement {
+        self.text += &match by.declared().roll_up {
+            RollUp::AtEnd => format!("max(r.{})", self.column(by)),
+            RollUp::Sum => self.sum(by),
+        };
+        self
     }
 
     /// Appends the score `r.score` in the form in which it travels.
-    pub fn score_out(&mut self, by: By) -> &mut Statement {
-        self.sql(match (by, self.dialect) {
-            (By::DonationsUsd, Dialect::Postgres) => "cast(r.score as text)",
-            _ => "r.score",
-        })
+    pub fn score_out(&mut self, by: Metric) -> &mut Statement {
+        self.text += &self.travelling(by, "r.score");
+        self
     }
 
-    fn column(&self, by: OrderBy) -> &'static str {
-        match (by, self.dialect) {
-            (OrderBy::WindowStart, _) => "r.window_start",
-            (OrderBy::DonationsUsd, Dialect::Postgres) => "r.donations_usd",
-            (OrderBy::DonationsUsd, Dialect::Sqlite) => "r.donations_cents",
-            (OrderBy::ChatMessages, _) => "r.chat_messages",
-            (OrderBy::ActiveViewers, _) => "r.active_viewers",
+    /// Appends the column of an order.
+    fn order_column(&mut self, by: OrderBy) -> &mut Statement {
+        self.text += &match by {
+            OrderBy::WindowStart => "r.window_start".to_owned(),
+            OrderBy::Metric(metric) => format!("r.{}", self.column(metric)),
+        };
+        self
+    }
+
+    /// A metric's column.
+    fn column(&self, metric: Metric) -> String {
+        match self.dialect {
+            Dialect::Postgres => metric.name().to_owned(),
+            Dialect::Sqlite => metric.integer_column(),
+        }
+    }
+
+    /// The sum of a column, an aggregate. None overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest; an overflow would be an error of
+    /// the store, never a wrong number.
+    fn sum(&self, metric: Metric) -> String {
+        let sum = format!("sum(r.{})", self.column(metric));
+        if metric.declared().unit == Unit::Count { format!("cast({sum} as bigint)") } else { sum }
+    }
+
+    /// The form in which a metric's value travels.
+    fn travelling(&self, metric: Metric, value: &str) -> String {
+        match (metric.declared().unit, self.dialect) {
+            (Unit::Usd, Dialect::Postgres) => format!("cast({value} as text)"),
+            _ => value.to_owned(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Streams: `/streams`, `/streams/top` and `/streams/{id}`.
 
 use super::metrics::metric_row_behind;
-use super::statement::{By, Value};
-use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, required};
-use crate::rows::{Amount, Answer, MetricRow, Moment, StreamRow, StreamState, TopRow};
+use super::statement::Value;
+use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, amounts, required};
+use crate::amounts::{Presence, Shape};
+use crate::rows::{Answer, MetricRow, Moment, StreamRow, StreamState, TopRow};
+use tidemark_model::Metric;
 
 impl Store {
     /// Streams by their newest window, newest first.
@@ -18,21 +20,22 @@ impl Store {
     }
 
     /// The streams that score highest; ties go to the smallest stream.
-    pub async fn top(&self, minutes: u32, n: u32, by: By) -> Result<Answer<TopRow>, StoreError> {
+    pub async fn top(&self, minutes: u32, n: u32, by: Metric) -> Result<Answer<TopRow>, StoreError> {
         let mut statement = self.queries.statement();
         statement.moment().sql(", r.stream_id, ").score_out(by).sql(" from ").head();
         statement.sql(" left join (select r.stream_id, ").score(by).sql(" as score from stream_metrics_minute r where true");
         statement.since(Since::Minutes(minutes));
         statement.sql(" group by r.stream_id order by score desc, r.stream_id limit ").bind(Value::Count(n.into()));
         statement.sql(") r on true order by r.score desc, r.stream_id");
-        self.queries.answer(statement, if by == By::DonationsUsd { money_row } else { count_row }).await
+        self.queries.answer(statement, move |columns, _| top_row(columns, by)).await
     }
 
     /// A stream's newest state and its rows, newest first: one line at least.
     pub async fn stream(&self, stream_id: &str, minutes: u32) -> Result<Answer<StreamLine>, StoreError> {
         let mut statement = self.queries.statement();
         let stream = Value::Text(stream_id.to_owned());
-        statement.moment().sql(", s.active_viewers, s.window_start, s.updated_at, ").metric_columns().sql(" from ").head();
+        statement.moment().sql(", s.window_start, s.updated_at").values("s", Presence::METRICS).sql(", ").metric_columns();
+        statement.sql(" from ").head();
         statement.sql(" left join stream_state s on s.stream_id = ").bind(stream.clone());
         statement.sql(" left join (select r.* from stream_metrics_minute r where r.stream_id = ").bind(stream);
         statement.since(Since::Minutes(minutes)).sql(") r on true order by r.window_start desc");
@@ -53,24 +56,19 @@ fn stream_row(columns: &dyn Columns, _: &Moment) -> Result<Option<StreamRow>, St
     Ok(Some(StreamRow { stream_id, last_seen: required(columns.time(MOMENT_COLUMNS + 1)?)? }))
 }
 
-fn count_row(columns: &dyn Columns, _: &Moment) -> Result<Option<TopRow>, StoreError> {
+fn top_row(columns: &dyn Columns, by: Metric) -> Result<Option<TopRow>, StoreError> {
     let Some(stream_id) = columns.text(MOMENT_COLUMNS)? else { return Ok(None) };
-    Ok(Some(TopRow { stream_id, value: Amount::Count(required(columns.count(MOMENT_COLUMNS + 1)?)?) }))
-}
-
-fn money_row(columns: &dyn Columns, _: &Moment) -> Result<Option<TopRow>, StoreError> {
-    let Some(stream_id) = columns.text(MOMENT_COLUMNS)? else { return Ok(None) };
-    Ok(Some(TopRow { stream_id, value: Amount::Money(required(columns.money(MOMENT_COLUMNS + 1)?)?) }))
+    Ok(Some(TopRow { stream_id, value: required(columns.amount(MOMENT_COLUMNS + 1, by)?)? }))
 }
 
 fn stream_line(columns: &dyn Columns, at: &Moment) -> Result<Option<StreamLine>, StoreError> {
-    let state = match columns.count(MOMENT_COLUMNS)? {
+    let state = match columns.time(MOMENT_COLUMNS)? {
         None => None,
-        Some(active_viewers) => Some(StreamState {
-            active_viewers,
-            window_start: required(columns.time(MOMENT_COLUMNS + 1)?)?,
-            updated_at: required(columns.time(MOMENT_COLUMNS + 2)?)?,
+        Some(window_start) => Some(StreamState {
+            values: amounts(columns, MOMENT_COLUMNS + 2, |_| None)?,
+            window_start,
+            updated_at: required(columns.time(MOMENT_COLUMNS + 1)?)?,
         }),
     };
-    Ok(Some(StreamLine { state, row: metric_row_behind(MOMENT_COLUMNS + 3, columns, at)? }))
+    Ok(Some(StreamLine { state, row: metric_row_behind(MOMENT_COLUMNS + 2 + Presence::METRICS.len(), columns, at)? }))
 }

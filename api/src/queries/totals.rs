@@ -1,9 +1,10 @@
 //! Sums over all streams: `/metrics/totals`.
 
-use super::statement::{By, Value};
-use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, required};
-use crate::rows::{Answer, Moment, Present, TotalsRow};
-use tidemark_model::Micros;
+use super::statement::Value;
+use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, amounts, required};
+use crate::amounts::{Presence, Shape};
+use crate::rows::{Amount, Answer, Moment, Present, TotalsRow};
+use tidemark_model::{Metric, Micros};
 
 /// Which minutes.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +29,12 @@ impl Store {
     /// Minutes, newest first, and what is present: one line at least.
     pub async fn totals(&self, query: TotalsQuery) -> Result<Answer<TotalsLine>, StoreError> {
         let mut statement = self.queries.statement();
-        statement.moment().sql(", s.streams, s.viewers, r.window_start, r.window_end, r.streams, r.viewers, r.chats, ");
-        statement.score_out(By::DonationsUsd).sql(" from ").head();
-        statement.sql(" cross join (select count(*) as streams, cast(coalesce(sum(r.active_viewers), 0) as bigint) as viewers");
+        statement.moment().sql(", s.streams").values("s", Presence::METRICS);
+        statement.sql(", r.window_start, r.window_end, r.streams").values("r", &Metric::ALL).sql(" from ").head();
+        statement.sql(" cross join (select count(*) as streams").sums(Presence::METRICS);
         statement.sql(" from stream_state r where true").since(query.since);
-        statement.sql(") s left join (select r.window_start, max(r.window_end) as window_end, count(*) as streams,");
-        statement.sql(" cast(sum(r.active_viewers) as bigint) as viewers, ").score(By::ChatMessages).sql(" as chats, ");
-        statement.score(By::DonationsUsd).sql(" as score from stream_metrics_minute r where true").since(query.since);
+        statement.sql(") s left join (select r.window_start, max(r.window_end) as window_end, count(*) as streams");
+        statement.sums(&Metric::ALL).sql(" from stream_metrics_minute r where true").since(query.since);
         if let Some(to) = query.to {
             statement.sql(" and r.window_start < ").bind(Value::Time(to));
         }
@@ -45,19 +45,20 @@ impl Store {
 }
 
 fn totals_line(columns: &dyn Columns, at: &Moment) -> Result<Option<TotalsLine>, StoreError> {
-    let column = |number: usize| MOMENT_COLUMNS + number;
-    let present = Present { streams: required(columns.count(column(0))?)?, active_viewers: required(columns.count(column(1))?)? };
-    let row = match columns.time(column(2))? {
+    // The sum of no rows is null.
+    let zero = |metric| Some(Amount::of(metric, 0));
+    let values = amounts(columns, MOMENT_COLUMNS + 1, zero)?;
+    let present = Present { streams: required(columns.count(MOMENT_COLUMNS)?)?, values };
+    let first = MOMENT_COLUMNS + 1 + Presence::METRICS.len();
+    let row = match columns.time(first)? {
         None => None,
         Some(window_start) => {
-            let window_end = required(columns.time(column(3))?)?;
+            let window_end = required(columns.time(first + 1)?)?;
             Some(TotalsRow {
                 window_start,
                 window_end,
-                streams: required(columns.count(column(4))?)?,
-                active_viewers: required(columns.count(column(5))?)?,
-                chat_messages: required(columns.count(column(6))?)?,
-                donations_usd: required(columns.money(column(7))?)?,
+                streams: required(columns.count(first + 2)?)?,
+                values: amounts(columns, first + 3, |_| None)?,
                 is_final: at.watermark.is_some_and(|watermark| window_end <= watermark),
             })
         }

@@ -1,17 +1,19 @@
 //! `/metrics` and `/metrics/latest`.
 
+use crate::amounts::{Amounts, Minimum, Shape};
 use crate::cursor::{self, Cursor, SortKey};
 use crate::error::{ApiError, BadParameter};
 use crate::export::{Format, export};
 use crate::freshness::{Clock, Freshness, Written};
-use crate::params::{Choice, Parameters};
-use crate::queries::{MetricsQuery, Minima, OrderBy, Since, Store};
-use crate::rows::{Amount, MetricRow, UtcTime};
+use crate::params::{self, Choice, Parameters};
+use crate::queries::{Direction, MetricsQuery, OrderBy, Since, Store};
+use crate::rows::{MetricRow, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use tidemark_model::Micros;
 use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 /// Most rows of a page.
 const MAX_PAGE: u32 = 5_000;
@@ -37,6 +39,8 @@ pub struct Latest {
     row: Option<MetricRow>,
     server_time_utc: UtcTime,
 }
+
+type Minima = Amounts<Minimum>;
 
 /// The filters that were applied, as they are told to the client.
 #[derive(Serialize, ToSchema)]
@@ -83,12 +87,10 @@ impl StreamFilter {
         ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
         ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000_000, description = "Rows of a page, at most 5000 (200); in other formats than json of the whole answer"),
-        ("order_by" = Option<String>, Query, description = "window_start (default), donations_usd, chat_messages or active_viewers"),
+        OrderBy,
         ("direction" = Option<String>, Query, description = "desc (default) or asc"),
         ("cursor" = Option<String>, Query, description = "next_cursor of an answer to the same filters"),
-        ("min_viewers" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many viewers"),
-        ("min_chat_messages" = Option<i64>, Query, minimum = 0, description = "Rows with at least so many chat messages"),
-        ("min_donations_usd" = Option<f64>, Query, minimum = 0, description = "Rows with at least so many dollars, as in 12.50"),
+        Minima,
         ("final" = Option<bool>, Query, description = "Rows that never change again, or only those that may"),
         ("format" = Option<String>, Query, description = "json (default); csv or ndjson: all rows, sent as they are read")
     ),
@@ -99,7 +101,7 @@ impl StreamFilter {
 )]
 pub async fn metrics(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
-    let format: Format = parameters.choice("format")?;
+    let format: Format = parameters.choice("format", Format::Json)?;
     let (mut query, filters) = read(&parameters, format)?;
     let hash = filters.hash();
     if let Some(cursor) = read_cursor(&parameters, hash, query.order_by)? {
@@ -170,13 +172,9 @@ fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Fi
         streams: parameters.stream_ids()?,
         since,
         to,
-        order_by: parameters.choice("order_by")?,
-        direction: parameters.choice("direction")?,
-        at_least: Minima {
-            viewers: parameters.whole_number("min_viewers")?,
-            chat_messages: parameters.whole_number("min_chat_messages")?,
-            donations_usd: parameters.dollars("min_donations_usd")?,
-        },
+        order_by: parameters.choice("order_by", OrderBy::WindowStart)?,
+        direction: parameters.choice("direction", Direction::Descending)?,
+        at_least: Minima::try_of(|metric| parameters.amount(&Minimum::member(metric), metric))?,
         is_final: parameters.boolean("final")?,
         after: None,
         // What is sent in pieces needs no pages.
@@ -214,10 +212,10 @@ fn read_cursor(parameters: &Parameters<'_>, filters: u64, order_by: OrderBy) -> 
     };
     let fits = |cursor: &Cursor| {
         cursor.filters == filters
-            && match cursor.after.value {
-                None => order_by == OrderBy::WindowStart,
-                Some(Amount::Money(_)) => order_by == OrderBy::DonationsUsd,
-                Some(Amount::Count(_)) => matches!(order_by, OrderBy::ChatMessages | OrderBy::ActiveViewers),
+            && match (order_by, &cursor.after.value) {
+                (OrderBy::WindowStart, value) => value.is_none(),
+                (OrderBy::Metric(metric), Some(value)) => value.is_of(metric),
+                (OrderBy::Metric(_), None) => false,
             }
     };
     let cursor = Cursor::decode(&text).filter(fits);
@@ -239,9 +237,14 @@ fn lower_bound(since: Since, now: UtcTime) -> Option<UtcTime> {
 fn sort_key(row: &MetricRow, order_by: OrderBy) -> SortKey {
     let value = match order_by {
         OrderBy::WindowStart => None,
-        OrderBy::DonationsUsd => Some(Amount::Money(row.donations_usd.clone())),
-        OrderBy::ChatMessages => Some(Amount::Count(row.chat_messages)),
-        OrderBy::ActiveViewers => Some(Amount::Count(row.active_viewers)),
+        OrderBy::Metric(metric) => row.values.get(metric).cloned(),
     };
     SortKey { value, window_start: row.window_start.0, stream_id: row.stream_id.clone() }
+}
+
+impl utoipa::IntoParams for OrderBy {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let words = OrderBy::all().map(OrderBy::as_str).collect::<Vec<_>>().join(", ");
+        vec![params::documented("order_by", params::text(), &format!("One of {words}; the first one if not given"))]
+    }
 }

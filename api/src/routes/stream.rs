@@ -1,14 +1,16 @@
 //! `/streams/{stream_id}` and `/stream?stream_id=`: one stream's state, recent minutes and totals. The second takes every name: clients
 //! never send `.` or `..` in a path, and `/streams/top` is the ranking.
 
+use crate::amounts::{Amounts, Period};
 use crate::error::{ApiError, Problem};
 use crate::freshness::{Clock, Freshness, Written};
 use crate::params::{self, Parameters};
 use crate::queries::Store;
-use crate::rows::{Epoch, MetricRow, Money, StreamState, UtcTime};
+use crate::rows::{Amount, Epoch, MetricRow, StreamState, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use tidemark_model::metrics::RollUp;
 use utoipa::ToSchema;
 
 /// The answer of `/streams/{stream_id}`.
@@ -20,20 +22,14 @@ pub struct StreamAnswer {
     minutes: u32,
     /// Newest first.
     rows: Vec<MetricRow>,
+    /// Of these rows.
     totals: Totals,
     epoch: Option<Epoch>,
     watermark: Option<UtcTime>,
     server_time_utc: UtcTime,
 }
 
-/// Of these rows.
-#[derive(Serialize, ToSchema)]
-struct Totals {
-    /// The most viewers at a minute's end.
-    peak_viewers: i64,
-    chat_messages: i64,
-    donations_usd: Money,
-}
+type Totals = Amounts<Period>;
 
 /// One stream; a 404 if there never was a row of it.
 #[utoipa::path(
@@ -91,11 +87,14 @@ async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, Ap
     if state.is_none() && rows.is_empty() {
         return Err(ApiError::NoStream);
     }
-    let totals = Totals {
-        peak_viewers: rows.iter().map(|row| row.active_viewers).max().unwrap_or(0),
-        chat_messages: rows.iter().fold(0, |sum, row| sum.saturating_add(row.chat_messages)),
-        donations_usd: Money::from_hundredths(rows.iter().map(|row| row.donations_usd.hundredths()).sum()),
-    };
+    let totals = Totals::try_of(|metric| {
+        let values = rows.iter().filter_map(|row| row.values.get(metric)).map(Amount::units);
+        let value = match metric.declared().roll_up {
+            RollUp::AtEnd => values.max().unwrap_or(0),
+            RollUp::Sum => values.sum(),
+        };
+        Ok::<_, ApiError>(Some(Amount::of(metric, value)))
+    })?;
     let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
     let stream_id = stream_id.to_owned();
     let answered = StreamAnswer { stream_id, state, minutes, rows, totals, epoch, watermark, server_time_utc };

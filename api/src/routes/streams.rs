@@ -2,13 +2,19 @@
 
 use crate::error::ApiError;
 use crate::freshness::{Clock, Freshness, Written};
-use crate::params::{Choice, Parameters};
-use crate::queries::{By, Store};
+use crate::params::{self, Choice, Parameters};
+use crate::queries::Store;
 use crate::rows::{StreamRow, TopRow, UtcTime};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use tidemark_model::Metric;
+use tidemark_model::metrics::RollUp;
 use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+
+/// What streams score by if nothing is said.
+const BY: Metric = Metric::DonationsUsd;
 
 /// The answer of `/streams`.
 #[derive(Serialize, ToSchema)]
@@ -57,7 +63,7 @@ pub async fn streams(store: Data<Store>, freshness: Data<Freshness>, request: Ht
     params(
         ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (10), and later ones"),
         ("n" = Option<u32>, Query, minimum = 1, maximum = 200, description = "So many streams (10)"),
-        ("by" = Option<String>, Query, description = "donations_usd (default) or chat_messages: sums; active_viewers: the maximum")
+        By
     ),
     responses(
         (status = 200, description = "The answer", body = Top),
@@ -72,10 +78,24 @@ pub async fn top(store: Data<Store>, freshness: Data<Freshness>, request: HttpRe
     let parameters = Parameters::of(request.query_string());
     let minutes = parameters.integer("minutes", 1..=1_440, 10)?;
     let n = parameters.integer("n", 1..=200, 10)?;
-    let by: By = parameters.choice("by")?;
+    let by = parameters.choice("by", BY)?;
     let ask = || async {
         let answer = store.top(minutes, n, by).await?;
-        Ok(Written::new(answer.at, &Top { rows: answer.rows, by: by.as_str(), minutes, server_time_utc: answer.at.now }))
+        Ok(Written::new(answer.at, &Top { rows: answer.rows, by: by.name(), minutes, server_time_utc: answer.at.now }))
     };
-    freshness.answer(&request, &(minutes, n, by.as_str()), Clock::Minutes, ask).await
+    freshness.answer(&request, &(minutes, n, by.name()), Clock::Minutes, ask).await
+}
+
+/// The parameter `by` in the document.
+struct By;
+
+impl utoipa::IntoParams for By {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let score = |metric: Metric| match metric.declared().roll_up {
+            RollUp::AtEnd => format!("{}: the maximum", metric.name()),
+            RollUp::Sum => format!("{}: the sum", metric.name()),
+        };
+        let scores = Metric::all().map(score).collect::<Vec<_>>().join(", ");
+        vec![params::documented("by", params::text(), &format!("{scores} ({} if not given)", BY.name()))]
+    }
 }

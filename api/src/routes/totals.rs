@@ -54,7 +54,7 @@ pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: Htt
 
 async fn ask(store: &Store, query: TotalsQuery) -> Result<Written, ApiError> {
     let answer = store.totals(query).await?;
-    let present = answer.rows.first().map(|line| line.present).unwrap_or_default();
+    let present = answer.rows.first().map(|line| line.present.clone()).expect("it is in a line, and there is one at least");
     let rows = answer.rows.into_iter().filter_map(|line| line.row).collect();
     let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
     Ok(Written::new(answer.at, &TotalsAnswer { rows, present, epoch, watermark, server_time_utc }))
