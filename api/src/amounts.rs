@@ -1,14 +1,13 @@
 //! Values of metrics as members of an object. Names, order, types and descriptions are those of the model's declarations.
 
-use crate::params::documented;
-use crate::rows::Amount;
+use crate::value::Amount;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use tidemark_model::Metric;
 use tidemark_model::metrics::{COUNT, RollUp, Unit};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
@@ -144,6 +143,12 @@ fn schema(metric: Metric) -> ObjectBuilder {
         Unit::Usd => (Type::Number, KnownFormat::Double),
     };
     ObjectBuilder::new().schema_type(kind).format(Some(SchemaFormat::KnownFormat(format)))
+}
+
+/// A parameter in the OpenAPI document.
+pub fn documented(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).schema(Some(schema.build()));
+    parameter.description(Some(description)).build()
 }
 
 #[cfg(test)]

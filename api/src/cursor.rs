@@ -3,7 +3,7 @@
 //! A cursor holds no secret and gives no right, so it is not signed: a forged one is at worst another place to start from.
 
 use crate::instant;
-use crate::rows::{Amount, Money};
+use crate::value::{Amount, Money};
 use serde::{Deserialize, Serialize};
 use tidemark_model::Micros;
 

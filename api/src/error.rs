@@ -1,5 +1,6 @@
 //! Everything that can go wrong, as a response. Errors are problem+json (RFC 9457); none carries the store's own words.
 
+use crate::params::BadParameter;
 use crate::queries::StoreError;
 use crate::rows::Epoch;
 use actix_web::http::{StatusCode, header};
@@ -10,9 +11,6 @@ use utoipa::ToSchema;
 
 /// The methods that every resource answers.
 const ALLOWED_METHODS: &str = "GET, HEAD";
-/// Longest part of a bad value that is sent back.
-const SHOWN_CHARACTERS: usize = 300;
-
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -51,22 +49,6 @@ pub enum ApiError {
     /// The store's fault.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A query parameter that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{parameter} must be {allowed}")]
-pub struct BadParameter {
-    parameter: String,
-    value: String,
-    allowed: String,
-}
-
-impl BadParameter {
-    /// Parameter `name` was `value`, and should be `allowed`.
-    pub fn new(name: &str, value: &str, allowed: String) -> BadParameter {
-        BadParameter { parameter: name.to_owned(), value: value.chars().take(SHOWN_CHARACTERS).collect(), allowed }
-    }
 }
 
 /// The answer to a path that there is not.

@@ -7,11 +7,11 @@
 
 use crate::error::ApiError;
 use crate::feed::Feed;
-use crate::memory::{Key, Memory};
+use crate::memory::{Clock, Key, Memory, Written};
 use crate::params::Parameters;
 use crate::rows::{Epoch, Moment, UtcTime};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::web::{Bytes, Data};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use std::future::Future;
@@ -22,9 +22,6 @@ use std::time::Duration;
 pub const EPOCH: HeaderName = HeaderName::from_static("x-tidemark-epoch");
 /// The watermark of that commit.
 pub const WATERMARK: HeaderName = HeaderName::from_static("x-tidemark-watermark");
-/// The last member of the answers that have it.
-const SERVER_TIME: &str = "\"server_time_utc\":\"";
-
 /// What answers need besides the store.
 #[derive(Clone)]
 pub struct Freshness {
@@ -34,45 +31,6 @@ pub struct Freshness {
     pub memory: Data<Memory>,
     /// Longest wait for `min_epoch`.
     pub longest_wait: Duration,
-}
-
-/// How an answer depends on the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// By whole minutes.
-    Minutes,
-    /// Not at all, but for the time that it tells.
-    Unused,
-}
-
-/// An answer as it is sent, but for the time.
-pub struct Written {
-    at: Moment,
-    before_time: Bytes,
-    after_time: Bytes,
-}
-
-impl Written {
-    /// Writes an answer whose member `server_time_utc` is the moment's.
-    pub fn new(at: Moment, answer: &impl Serialize) -> Written {
-        let text = Bytes::from(serde_json::to_vec(answer).expect("answers always serialize"));
-        // A name or value cannot hold these characters: its quotation marks would be escaped.
-        let needle = SERVER_TIME.as_bytes();
-        let found = text.windows(needle.len()).rposition(|part| part == needle);
-        let start = found.expect("every such answer tells the time") + needle.len();
-        let end = start + text[start..].iter().position(|byte| *byte == b'"').expect("a text has an end");
-        Written { at, before_time: text.slice(..start), after_time: text.slice(end..) }
-    }
-
-    /// Its size in bytes.
-    pub fn size(&self) -> usize {
-        self.before_time.len() + self.after_time.len()
-    }
-
-    fn body(&self, now: UtcTime) -> Vec<u8> {
-        let time = now.max(self.at.now).0.to_string();
-        [&self.before_time, time.as_bytes(), &self.after_time].concat()
-    }
 }
 
 impl Freshness {
@@ -171,14 +129,4 @@ fn unchanged(request: &HttpRequest, tag: &Option<String>, at: &Moment) -> Option
         describe(&mut response, at, tag);
         response.finish()
     })
-}
-
-impl Clock {
-    /// The minute of the store's clock, as far as the answer depends on it.
-    pub fn minute(self, at: &Moment) -> i64 {
-        match self {
-            Clock::Minutes => at.now.0.0.div_euclid(60_000_000),
-            Clock::Unused => 0,
-        }
-    }
 }

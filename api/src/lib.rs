@@ -10,7 +10,7 @@
 //! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
-//! - [`rows`], [`amounts`], [`export`]: the answers, as they are written in JSON and in pieces
+//! - [`rows`], [`amounts`], [`value`], [`export`]: the answers, as they are written in JSON and in pieces
 //! - [`error`]: everything that can go wrong, as a response
 #![forbid(unsafe_code)]
 
@@ -34,3 +34,4 @@ pub mod rows;
 pub mod scrape;
 pub mod startup;
 pub mod telemetry;
+pub mod value;

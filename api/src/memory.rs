@@ -3,9 +3,10 @@
 
 use crate::error::ApiError;
 use crate::feed::Known;
-use crate::freshness::{Clock, Written};
-use crate::rows::Epoch;
+use crate::rows::{Epoch, Moment, UtcTime};
+use actix_web::web::Bytes;
 use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,9 @@ use tokio::sync::OnceCell;
 const ENTRIES: usize = 1_000;
 /// Most bytes of answers.
 const BYTES: usize = 64 << 20;
+
+/// The last member of the answers that have it.
+const SERVER_TIME: &str = "\"server_time_utc\":\"";
 
 /// The answers of one epoch.
 #[derive(Default)]
@@ -47,6 +51,55 @@ struct Generation {
 }
 
 type Entry = Arc<OnceCell<Arc<Written>>>;
+
+/// How an answer depends on the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// By whole minutes.
+    Minutes,
+    /// Not at all, but for the time that it tells.
+    Unused,
+}
+
+/// An answer as it is sent, but for the time.
+pub struct Written {
+    pub(crate) at: Moment,
+    before_time: Bytes,
+    after_time: Bytes,
+}
+
+impl Written {
+    /// Writes an answer whose member `server_time_utc` is the moment's.
+    pub fn new(at: Moment, answer: &impl Serialize) -> Written {
+        let text = Bytes::from(serde_json::to_vec(answer).expect("answers always serialize"));
+        // A name or value cannot hold these characters: its quotation marks would be escaped.
+        let needle = SERVER_TIME.as_bytes();
+        let found = text.windows(needle.len()).rposition(|part| part == needle);
+        let start = found.expect("every such answer tells the time") + needle.len();
+        let end = start + text[start..].iter().position(|byte| *byte == b'"').expect("a text has an end");
+        Written { at, before_time: text.slice(..start), after_time: text.slice(end..) }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        self.before_time.len() + self.after_time.len()
+    }
+
+    pub(crate) fn body(&self, now: UtcTime) -> Vec<u8> {
+        let time = now.max(self.at.now).0.to_string();
+        [&self.before_time, time.as_bytes(), &self.after_time].concat()
+    }
+}
+
+impl Clock {
+    /// The minute of the store's clock, as far as the answer depends on it.
+    pub fn minute(self, at: &Moment) -> i64 {
+        match self {
+            Clock::Minutes => at.now.0.0.div_euclid(60_000_000),
+            Clock::Unused => 0,
+        }
+    }
+}
 
 impl Key {
     /// `None` before the first commit: then nothing tells whether an answer has changed.

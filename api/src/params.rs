@@ -1,14 +1,31 @@
 //! Strict reading of query parameters. An unknown one is ignored; a known one is right or the request is refused.
 
-use crate::error::BadParameter;
 use crate::instant;
-use crate::rows::{Amount, Money};
+use crate::value::{Amount, Money};
 use std::ops::RangeInclusive;
 use tidemark_model::event::MAX_ID_BYTES;
 use tidemark_model::metrics::Unit;
 use tidemark_model::{Metric, Micros};
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+/// Longest part of a bad value that is sent back.
+const SHOWN_CHARACTERS: usize = 300;
+
+/// A query parameter that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{parameter} must be {allowed}")]
+pub struct BadParameter {
+    pub(crate) parameter: String,
+    pub(crate) value: String,
+    pub(crate) allowed: String,
+}
+
+impl BadParameter {
+    /// Parameter `name` was `value`, and should be `allowed`.
+    pub fn new(name: &str, value: &str, allowed: String) -> BadParameter {
+        BadParameter { parameter: name.to_owned(), value: value.chars().take(SHOWN_CHARACTERS).collect(), allowed }
+    }
+}
 
 /// Most streams that one request names.
 const MAX_STREAMS: usize = 100;
@@ -163,12 +180,6 @@ impl<'a> Parameters<'a> {
 /// Any text, in the OpenAPI document.
 pub fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
-}
-
-/// A parameter in the OpenAPI document.
-pub fn documented(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).schema(Some(schema.build()));
-    parameter.description(Some(description)).build()
 }
 
 /// The answer to a question about a stream that names none.

@@ -13,7 +13,7 @@ use std::time::Instant;
 #[cfg(feature = "abomonation")]
 use tidemark_dataflow::exchange::abomonated;
 use tidemark_dataflow::exchange::pod;
-use tidemark_dataflow::fold::Admitted;
+use tidemark_dataflow::flow::Admitted;
 use tidemark_dataflow::keys::{StreamKey, ViewerKey};
 use tidemark_model::Nanos;
 use timely::bytes::arc::{Bytes, BytesMut};

@@ -12,10 +12,10 @@ use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 use std::hint::black_box;
 use std::time::Instant;
 use tidemark_dataflow::exchange::Events;
-use tidemark_dataflow::fold::{Admitted, Buffers, Fold, Input};
+use tidemark_dataflow::flow::{Admitted, Watermark};
+use tidemark_dataflow::fold::{Buffers, Fold, Input};
 use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_dataflow::watermark::Watermark;
 use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
 
 /// Allocates as the program does.

@@ -18,11 +18,10 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tidemark_dataflow::fold::totals::Totals;
+use tidemark_dataflow::flow::{PartitionMark, Totals};
 use tidemark_dataflow::keys::{HashKey, Keys, StreamKey};
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
-use tidemark_dataflow::watermark::PartitionMark;
 use tidemark_model::{Metric, Minute, Values};
 use tidemark_settings::store::{Store, StoreArgs};
 

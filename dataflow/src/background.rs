@@ -3,7 +3,7 @@
 //! A task is a step that is repeated. In production each has a thread of its own; a simulation makes the steps itself, one at a
 //! time and in an order that its seed decides.
 
-use crate::clock::Reading;
+use crate::reading::Reading;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;

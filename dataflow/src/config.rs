@@ -1,4 +1,4 @@
-//! The command line of `tidemark-dataflow`; each doc comment is its help text.
+//! The settings of a run: flags with their environment variables; each doc comment is its help text.
 
 use crate::background::Background;
 use crate::checkpoint::directory::Directory;
@@ -7,7 +7,6 @@ use crate::clock::Clock;
 use crate::cluster::Options;
 use crate::fold::Stints;
 use crate::net::place::Place;
-use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, VerifyArgs};
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
 use crate::worker::MOST_UNFOLDED;
@@ -18,69 +17,6 @@ use std::time::Duration;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
 use tidemark_settings::store::StoreArgs;
-
-/// Turns a log of live-stream events into per-minute metrics, exactly once.
-///
-/// Every flag has an environment variable. Without any of them it reads the file log and writes SQLite, both under ./data.
-#[derive(Clone, Debug, clap::Parser)]
-#[command(name = "tidemark-dataflow", version = tidemark_settings::kafka::VERSION, args_conflicts_with_subcommands = true)]
-pub struct Cli {
-    /// What to do; the default is run.
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-/// What to do.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
-    /// Run the pipeline (the default).
-    Run(RunArgs),
-    /// Recompute everything from the log and compare it with the store.
-    ///
-    /// Reads one consistent state of the store, also while the pipeline runs, then the log up to just the offsets that this state
-    /// stands for, with the settings that its rows were made with; recomputes all by a second, naive implementation; and compares
-    /// every row of stream_metrics_minute, stream_state and dead_letters and the partitions' watermarks. Verdicts in which a clock
-    /// had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
-    ///
-    /// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach, records expired).
-    Verify(VerifyArgs),
-    /// Rejected records: list them, show one, publish them again.
-    #[command(subcommand)]
-    DeadLetters(DeadLettersCommand),
-    /// Saved states: list them, look at one, remove one.
-    #[command(subcommand)]
-    Checkpoint(CheckpointCommand),
-    /// Recompute all rows from the log and replace what the store holds, at once.
-    ///
-    /// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)
-    /// into empty tables, dead letters included, and then replaces rows, states, dead letters and progress in one transaction:
-    /// readers see all of the old or all of the new. Rows that come out the same are not touched, the epoch goes on from where it
-    /// was, and letters that were replayed stay marked. Verdicts in which a clock had a part (closed, future) are taken anew, and
-    /// old checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
-    ///
-    /// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
-    ///
-    /// Exit status: 0 done, 2 not done.
-    #[command(mut_arg("until_end", |always| always.hide(true)))]
-    Rebuild(RebuildArgs),
-    /// Ask a run on this machine for its metrics, by HTTPS.
-    ///
-    /// Exit status: 0 it answers with 200, 2 it does not.
-    Healthcheck {
-        /// Port of its metrics
-        #[arg(default_value_t = 9100)]
-        port: u16,
-    },
-}
-
-impl Cli {
-    /// What to do.
-    pub fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Run(self.run))
-    }
-}
 
 /// Settings of a run.
 #[derive(Clone, Debug, clap::Args)]

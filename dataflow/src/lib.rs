@@ -11,13 +11,13 @@
 //! - [`views`]: differential collections: the sum of all differences is a row
 //! - [`sink`]: changes of closed slices to one transaction: Postgres, SQLite, or memory
 //!
-//! and what holds them together:
+//! What travels between them is in [`flow`], which knows none of them. What holds them together:
 //!
 //! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run;
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
-//! - [`plan`]: where a run starts; [`run`]: how it ends; [`resume`]: how it goes on when the store went back;
-//!   [`rules`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//! - [`cli`], [`config`]: flags and settings; [`plan`]: where a run starts; [`run`]: how it ends; [`resume`]: how it goes on when the store went back;
+//!   [`rules`], [`reading`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`trouble`]: what holds the run up at the moment, for the log and for `/health`
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
@@ -36,12 +36,14 @@
 pub mod admit;
 pub mod background;
 pub mod checkpoint;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod decode;
 pub mod exchange;
 pub mod fail_points;
+pub mod flow;
 pub mod fold;
 pub mod keys;
 pub mod names;
@@ -51,6 +53,7 @@ pub mod oracle;
 pub mod pipeline;
 pub mod plan;
 pub mod reader;
+pub mod reading;
 pub mod resume;
 pub mod rules;
 pub mod run;

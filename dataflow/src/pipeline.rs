@@ -2,15 +2,16 @@
 
 use crate::Slice;
 use crate::exchange::Events;
+use crate::flow::{Change, Mark};
 use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
 use crate::fold::{self, Fold, Stints};
 use crate::sink::commit::Committer;
-use crate::sink::{self, Change, Resume};
+use crate::sink::{self, Resume};
 use crate::telemetry::Metrics;
 use crate::trouble::Troubles;
 use crate::views;
-use crate::watermark::{self, Known, Mark, Tracker};
+use crate::watermark::{self, Known, Tracker};
 use differential_dataflow::AsCollection;
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -288,11 +288,11 @@ mod tests {
     use crate::checkpoint::manifest::Part;
     use crate::checkpoint::memory::MemoryParts;
     use crate::checkpoint::{PartFile, PartSet};
+    use crate::flow::PartitionMark;
     use crate::sink::memory::MemoryStore;
     use crate::sink::{Commit, Store};
     use crate::source::memory::MemoryLog;
     use crate::source::{Bounds, Source};
-    use crate::watermark::PartitionMark;
     use std::sync::Mutex;
 
     /// No descriptor is left for a part.

@@ -15,16 +15,17 @@
 
 use crate::Slice;
 use crate::admit::{Admission, Judge};
-use crate::clock::{MOST_APART, Monotonic, Reading};
+use crate::clock::MOST_APART;
 use crate::decode::{Decoded, Decoder, Event, Rejected};
-use crate::fold::Admitted;
+use crate::flow::{Admitted, Change, DeadLetter, PartitionMark, Standing, Tally};
 use crate::keys::{Keys, StreamKey};
 use crate::names::Names;
 use crate::plan::PartitionPlan;
+use crate::reading::{Monotonic, Reading};
 use crate::rules::Rules;
-use crate::sink::{Change, DeadLetter, widest};
+use crate::sink::widest;
 use crate::source::{Position, Record, Source, SourceError};
-use crate::watermark::{Known, PartitionMark, Standing};
+use crate::watermark::Known;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tidemark_model::{Micros, Minute, Reason};
@@ -72,23 +73,6 @@ pub struct Desk {
     pub names: Names,
     /// What was counted since it was last taken.
     pub tally: Tally,
-}
-
-/// Counts of records by outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// All records.
-    pub records: u64,
-    /// Of event types that make no rows.
-    pub other_types: u64,
-    /// That count, before copies are found.
-    pub admitted: u64,
-    /// Rejected, by reason.
-    pub rejected: BTreeMap<Reason, u64>,
-    /// Bytes that the rejected ones take until they are stored.
-    pub rejected_bytes: u64,
-    /// Of each late one: microseconds from its window's end to its partition's watermark.
-    pub late_by: Vec<i64>,
 }
 
 /// The moment of the worker's loop in which something is read.

@@ -1,6 +1,7 @@
 //! What the threads of one run share: the wish to stop, and the first failure.
 
-use crate::clock::{Monotonic, StoreClock};
+use crate::clock::StoreClock;
+use crate::reading::Monotonic;
 use crate::trouble::Troubles;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -4,17 +4,17 @@
 use crate::Slice;
 use crate::checkpoint::PartNotice;
 use crate::checkpoint::schedule::{Schedule, Settled};
-use crate::clock::{Clock, Monotonic, Reading, SecondOpinion};
+use crate::clock::Clock;
 use crate::exchange::Events;
-use crate::fold::Admitted;
+use crate::flow::{Admitted, Change, Clocks, Mark, Tally};
 use crate::fold::idle::Idle;
-use crate::reader::{Desk, Outlet, Reader, StoreTime, Tally, Turn};
+use crate::reader::{Desk, Outlet, Reader, StoreTime, Turn};
+use crate::reading::{Monotonic, Reading, SecondOpinion};
 use crate::run::Control;
-use crate::sink::Change;
 use crate::source::{Asked, Source, SourceError};
 use crate::telemetry::Metrics;
-use crate::trouble::Kind;
-use crate::watermark::{Clocks, Known, Mark};
+use crate::trouble::{Kind, STANDSTILL};
+use crate::watermark::Known;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -44,8 +44,6 @@ const MOST_REJECTED_BYTES: u64 = 64 << 20;
 /// How long the last checkpoint is waited for when a run ends by itself, and when it is stopped: then the one before it has to do.
 const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
 const LAST_CHECKPOINT_AT_STOP: Duration = Duration::from_secs(10);
-/// A standstill that is told: no turn, or no slice, for this many microseconds.
-pub const STANDSTILL: i64 = 5_000_000;
 /// A change of the wall clock that is told, in microseconds: more than it is corrected by when it is only slewed.
 const STEP: i64 = 1_000_000;
 /// How long a worker that has nothing to do sleeps before it looks again.

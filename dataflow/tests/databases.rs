@@ -11,11 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::required;
 use support::process::Process;
-use tidemark_dataflow::fold::totals::Totals;
+use tidemark_dataflow::flow::{DeadLetter, PartitionMark, Totals};
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
-use tidemark_dataflow::sink::{Begin, Commit, DeadLetter, Decision, Row, Store, StoreError, Stored};
-use tidemark_dataflow::watermark::PartitionMark;
+use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store, StoreError, Stored};
 use tidemark_model::{Metric, Minute, Reason, Values};
 
 const TABLES: &str = include_str!("../../sql/init/001_tables.sql");

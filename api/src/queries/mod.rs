@@ -19,7 +19,8 @@ mod streams;
 mod totals;
 
 use crate::amounts::{Amounts, Shape};
-use crate::rows::{Amount, Answer, Epoch, Moment, Money, UtcTime};
+use crate::rows::{Answer, Epoch, Moment, UtcTime};
+use crate::value::{Amount, Money};
 pub use announcements::Announcements;
 pub use changes::ChangesQuery;
 pub use metrics::{Exported, MetricsQuery, Since};

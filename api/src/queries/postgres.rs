@@ -2,7 +2,8 @@
 
 use super::statement::{Statement, Value};
 use super::{Columns, EXPORT_ROWS, Pieces, StoreError, malformed};
-use crate::rows::{Money, UtcTime};
+use crate::rows::UtcTime;
+use crate::value::Money;
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Object, PoolError, QueueMode, RecyclingMethod};
 use futures_util::StreamExt;
 use std::error::Error;

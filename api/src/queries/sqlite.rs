@@ -2,7 +2,8 @@
 
 use super::statement::{Statement, Value};
 use super::{Columns, EXPORT_ROWS, Pieces, StoreError};
-use crate::rows::{Money, UtcTime};
+use crate::rows::UtcTime;
+use crate::value::Money;
 use rusqlite::types::{FromSql, ToSql, ToSqlOutput};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params_from_iter};
 use std::io;

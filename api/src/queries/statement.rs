@@ -4,7 +4,7 @@ use super::Since;
 use crate::amounts::{Amounts, Minimum};
 use crate::cursor::SortKey;
 use crate::params::Choice;
-use crate::rows::{Amount, Money};
+use crate::value::{Amount, Money};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidemark_model::metrics::{RollUp, Unit};
 use tidemark_model::{Metric, Micros};

@@ -3,7 +3,8 @@
 use super::statement::Value;
 use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, amounts, required};
 use crate::amounts::{Presence, Shape};
-use crate::rows::{Amount, Answer, Moment, Present, TotalsRow};
+use crate::rows::{Answer, Moment, Present, TotalsRow};
+use crate::value::Amount;
 use tidemark_model::{Metric, Micros};
 
 /// Which minutes.

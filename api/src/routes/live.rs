@@ -4,10 +4,10 @@
 //! and a later one is never older, so a row that comes twice does no harm; what matters is that none is left out. A client's
 //! position moves to an epoch only with the event that has its number as id, and everything until then has been sent.
 
-use crate::error::{ApiError, BadParameter};
+use crate::error::ApiError;
 use crate::feed::{Feed, Item, PAGE_ROWS, Page, event};
 use crate::freshness::tell_moment;
-use crate::params::Parameters;
+use crate::params::{BadParameter, Parameters};
 use crate::queries::{ChangesQuery, Store, StoreError};
 use crate::rows::{Epoch, Moment};
 use actix_web::http::header;

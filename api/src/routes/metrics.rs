@@ -1,11 +1,12 @@
 //! `/metrics` and `/metrics/latest`.
 
-use crate::amounts::{Amounts, Minimum, Shape};
+use crate::amounts::{Amounts, Minimum, Shape, documented};
 use crate::cursor::{self, Cursor, SortKey};
-use crate::error::{ApiError, BadParameter};
+use crate::error::ApiError;
 use crate::export::{Format, export};
-use crate::freshness::{Clock, Freshness, Written};
-use crate::params::{self, Choice, Parameters};
+use crate::freshness::Freshness;
+use crate::memory::{Clock, Written};
+use crate::params::{self, BadParameter, Choice, Parameters};
 use crate::queries::{Direction, MetricsQuery, OrderBy, Since, Store};
 use crate::rows::{MetricRow, UtcTime};
 use actix_web::web::Data;
@@ -245,6 +246,6 @@ fn sort_key(row: &MetricRow, order_by: OrderBy) -> SortKey {
 impl utoipa::IntoParams for OrderBy {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let words = OrderBy::all().map(OrderBy::as_str).collect::<Vec<_>>().join(", ");
-        vec![params::documented("order_by", params::text(), &format!("One of {words}; the first one if not given"))]
+        vec![documented("order_by", params::text(), &format!("One of {words}; the first one if not given"))]
     }
 }

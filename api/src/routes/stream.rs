@@ -3,10 +3,12 @@
 
 use crate::amounts::{Amounts, Period};
 use crate::error::{ApiError, Problem};
-use crate::freshness::{Clock, Freshness, Written};
+use crate::freshness::Freshness;
+use crate::memory::{Clock, Written};
 use crate::params::{self, Parameters};
 use crate::queries::Store;
-use crate::rows::{Amount, Epoch, MetricRow, StreamState, UtcTime};
+use crate::rows::{Epoch, MetricRow, StreamState, UtcTime};
+use crate::value::Amount;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;

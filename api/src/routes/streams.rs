@@ -1,7 +1,9 @@
 //! `/streams` and `/streams/top`.
 
+use crate::amounts::documented;
 use crate::error::ApiError;
-use crate::freshness::{Clock, Freshness, Written};
+use crate::freshness::Freshness;
+use crate::memory::{Clock, Written};
 use crate::params::{self, Choice, Parameters};
 use crate::queries::Store;
 use crate::rows::{StreamRow, TopRow, UtcTime};
@@ -96,6 +98,6 @@ impl utoipa::IntoParams for By {
             RollUp::Sum => format!("{}: the sum", metric.name()),
         };
         let scores = Metric::all().map(score).collect::<Vec<_>>().join(", ");
-        vec![params::documented("by", params::text(), &format!("{scores} ({} if not given)", BY.name()))]
+        vec![documented("by", params::text(), &format!("{scores} ({} if not given)", BY.name()))]
     }
 }

@@ -1,7 +1,8 @@
 //! `/metrics/totals`: the sums over all streams, minute by minute.
 
 use crate::error::ApiError;
-use crate::freshness::{Clock, Freshness, Written};
+use crate::freshness::Freshness;
+use crate::memory::{Clock, Written};
 use crate::params::Parameters;
 use crate::queries::{Since, Store, TotalsQuery};
 use crate::rows::{Epoch, Present, TotalsRow, UtcTime};

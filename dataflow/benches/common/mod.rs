@@ -6,7 +6,7 @@
 
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tidemark_dataflow::fold::Admitted;
+use tidemark_dataflow::flow::Admitted;
 use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
 use tidemark_model::{Cents, Kind, Nanos};
 

@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each example uses its own part")]
 
 use std::io::Write as _;
+use tidemark_dataflow::cli::{Cli, Command};
 use tidemark_dataflow::cluster::Options;
-use tidemark_dataflow::config::{Cli, Command};
 
 /// The program's own defaults but for these arguments of `run`.
 pub fn options(arguments: &[&str]) -> anyhow::Result<Options> {

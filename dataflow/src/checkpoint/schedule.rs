@@ -1,7 +1,7 @@
 //! When the next checkpoint is due. Pure: the caller brings the clock.
 
 use super::{Id, Manifest};
-use crate::clock::{Monotonic, Reading};
+use crate::reading::{Monotonic, Reading};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tidemark_model::Micros;

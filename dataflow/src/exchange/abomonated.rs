@@ -18,7 +18,7 @@
 //! memory (`benches/codecs.rs`).
 
 use super::row::{BYTES, Row};
-use crate::fold::Admitted;
+use crate::flow::Admitted;
 use abomonation::Abomonation;
 use std::io::Write;
 

@@ -13,7 +13,7 @@ pub mod abomonated;
 pub mod pod;
 pub mod row;
 
-use crate::fold::Admitted;
+use crate::flow::Admitted;
 use std::io::Write;
 use timely::bytes::arc::Bytes;
 use timely::container::{Accountable, DrainContainer, PushInto, SizableContainer};

@@ -1,7 +1,7 @@
 //! Rows as their own bytes, by bytemuck: the compiler proves that a row has no padding and that any bytes are one.
 
 use super::row::{BYTES, Row};
-use crate::fold::Admitted;
+use crate::flow::Admitted;
 use std::io::Write;
 
 /// The codec's name.

@@ -1,6 +1,6 @@
 //! An event as nine words without padding: what the codecs write is all of it and nothing else.
 
-use crate::fold::Admitted;
+use crate::flow::Admitted;
 use crate::keys::{EventKey, StreamKey, ViewerKey};
 use bytemuck::{Pod, Zeroable};
 use tidemark_model::{Cents, Kind, Nanos};

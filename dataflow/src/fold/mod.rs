@@ -22,52 +22,27 @@ pub mod movements;
 pub mod presence;
 pub mod snapshot;
 pub mod streams;
-pub mod totals;
+
 pub mod windows;
 
 use crate::Slice;
 use crate::exchange::Events;
-use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
+use crate::flow::{Admitted, Request, RowKey, Share, Totals, Watermark};
+use crate::keys::{RANGES, owner};
 use crate::telemetry::FoldMetrics;
-use crate::watermark::{Request, Watermark};
 use duplicates::Duplicates;
 use idle::Idle;
 use movements::{Movement, Steps};
 use presence::Presence;
-use serde::{Deserialize, Serialize};
 use snapshot::{Saved, Saver, Snapshot};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use streams::Streams;
-use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
+use tidemark_model::{Kind, Micros, Minute};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::{Capability, Operator};
 use timely::dataflow::{Stream, StreamVec};
-use totals::Totals;
-
-/// An event that counts, on its way to the worker that owns its viewer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Admitted {
-    /// Whose event it is; names the owner.
-    pub viewer: ViewerKey,
-    /// The stream.
-    pub stream: StreamKey,
-    /// What copies of the event share, if it has an id.
-    pub id: Option<EventKey>,
-    /// When it happened.
-    pub ts: Nanos,
-    /// Zero unless a donation.
-    pub amount: Cents,
-    /// What happened.
-    pub kind: Kind,
-}
-
-/// A row's key inside the dataflow.
-pub type RowKey = (StreamKey, Minute);
-
-/// A share of a row that changed: data, time, difference.
-pub type Share = (RowKey, Slice, Totals);
 
 /// How much an activation does before it leaves the rest to the next one, so that the worker can turn to its source and its peers.
 #[derive(Clone, Copy, Debug)]
@@ -483,7 +458,9 @@ fn dice() -> impl FnMut(u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::{EventKey, StreamKey, ViewerKey};
     use crate::telemetry::Metrics;
+    use tidemark_model::{Cents, Nanos};
 
     fn event(random: &mut impl FnMut(u64) -> u64) -> Admitted {
         let kind = [Kind::ViewerJoin, Kind::ViewerLeave, Kind::ChatMessage][random(3) as usize];

@@ -6,14 +6,14 @@
 //! had moved who move again meanwhile.
 
 use super::movements::Moved;
-use super::{Fold, RowKey, Stint, Totals};
+use super::{Fold, Stint};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
 use crate::checkpoint::writer::{PartWriter, Spare};
 use crate::checkpoint::{Holds, Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
+use crate::flow::{Request, RowKey, Totals};
 use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
-use crate::watermark::Request;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -230,11 +230,12 @@ fn part_matters(holds: Holds, written_by: usize, writers: usize, worker: usize, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Stints;
     use super::super::movements::Movement;
-    use super::super::{Admitted, Stints};
     use super::*;
     use crate::checkpoint::manifest::{Increment, ReadTo, VERSION};
     use crate::checkpoint::memory::MemoryParts;
+    use crate::flow::Admitted;
     use crate::telemetry::Metrics;
     use std::collections::BTreeMap;
     use std::sync::mpsc::{Receiver, channel};

@@ -7,10 +7,9 @@
 //! A slice costs what it changes, and a look at each stream if it opens windows; not what is open. So it does not matter how many
 //! windows are open, nor in which order they were opened.
 
-use super::RowKey;
 use super::movements::Steps;
-use super::totals::Totals;
 use super::windows::{ByWindow, work};
+use crate::flow::{RowKey, Totals};
 use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use std::hash::{Hash, Hasher};

@@ -3,7 +3,7 @@
 //! The list is cut into blocks: a change moves no more than the entries of one block, and each block knows the sum of its own. A stream
 //! has a dozen open windows in an ordinary pipeline, which are one block.
 
-use super::totals::Totals;
+use crate::flow::Totals;
 use differential_dataflow::difference::{IsZero, Semigroup};
 use smallvec::SmallVec;
 use tidemark_model::Minute;

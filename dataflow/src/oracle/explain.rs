@@ -1,7 +1,7 @@
 //! The records behind one row, for `verify` to print. Presence is found here user by user, as the design says it.
 
 use super::decode::Event;
-use super::judge::{self, Judged};
+use super::judge::{self, Fate, Judged};
 use super::{Clock, Log, Position, Rules, Verdicts};
 use std::collections::BTreeMap;
 use tidemark_model::{Cents, Kind, Minute, Nanos, Reason};
@@ -29,20 +29,6 @@ pub struct Evidence {
     pub fate: Fate,
     /// What it says about its user at the window's end, if it is the counted join or leave that decides this.
     pub presence: Option<Presence>,
-}
-
-/// What becomes of an event of the six types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It counts.
-    Counted,
-    /// It repeats a counted one, which stands here.
-    Duplicate {
-        /// The copy that counts.
-        first: Position,
-    },
-    /// It is a dead letter: `future`, `late` or `closed`.
-    Rejected(Reason),
 }
 
 /// Where a user is at a window's last nanosecond.

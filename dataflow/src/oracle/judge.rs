@@ -1,10 +1,23 @@
 //! What becomes of every record: decoded, then `future`, `late` and `closed` by its partition's prefix, then duplicates.
 
 use super::decode::{Decoded, Event, decode};
-use super::explain::Fate;
 use super::{Clock, Log, LogRecord, Position, Rules, Verdicts};
 use std::collections::{BTreeMap, HashMap};
 use tidemark_model::{Micros, Minute, Nanos, Reason};
+
+/// What becomes of an event of the six types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It counts.
+    Counted,
+    /// It repeats a counted one, which stands here.
+    Duplicate {
+        /// The copy that counts.
+        first: Position,
+    },
+    /// It is a dead letter: `future`, `late` or `closed`.
+    Rejected(Reason),
+}
 
 /// A record that decoded to an event of the six types, and what became of it.
 pub(super) struct Judged {

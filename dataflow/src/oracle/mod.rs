@@ -20,7 +20,8 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{Evidence, Fate, Presence, Witness, explain};
+pub use explain::{Evidence, Presence, Witness, explain};
+pub use judge::Fate;
 
 use std::collections::BTreeMap;
 use tidemark_model::{Metric, Micros, Minute, Reason, Values};

@@ -1,9 +1,9 @@
 //! From the changes of slices to commits, slice by slice in order.
 
 use super::publication::Publication;
-use super::{Change, Commit, Resume, Row, widest};
+use super::{Commit, Resume, Row, widest};
+use crate::flow::{Change, PartitionMark};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
-use crate::watermark::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::{Micros, Minute};

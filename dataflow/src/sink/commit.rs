@@ -7,12 +7,12 @@ use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::clock::{Clock, MOST_APART};
 use crate::fail_points::fail_point;
+use crate::flow::PartitionMark;
 use crate::run::Control;
 use crate::source::{Log, SourceError};
 use crate::telemetry::Metrics;
 use crate::trouble::Kind;
-use crate::watermark::PartitionMark;
-use crate::worker::STANDSTILL;
+use crate::trouble::STANDSTILL;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -294,7 +294,10 @@ impl Thread {
         } else if took < QUICK_SLOW.0 {
             self.per_commit = (self.per_commit * 2).min(PER_COMMIT.0);
         }
-        self.metrics.committed(epoch, commit, took);
+        let (rows, letters) = (commit.rows.len() as u64, commit.dead_letters.len());
+        self.metrics.committed(epoch, rows, commit.corrections, commit.watermark, took);
+        let watermark = commit.watermark.map(|watermark| watermark.to_string());
+        tracing::debug!(epoch, rows, dead_letters = letters, watermark, "committed");
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
             self.metrics.checkpointed(newest);
         }

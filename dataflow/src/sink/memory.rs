@@ -3,7 +3,7 @@
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
 use crate::checkpoint::Manifest;
-use crate::watermark::PartitionMark;
+use crate::flow::PartitionMark;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tidemark_model::{Metric, Micros, Minute, Reason, Values};

@@ -16,18 +16,16 @@ pub(crate) mod session;
 mod settle;
 pub mod sqlite;
 mod tables;
+pub(crate) mod transaction;
 mod upserts;
 
 use crate::Slice;
+use crate::checkpoint::Manifest;
 use crate::checkpoint::schedule::Settled;
-use crate::checkpoint::{Manifest, PartNotice};
-use crate::fold::RowKey;
-use crate::fold::totals::Totals;
+use crate::flow::{Change, DeadLetter, PartitionMark, Totals};
 use crate::keys::{KeySet, StreamKey};
-use crate::watermark::{PartitionMark, Watermark};
 use assembly::Assembly;
 use commit::Committer;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidemark_model::{Micros, Minute, Reason};
@@ -35,42 +33,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::{Capability, Operator};
-
-/// A record that makes no row, with all that is kept of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Where it was.
-    pub partition: i32,
-    /// Its own offset.
-    pub offset: i64,
-    /// Why it makes no row.
-    pub reason: Reason,
-    /// The same for people.
-    pub error: String,
-    /// Its key.
-    pub key: Option<Vec<u8>>,
-    /// Its bytes, as they were read.
-    pub payload: Option<Vec<u8>>,
-    /// The log's time of it.
-    pub record_time: Option<Micros>,
-}
-
-/// What a slice can bring to the sink. Most are rows; what is rare and large is in a box, so that rows travel light.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Change {
-    /// The newest totals of a row.
-    Row(RowKey, Totals),
-    /// The name of a stream, for its rows of this window and of older ones.
-    Name(StreamKey, Minute, Box<str>),
-    /// A rejected record.
-    DeadLetter(Box<DeadLetter>),
-    /// Where a partition stands.
-    Partition(Box<PartitionMark>),
-    /// The pipeline's watermark.
-    Watermark(Box<Watermark>),
-    /// A worker's part of a checkpoint is on the disk, or is not.
-    Part(Box<PartNotice>),
-}
 
 /// A row as the store has it. Values are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]

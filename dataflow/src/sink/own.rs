@@ -124,9 +124,9 @@ impl fmt::Display for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::PartitionMark;
     use crate::sink::memory::MemoryStore;
     use crate::sink::{Begin, Decision, Store};
-    use crate::watermark::PartitionMark;
 
     fn begin(run: &str) -> Begin {
         Begin {

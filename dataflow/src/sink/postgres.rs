@@ -2,25 +2,20 @@
 
 pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
-use super::own::{At, Held, Offsets, Own};
+use super::own::{At, Held, Own};
 use super::session::{self, Client, Transaction};
-use super::upserts::{Size, Upserts};
+use super::transaction::{Failure, Prepared, Timestamp, Writing};
+use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, settle, tables};
 use crate::fail_points::fail_point;
 use crate::run::Control;
-use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
-use ::postgres::{Row, Statement};
+use ::postgres::Row;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Micros, Minute, Reason};
 use tidemark_tls::postgres::Server;
 
-/// The tables.
-pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A peer that acknowledges nothing for this long is gone.
@@ -28,13 +23,8 @@ const STALLED: Duration = Duration::from_secs(15);
 /// While an answer is waited for, the system asks the peer this often whether it is still there. After this many questions without an
 /// answer the connection counts as gone. The system's own default is to ask for the first time after two hours.
 const ASK_PEER: (Duration, u32) = (Duration::from_secs(5), 3);
-/// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
-/// the schema's name.
-pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
 /// Dead letters that are read at once.
 const LETTERS_AT_ONCE: i64 = 10_000;
-/// Microseconds from 1970 to 2000, from where Postgres counts.
-const TO_2000: i64 = 946_684_800_000_000;
 
 /// A store in a Postgres schema.
 pub struct PostgresStore {
@@ -60,41 +50,9 @@ struct Session {
     prepared: Prepared,
 }
 
-/// The statements of a commit by their text, prepared once in a connection.
-type Prepared = HashMap<&'static str, Statement>;
-
-/// A transaction of them.
-pub(super) struct Writing<'a> {
-    pub(super) transaction: Transaction<'a>,
-    prepared: &'a mut Prepared,
-}
-
 impl Session {
     fn begin(&mut self) -> Result<Writing<'_>, session::Error> {
         Ok(Writing { transaction: self.client.transaction()?, prepared: &mut self.prepared })
-    }
-}
-
-impl Writing<'_> {
-    fn prepare(&mut self, text: &'static str) -> Result<Statement, session::Error> {
-        Ok(match self.prepared.entry(text) {
-            Entry::Occupied(slot) => slot.get().clone(),
-            Entry::Vacant(slot) => slot.insert(self.transaction.prepare(text)?).clone(),
-        })
-    }
-
-    pub(super) fn execute(&mut self, text: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, session::Error> {
-        let statement = self.prepare(text)?;
-        self.transaction.execute(&statement, parameters)
-    }
-
-    pub(super) fn query_opt(
-        &mut self,
-        text: &'static str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<Row>, session::Error> {
-        let statement = self.prepare(text)?;
-        self.transaction.query_opt(&statement, parameters)
     }
 }
 
@@ -183,24 +141,6 @@ pub(crate) fn connect(
     let client = Client::connect(&configure(connection, program)?, control);
     let settled = client.and_then(|mut client| settle::of_command(&mut client).map(|()| client));
     settled.map_err(|error| judge(&error, shown))
-}
-
-/// What can go wrong in a transaction.
-pub(super) enum Failure {
-    Postgres(session::Error),
-    Store(StoreError),
-}
-
-impl From<session::Error> for Failure {
-    fn from(error: session::Error) -> Failure {
-        Failure::Postgres(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Failure {
-        Failure::Store(error)
-    }
 }
 
 impl Store for PostgresStore {
@@ -295,16 +235,6 @@ fn lock(own: &Own, transaction: &mut Writing<'_>) -> Result<(At, Micros), Failur
     };
     let at = own.compare(&Held { fence: row.get(0), run: row.get(1), epoch: row.get(2) })?;
     Ok((at, row.get::<_, Timestamp>(3).0))
-}
-
-/// In a statement of its own, so that it sees what the lock was waited for.
-pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
-    let select =
-        "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
-    let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
-    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
-    let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
-    Ok(own.compare_offsets(at, &found)?)
 }
 
 fn refuse_changed_fingerprint(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<(), Failure> {
@@ -409,23 +339,4 @@ fn read_verdicts(
             _ => return Ok(()),
         }
     }
-}
-
-/// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timestamp(pub(crate) Micros);
-
-impl ToSql for Timestamp {
-    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        (self.0.0 - TO_2000).to_sql(&Type::INT8, out).inspect(|_| debug_assert_eq!(*kind, Type::TIMESTAMPTZ))
-    }
-    accepts!(TIMESTAMPTZ);
-    to_sql_checked!();
-}
-
-impl<'a> FromSql<'a> for Timestamp {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Timestamp, Box<dyn Error + Sync + Send>> {
-        Ok(Timestamp(Micros(i64::from_sql(&Type::INT8, raw)?.saturating_add(TO_2000))))
-    }
-    accepts!(TIMESTAMPTZ);
 }

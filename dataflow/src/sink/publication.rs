@@ -4,7 +4,7 @@ use super::Resume;
 use crate::checkpoint::manifest::{ReadTo, VERSION};
 use crate::checkpoint::schedule::Settled;
 use crate::checkpoint::{Id, Increment, KEPT, Manifest, PartNotice};
-use crate::watermark::{PartitionMark, Request};
+use crate::flow::{PartitionMark, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::{Micros, Minute};

@@ -4,8 +4,8 @@
 
 use super::StoreError;
 use super::judge::{judge, statements_are_mixed_up};
-use super::postgres::RUN_LOCK;
 use super::session::{self, Client};
+use super::transaction::RUN_LOCK;
 
 /// How long a statement may take: longer means that the server hangs.
 const STATEMENT: &str = "set statement_timeout = '60s'";

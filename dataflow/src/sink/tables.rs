@@ -5,8 +5,8 @@
 
 use super::StoreError;
 use super::columns::Dialect;
-use super::postgres::{Failure, TABLES};
 use super::session::{self, Transaction};
+use super::transaction::{Failure, TABLES};
 use std::collections::BTreeMap;
 use tidemark_model::Metric;
 

@@ -5,9 +5,10 @@
 
 use super::columns::Dialect;
 use super::judge::took_too_long;
-use super::own::{At, Own};
-use super::postgres::{Failure, Timestamp, Writing, compare_offsets};
-use super::{Commit, DeadLetter, Row};
+use super::own::{At, Offsets, Own};
+use super::transaction::{Failure, Timestamp, Writing};
+use super::{Commit, Row};
+use crate::flow::DeadLetter;
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -63,6 +64,16 @@ impl Size {
     fn bytes(&self) -> usize {
         BYTES / (ROWS.0 / self.rows)
     }
+}
+
+/// In a statement of its own, so that it sees what the lock was waited for.
+pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) -> Result<(), Failure> {
+    let select =
+        "select array_agg(partition), array_agg(next_offset) from progress_partitions where pipeline = $1 and topic = $2";
+    let row = transaction.query_opt(select, &[&own.pipeline, &own.topic])?;
+    let (partitions, offsets): (Option<Vec<i32>>, Option<Vec<i64>>) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
+    let found: Offsets = partitions.into_iter().flatten().zip(offsets.into_iter().flatten()).collect();
+    Ok(own.compare_offsets(at, &found)?)
 }
 
 /// Rows of which a parameter holds each column, the metrics in their order.

@@ -9,7 +9,7 @@ pub mod file_log;
 pub mod kafka;
 pub mod memory;
 
-use crate::clock::Monotonic;
+use crate::reading::Monotonic;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;

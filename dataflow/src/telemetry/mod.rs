@@ -13,9 +13,7 @@ pub use process::resident_bytes;
 pub use server::serve;
 
 use crate::checkpoint::Manifest;
-use crate::reader::Tally;
-use crate::sink::Commit;
-use crate::watermark::{Holding, PartitionMark, Standing};
+use crate::flow::{Holding, PartitionMark, Standing, Tally};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -148,23 +146,16 @@ impl Metrics {
     }
 
     /// A transaction was committed.
-    pub fn committed(&self, epoch: i64, commit: &Commit, took: Duration) {
+    pub fn committed(&self, epoch: i64, rows: u64, corrections: u64, watermark: Option<Micros>, took: Duration) {
         self.commits.inc();
-        self.rows.inc_by(commit.rows.len() as u64);
-        self.corrections.inc_by(commit.corrections);
+        self.rows.inc_by(rows);
+        self.corrections.inc_by(corrections);
         self.commit_seconds.observe(took.as_secs_f64());
         self.epoch.set(epoch);
         self.last_commit.set(now());
-        if let Some(watermark) = commit.watermark {
+        if let Some(watermark) = watermark {
             self.watermark.set(whole_seconds(watermark));
         }
-        tracing::debug!(
-            epoch,
-            rows = commit.rows.len(),
-            dead_letters = commit.dead_letters.len(),
-            watermark = commit.watermark.map(|watermark| watermark.to_string()),
-            "committed"
-        );
     }
 
     /// `fold` was scheduled and worked for this long.

@@ -1,8 +1,7 @@
 //! The row of each (stream, minute).
 
 use crate::Slice;
-use crate::fold::RowKey;
-use crate::fold::totals::Totals;
+use crate::flow::{RowKey, Totals};
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::CountTotal;
 

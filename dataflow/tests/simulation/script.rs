@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tidemark_dataflow::background::{Script, Step, Task};
-use tidemark_dataflow::clock::{Monotonic, Reading};
+use tidemark_dataflow::reading::{Monotonic, Reading};
 use tidemark_dataflow::run::Control;
 use tidemark_model::Micros;
 

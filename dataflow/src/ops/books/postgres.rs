@@ -6,8 +6,9 @@ use super::{
 use crate::run::Control;
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
-use crate::sink::postgres::{Timestamp, connect, judge};
+use crate::sink::postgres::{connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
+use crate::sink::transaction::Timestamp;
 use ::postgres::Row;
 use ::postgres::types::ToSql;
 use std::sync::Arc;

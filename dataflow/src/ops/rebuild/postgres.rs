@@ -3,8 +3,9 @@
 use super::{Before, Changes, Site, held, refuse_other_fence};
 use crate::run::Control;
 use crate::sink::columns::Dialect;
-use crate::sink::postgres::{PostgresStore, RUN_LOCK, Timestamp, connect, judge};
+use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
+use crate::sink::transaction::{RUN_LOCK, Timestamp};
 use crate::sink::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Site for PostgresSite {
         let made = self.client.batch_execute(&format!(
             "begin; set local search_path to {}; {}; commit",
             self.side,
-            crate::sink::postgres::TABLES
+            crate::sink::transaction::TABLES
         ));
         self.judged(made)?;
         let partitions: Vec<i32> = starts.keys().copied().collect();

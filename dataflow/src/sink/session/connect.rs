@@ -1,6 +1,6 @@
 //! From a connection string to a connection: each address of each host in turn, each with a deadline.
 
-use super::overseer::{AT_STOP, Backend, NoAnswer, Overseer};
+use super::overseer::{AT_STOP, Backend, CONNECT, NoAnswer, Overseer, Server};
 use super::{Error, answer};
 use crate::run::Control;
 use std::io;
@@ -12,8 +12,6 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
 
-/// How long one address may take until it takes questions. Looking up a name may take as long.
-pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// How long all of them together may take.
 pub(super) const IN_ALL: Duration = Duration::from_secs(20);
 /// Which session of the server is ours. Its number alone may be another's later.
@@ -64,13 +62,6 @@ pub(super) async fn connect(
         }
     }
     Err(last.unwrap_or_else(|| NoAnswer::of("no address could be tried".to_owned()).into()))
-}
-
-/// One address, with a name for people.
-#[derive(Clone)]
-pub(super) struct Server {
-    pub(super) there: postgres::Server,
-    pub(super) name: String,
 }
 
 /// The addresses of a host. A name may stand for several servers: what is asked later must reach the one that was found here.

@@ -3,16 +3,18 @@
 //! A statement on a slow disk or behind a lock is silent too. So after [`QUIET`] a second connection asks the same server what our
 //! session does. Only if it is at work the waiting goes on, and the question is repeated. Each waiting that is not short is told.
 
-use super::connect::{CONNECT, Server};
 use crate::run::Control;
 use crate::trouble::Kind;
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tidemark_tls::postgres;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, SimpleQueryMessage, SimpleQueryRow};
 
+/// How long one address may take until it takes questions. Looking up a name may take as long.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take until it is told and the server is asked what it does, and between two such questions.
 const QUIET: Duration = Duration::from_secs(5);
 /// How long the second connection may take. With [`QUIET`]: a server that is gone is known to be gone within ten seconds.
@@ -41,6 +43,13 @@ impl NoAnswer {
     pub(super) fn of(told: String) -> NoAnswer {
         NoAnswer { told, at_work: false }
     }
+}
+
+/// One address, with a name for people.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) there: postgres::Server,
+    pub(super) name: String,
 }
 
 /// A session of the server's. Its number alone may be another one's later.

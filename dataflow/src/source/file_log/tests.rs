@@ -1,7 +1,7 @@
 //! The file log as it should be, and as it should not.
 
 use super::*;
-use crate::clock::Monotonic;
+use crate::reading::Monotonic;
 use std::io::Write;
 use std::ops::ControlFlow;
 
