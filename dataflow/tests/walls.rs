@@ -54,7 +54,9 @@ fn circle(mut imports: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, B
         }
         for leaf in leaves {
             imports.remove(&leaf);
-            imports.values_mut().for_each(|others| drop(others.remove(&leaf)));
+            for others in imports.values_mut() {
+                others.remove(&leaf);
+            }
         }
     }
 }
