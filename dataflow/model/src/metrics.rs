@@ -173,6 +173,12 @@ mod tests {
     }
 
     #[test]
+    fn each_is_explained() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md")).expect("it is there");
+        assert!(Metric::ALL.iter().all(|metric| page.contains(&format!("| `{}` |", metric.name()))));
+    }
+
+    #[test]
     fn values_are_found_by_metric_and_shown_in_their_unit() {
         let values = Values::of([(Metric::ChatMessages, 3), (Metric::DonationsUsd, 1_205)]);
         assert_eq!((values[Metric::ActiveViewers], values[Metric::ChatMessages]), (0, 3));
