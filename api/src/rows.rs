@@ -28,7 +28,7 @@ impl Serialize for UtcTime {
 }
 
 /// Of each metric.
-pub type Values = Amounts<Row>;
+pub type RowValues = Amounts<Row>;
 /// Of what the newest minutes alone say.
 pub type PresentValues = Amounts<Presence>;
 
@@ -43,7 +43,7 @@ pub struct MetricRow {
     pub stream_id: String,
     /// Its values.
     #[serde(flatten)]
-    pub values: Values,
+    pub values: RowValues,
     /// Whether the row never changes again: the pipeline's watermark has passed its end.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -60,7 +60,7 @@ pub struct TotalsRow {
     pub streams: i64,
     /// Their sums.
     #[serde(flatten)]
-    pub values: Values,
+    pub values: RowValues,
     /// Whether the row never changes again.
     #[serde(rename = "final")]
     pub is_final: bool,

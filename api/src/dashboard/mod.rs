@@ -8,7 +8,10 @@ use crate::error::ApiError;
 use actix_web::http::header::{self, EntityTag, IfNoneMatch};
 use actix_web::web::{Header, Path};
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde_json::json;
 use std::sync::LazyLock;
+use tidemark_model::Metric;
+use tidemark_model::metrics::{Declared, RollUp, Unit};
 
 /// Nothing but this service's own files, no inline code, and no text that becomes markup.
 const CONTENT_POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
@@ -17,6 +20,8 @@ const CONTENT_POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'n
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Stands in the page for the directory of its assets.
 const ASSETS_PLACE: &str = "{{assets}}";
+/// Stands in the page for the metrics that there are, as JSON in an attribute.
+const METRICS_PLACE: &str = "{{metrics}}";
 
 /// A file that the page loads.
 struct Asset {
@@ -41,6 +46,7 @@ const ASSETS: &[Asset] = assets![
     "inter-LICENSE.txt",
     "theme.js",
     "main.js",
+    "metrics.js",
     "place.js",
     "api.js",
     "live.js",
@@ -58,9 +64,14 @@ const ASSETS: &[Asset] = assets![
     "connection.js",
 ];
 
-/// The page, with the directory of its assets filled in, and its tag.
+/// The page, with the directory of its assets and the metrics filled in, and its tag.
 static PAGE: LazyLock<(String, EntityTag)> = LazyLock::new(|| {
+    let metrics = Metric::ALL.map(|metric| {
+        let Declared { name, unit, roll_up, .. } = metric.declared();
+        json!({"name": name, "money": unit == Unit::Usd, "level": roll_up == RollUp::AtEnd})
+    });
     let page = include_str!("page/index.html").replace(ASSETS_PLACE, &format!("assets/{}", *VERSION));
+    let page = page.replace(METRICS_PLACE, &json!(metrics).to_string());
     let tag = EntityTag::new_weak(hash([page.as_bytes()]));
     (page, tag)
 });

@@ -45,7 +45,7 @@ fn a_killed_service_is_shown_and_its_return_heals() {
         service = Service::start_on(port, &store);
         browser.wait(LIVE, SOON);
         assert_eq!(browser.eval("document.getElementById('banner').hidden"), json!(true));
-        browser.wait(&format!("document.querySelector('#figure-chats .value').textContent !== {}", old[2]), SOON);
+        browser.wait(&format!("document.querySelector('#figure-chat_messages .value').textContent !== {}", old[2]), SOON);
         assert_eq!(browser.text("#announcement"), "Live: numbers are fresh again.");
         // The browser went on from where it was.
         let resumed = events(browser, "Network.requestWillBeSentExtraInfo")
@@ -65,14 +65,14 @@ fn a_store_out_of_reach_is_shown_and_its_return_heals() {
     browser.go(&service.url("/"));
     browser.wait("document.body.dataset.connection === 'ill'", SOON);
     assert!(browser.text("#banner-text").contains("There are no numbers to show yet."), "{}", browser.text("#banner-text"));
-    assert_eq!(browser.text("#figure-donations .value"), "–");
+    assert_eq!(browser.text("#figure-donations_usd .value"), "–");
     // Tables without rows are no failure.
     drop(store.create());
     browser.wait("document.body.dataset.connection === 'live'", SOON);
     browser.wait("!document.getElementById('no-rows').hidden", SOON);
     assert_eq!(browser.text("#no-rows-text"), "No event in this range.");
     assert_eq!(browser.text("#top-empty"), "No stream was heard of in this range.");
-    assert_eq!(browser.text("#figure-donations .value"), "$0.00");
+    assert_eq!(browser.text("#figure-donations_usd .value"), "$0.00");
     assert_eq!(browser.text("#vital-freshness .note"), "the pipeline has not committed yet");
     let traffic = store.traffic(&["stream_a"]);
     browser.wait("document.querySelector('#top-rows a')?.textContent === 'stream_a'", SOON);

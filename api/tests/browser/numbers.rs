@@ -14,12 +14,12 @@ const SNAPSHOT: &str = r##"
     const text = (selector) => document.querySelector(selector).textContent;
     const cells = (row) => [...row.cells].map((cell) => cell.textContent);
     const figures = [
-        ["viewers", text("#figure-viewers .value")],
-        ["peak", text("#figure-peak .value")],
-        ["chats", text("#figure-chats .value")],
-        ["chats, final", text("#figure-chats .note")],
-        ["donations", text("#figure-donations .value")],
-        ["donations, final", text("#figure-donations .note")],
+        ["viewers", text("#figure-active_viewers .value")],
+        ["peak", text("#figure-peak-active_viewers .value")],
+        ["chats", text("#figure-chat_messages .value")],
+        ["chats, final", text("#figure-chat_messages .note")],
+        ["donations", text("#figure-donations_usd .value")],
+        ["donations, final", text("#figure-donations_usd .note")],
     ];
     const minutes = [...document.querySelectorAll("#minute-rows tr")].map((row) => {
         const [, viewers, chats, donations, state] = cells(row);
@@ -81,7 +81,7 @@ fn numbers_equal_the_apis_while_traffic_flows() {
         browser.wait("document.querySelectorAll('#minute-rows tr').length > 50", crate::SOON);
         let recorder = Recorder::start(service.clone(), stream);
         compare(browser, &recorder, 12);
-        assert!(browser.text("#figure-donations .value").starts_with("$90,07"), "{}", browser.text("#figure-donations"));
+        assert!(browser.text("#figure-donations_usd .value").starts_with("$90,07"), "{}", browser.text("#figure-donations_usd"));
     }
     is_clean(browser, &service);
 }

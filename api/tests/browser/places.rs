@@ -30,7 +30,7 @@ fn the_place_is_in_the_url() {
     is_at(browser, "All streams", "?minutes=15");
     browser.click("#by-chat_messages");
     is_at(browser, "All streams", "?minutes=15&by=chat_messages");
-    assert_eq!(browser.text("#top-value"), "Chat");
+    assert_eq!(browser.text("#top-value"), "Chat messages");
     browser.click("#top-rows tr:nth-child(2) a");
     is_at(browser, "stream_b", "?stream=stream_b&minutes=15&by=chat_messages");
     assert_eq!(browser.text("#top-rows a[aria-current]"), "stream_b");
@@ -200,7 +200,7 @@ fn names_are_text_whatever_they_are() {
         browser.run(&format!("{link}.click()"));
         browser.wait(&format!("document.getElementById('title').textContent === {}", json!(shown)), SOON);
         browser.wait(LIVE, SOON);
-        browser.wait("document.querySelector('#figure-viewers .value').textContent !== '–'", SOON);
+        browser.wait("document.querySelector('#figure-active_viewers .value').textContent !== '–'", SOON);
         assert_eq!(browser.eval("new URLSearchParams(location.search).get('stream')"), json!(name));
         assert_eq!(browser.eval("document.title"), json!(format!("{shown} · Tidemark").trim()));
         fits();

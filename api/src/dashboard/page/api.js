@@ -1,6 +1,6 @@
 // Questions to the service, by the same paths as any client. Answers are revalidated by their tags, which the browser keeps.
 
-import { parseExactly } from "./money.js";
+import { parseExactly } from "./metrics.js";
 
 const TIMEOUT = 10_000;
 

@@ -3,7 +3,7 @@
 import { setAttribute, shape } from "./dom.js";
 
 const TOP = 14; // room for the highest label
-const AXIS = 20; // room for the clock under the lowest lane
+export const AXIS = 20; // room for the clock under the lowest lane
 
 /**
  * `values` are `{start, end, value, final}`, `value` a number or null; `x(instant)` is in pixels, right of the gutter for labels.

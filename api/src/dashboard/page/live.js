@@ -1,7 +1,7 @@
 // The service's push of changed rows. A connection that breaks is opened again: by the browser, with the last event's id, or
 // from the beginning where the browser gives up, as it does after an error status.
 
-import { parseExactly } from "./money.js";
+import { parseExactly } from "./metrics.js";
 
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 10_000;

@@ -6,12 +6,13 @@ import { byId, setAttribute, setText } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { MINUTE, count, moment, span, visible } from "./format.js";
 import { Live } from "./live.js";
+import { LEVELS, each } from "./metrics.js";
 import { showMinutes } from "./minutes.js";
 import { RANGES, go, href, onChange, read } from "./place.js";
 import { Rate, isQuiet, showDeadLetters, showPartitions, showPipeline } from "./pipeline.js";
 import { Plot } from "./plot.js";
 import { Refresh } from "./refresh.js";
-import { Series, bucketSize, buckets } from "./series.js";
+import { Series, bucketSize, buckets, withoutLevels } from "./series.js";
 import { showStreams } from "./streams.js";
 
 const TOP_STREAMS = 10;
@@ -119,16 +120,18 @@ async function askMinutes(asked, bounds, signal) {
   }
 }
 
-/** Viewers at present: of the streams that were seen in the range, or of one stream, since when. */
+/** The levels at present: of the streams that were seen in the range, or of one stream, since when. */
 function presentOf(asked, body) {
   if (asked.to) return null;
   if (asked.stream) {
     const newest = body.state ?? body.rows[0];
-    return newest ? { viewers: newest.active_viewers, since: Date.parse(newest.window_start) } : null;
+    return newest ? { ...levelsOf(newest), since: Date.parse(newest.window_start) } : null;
   }
-  const { streams, active_viewers: viewers } = body.present;
-  return { viewers, note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
+  const { streams } = body.present;
+  return { ...levelsOf(body.present), note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
 }
+
+const levelsOf = (row) => each(LEVELS, ({ name, read }) => (name in row ? read(row[name]) : null));
 
 async function refreshHealth(signal) {
   try {
@@ -234,7 +237,7 @@ function showPicture() {
   const at = shownAt();
   const isRunning = (minute) => !place.stream && minute.start + MINUTE > at;
   // A running minute has rows of those streams only that were heard of in it: their sum would look like a drop.
-  const minutes = series.between(from, end).map((minute) => (isRunning(minute) ? { ...minute, viewers: null } : minute));
+  const minutes = series.between(from, end).map((minute) => (isRunning(minute) ? withoutLevels(minute) : minute));
   const isFinal = (start) => series.isFinal(start);
   const upTo = Math.max(to, ...minutes.slice(-1).map(({ start }) => start + MINUTE));
   const size = bucketSize(place.minutes);
@@ -255,11 +258,11 @@ function showPicture() {
 function presentNow(newest, at) {
   const { present } = picture;
   if (!place.stream || !present) return place.stream ? null : present;
-  const latest = newest && newest.start >= present.since ? { viewers: newest.viewers, since: newest.start } : present;
+  const latest = newest && newest.start >= present.since ? { ...newest, since: newest.start } : present;
   const end = latest.since + MINUTE;
   const silent = at - end > 2 * MINUTE;
   const note = `at ${moment(end, at)}${silent ? ", when it was last heard of" : ""}`;
-  return { viewers: latest.viewers, note: end > at ? "in the running minute" : note };
+  return { ...latest, note: end > at ? "in the running minute" : note };
 }
 
 function samePicture(a, b) {

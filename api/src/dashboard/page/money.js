@@ -19,11 +19,3 @@ export function dollars(amount) {
 export function roughDollars(amount) {
   return Number(amount) / 100;
 }
-
-// A key of an object is the only place where a bare quote follows a brace or a comma; inside of a string quotes are escaped.
-const AMOUNT = /([{,]\s*"(?:donations_usd|value)"\s*:\s*)(-?\d+\.\d+)/g;
-
-/** JSON in which amounts, which are numbers with a point, become strings with the same digits. */
-export function parseExactly(text) {
-  return JSON.parse(text.replace(AMOUNT, '$1"$2"'));
-}

@@ -1,10 +1,11 @@
 // Where the reader is: stream, time range and order of the list, all in the URL, so that a link, a reload and the back button work.
 
 import { MINUTE } from "./format.js";
+import { METRICS } from "./metrics.js";
 
 export const RANGES = [15, 60, 360, 1440];
-export const ORDERS = ["donations_usd", "chat_messages", "active_viewers"];
-const DEFAULTS = { minutes: 60, by: "donations_usd" };
+export const ORDERS = METRICS.toReversed();
+const DEFAULTS = { minutes: 60, by: ORDERS[0].name };
 
 /**
  * The place that a URL's query says; what cannot be used counts as absent.
@@ -18,7 +19,7 @@ export function read(search = location.search) {
     stream: query.get("stream") || null,
     minutes: Number.isInteger(minutes) && minutes >= 1 && minutes <= 1440 ? minutes : DEFAULTS.minutes,
     to: Number.isFinite(to) && to > 0 && to < 8.6e15 ? to : null,
-    by: ORDERS.includes(query.get("by")) ? query.get("by") : DEFAULTS.by,
+    by: ORDERS.some(({ name }) => name === query.get("by")) ? query.get("by") : DEFAULTS.by,
   };
 }
 

@@ -1,15 +1,20 @@
-// The three charts over one axis of time, with one cursor that pointer and arrow keys move.
+// The charts over one axis of time, one for each metric, with one cursor that pointer and arrow keys move.
 
-import { byId, setAttribute, setText, shape } from "./dom.js";
-import { MINUTE, clock, count, day, moment, short } from "./format.js";
-import { drawLane, scaleOf } from "./lane.js";
-import { dollars, roughDollars } from "./money.js";
+import { byId, element, setAttribute, setText, shape } from "./dom.js";
+import { MINUTE, clock, day, moment } from "./format.js";
+import { AXIS, drawLane, scaleOf } from "./lane.js";
+import { METRICS, textOf } from "./metrics.js";
 
-const LANES = [
-  { id: "viewers", kind: "line", height: 148, whole: true, number: (b) => b.viewers, show: (b) => (b.viewers === null ? "–" : count(b.viewers)), axis: short },
-  { id: "chats", kind: "bars", height: 92, whole: true, number: (b) => b.chats, show: (b) => count(b.chats), axis: short },
-  { id: "donations", kind: "bars", height: 112, whole: false, number: (b) => roughDollars(b.cents), show: (b) => dollars(b.cents), axis: (at) => `$${short(at)}` },
-];
+const LANES = METRICS.map((metric, index) => {
+  const { name, label, level, tone, whole, axis } = metric;
+  const unit = level ? element("span", { class: "muted" }, "at the minute’s end") : element("span", { class: "muted per-bucket" }, "per minute");
+  const [readout, svg] = [element("output", {}, "–"), shape("svg", { role: "img" })];
+  const head = element("p", { class: "lane-head" }, element("span", {}, label), " ", unit, readout);
+  byId("watermark-flag").before(element("div", { class: `lane ${tone}` }, head, svg));
+  const height = (level ? 148 : 92) + (index === METRICS.length - 1 ? AXIS : 0);
+  const number = (bucket) => (bucket[name] === null ? null : metric.length(bucket[name]));
+  return { label, whole, axis, readout, svg, kind: level ? "line" : "bars", height, number, show: (bucket) => textOf(metric, bucket[name]) };
+});
 
 const GUTTER = 44; // for the labels of the axes, in pixels
 
@@ -44,11 +49,10 @@ export class Plot {
     this.#x = (instant) => GUTTER + ((instant - first) / (last - first)) * (width - GUTTER);
     const watermarkX = watermark === null ? GUTTER : Math.max(GUTTER, Math.min(width, this.#x(watermark)));
     this.#drawn = LANES.map((lane, index) => {
-      const svg = byId(`chart-${lane.id}`);
       const values = buckets.map((bucket) => ({ ...bucket, value: lane.number(bucket) }));
       const scale = scaleOf(Math.max(0, ...values.map(({ value }) => value ?? 0)), lane.whole, lane.axis);
       const clockTicks = index === LANES.length - 1 ? clockTicksOf(first, last, width) : null;
-      const { kind, height } = lane;
+      const { kind, height, svg } = lane;
       setAttribute(svg, "aria-label", this.#summary(lane));
       return drawLane(svg, { kind, width, gutter: GUTTER, height, values, scale, x: this.#x, clockTicks, watermarkX });
     });
@@ -65,10 +69,9 @@ export class Plot {
     const { buckets, from, to, now } = this.#data;
     const known = buckets.filter((bucket) => lane.number(bucket) !== null);
     const range = `from ${moment(from, now)} to ${moment(to, now)} UTC`;
-    const name = byId(`lane-${lane.id}`).textContent;
-    if (known.length === 0) return `${name} ${range}: no data.`;
+    if (known.length === 0) return `${lane.label} ${range}: no data.`;
     const highest = known.reduce((best, bucket) => (lane.number(bucket) > lane.number(best) ? bucket : best));
-    return `${name} ${range}: at most ${lane.show(highest)} at ${moment(highest.start, now)}, at last ${lane.show(known.at(-1))}. The table below has every minute.`;
+    return `${lane.label} ${range}: at most ${lane.show(highest)} at ${moment(highest.start, now)}, at last ${lane.show(known.at(-1))}. The table below has every minute.`;
   }
 
   #drawCursor() {
@@ -78,8 +81,8 @@ export class Plot {
     // Without a cursor the last whole one: a running minute's numbers would look like a drop.
     const shown = bucket ?? buckets.findLast(({ end }) => end <= now) ?? buckets.at(-1);
     LANES.forEach((lane, number) => {
-      setText(byId(`readout-${lane.id}`), shown ? lane.show(shown) : "–");
-      const cursor = byId(`chart-${lane.id}`).querySelector(".cursor");
+      setText(lane.readout, shown ? lane.show(shown) : "–");
+      const cursor = lane.svg.querySelector(".cursor");
       const { y, bottom } = this.#drawn[number];
       if (!bucket) return cursor.replaceChildren();
       const at = this.#x((bucket.start + bucket.end) / 2);
@@ -90,7 +93,7 @@ export class Plot {
     setText(byId("plot-moment"), shown ? this.#describe(shown, bucket) : "");
     setAttribute(this.#scrub, "aria-valuemax", Math.max(0, buckets.length - 1));
     setAttribute(this.#scrub, "aria-valuenow", index < 0 ? Math.max(0, buckets.length - 1) : index);
-    const text = shown ? LANES.map((lane) => `${byId(`lane-${lane.id}`).textContent} ${lane.show(shown)}`).join(", ") : "no data";
+    const text = shown ? LANES.map((lane) => `${lane.label} ${lane.show(shown)}`).join(", ") : "no data";
     setAttribute(this.#scrub, "aria-valuetext", shown ? `${moment(shown.start, now)}: ${text}, ${shown.final ? "final" : "may still change"}` : text);
   }
 

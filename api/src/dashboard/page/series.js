@@ -1,17 +1,16 @@
 // Minutes of one stream or of all: what was asked for, and what was pushed since.
 
 import { MINUTE } from "./format.js";
-import { cents } from "./money.js";
+import { LEVELS, METRICS, each } from "./metrics.js";
 
-/** A minute as the page works with it. `streams` is null where it is one stream's. */
+/** A minute as the page works with it, with a member for each metric. */
 function minuteOf(row) {
-  return {
-    start: Date.parse(row.window_start),
-    viewers: row.active_viewers,
-    chats: row.chat_messages,
-    cents: cents(row.donations_usd),
-    streams: row.streams ?? null,
-  };
+  return { ...each(METRICS, ({ name, read }) => read(row[name])), start: Date.parse(row.window_start) };
+}
+
+/** A minute of which only that is known which is added over time. */
+export function withoutLevels(minute) {
+  return { ...minute, ...each(LEVELS, () => null) };
 }
 
 export class Series {
@@ -65,29 +64,28 @@ export class Series {
   }
 }
 
-/** Sums of minutes: amounts exactly, and the highest count of viewers with its minute. */
+/** Of each metric the exact sum of minutes, or the minute with its highest level (null if there is none). */
 export function totals(minutes) {
-  const sums = { chats: 0, cents: 0n, peak: null };
-  for (const minute of minutes) {
-    sums.chats += minute.chats;
-    sums.cents += minute.cents;
-    if (minute.viewers !== null && !(sums.peak?.viewers >= minute.viewers)) sums.peak = minute;
-  }
-  return sums;
+  return each(METRICS, ({ name, level, zero }) => {
+    if (!level) return minutes.reduce((sum, minute) => sum + minute[name], zero);
+    return minutes.reduce((peak, minute) => (minute[name] === null || peak?.[name] >= minute[name] ? peak : minute), null);
+  });
 }
 
-/** Minutes put together by `size` of them, without gaps: sums, and the highest count of viewers (null if there is none). */
+/** Minutes put together by `size` of them, without gaps: sums, and the highest levels (null if there is none). */
 export function buckets(series, minutes, from, to, size) {
   const width = size * MINUTE;
   // Buckets begin where the clock has round figures, so they do not move with the range.
   const first = Math.floor(from / width) * width;
   const all = [];
-  for (let start = first; start < to; start += width) all.push({ start, end: start + width, viewers: null, chats: 0, cents: 0n });
+  const empty = each(METRICS, ({ level, zero }) => (level ? null : zero));
+  for (let start = first; start < to; start += width) all.push({ ...empty, start, end: start + width });
   for (const minute of minutes) {
     const bucket = all[Math.floor((minute.start - first) / width)];
-    if (minute.viewers !== null) bucket.viewers = Math.max(minute.viewers, bucket.viewers ?? 0);
-    bucket.chats += minute.chats;
-    bucket.cents += minute.cents;
+    for (const { name, level } of METRICS) {
+      if (!level) bucket[name] += minute[name];
+      else if (bucket[name] === null || minute[name] > bucket[name]) bucket[name] = minute[name];
+    }
   }
   for (const bucket of all) bucket.final = series.isFinal(bucket.start, bucket.end);
   return all;

@@ -1,21 +1,23 @@
 // The list of top streams. A stream keeps its element while it stays in the list, so focus and pointer do too.
 
 import { byId, element, setAttribute, setText } from "./dom.js";
-import { count, visible } from "./format.js";
-import { cents, dollars, roughDollars } from "./money.js";
+import { visible } from "./format.js";
+import { peakOf } from "./metrics.js";
 import { ORDERS, href } from "./place.js";
 
-const NAMES = { donations_usd: "Donations", chat_messages: "Chat", active_viewers: "Peak viewers" };
 const entries = new Map(); // by stream id
+
+byId("orders").append(...ORDERS.map(({ name, label }) => element("a", { id: `by-${name}`, href: "./", "data-place": "" }, label)));
 
 /** `rows` as the API has them, or null while they are not known; `note` says why there are none, or of when they are. */
 export function showStreams(rows, place, note) {
-  for (const order of ORDERS) {
-    const link = byId(`by-${order}`);
-    link.href = href({ ...place, by: order });
-    setAttribute(link, "aria-current", order === place.by && "true");
+  for (const { name } of ORDERS) {
+    const link = byId(`by-${name}`);
+    link.href = href({ ...place, by: name });
+    setAttribute(link, "aria-current", name === place.by && "true");
   }
-  setText(byId("top-value"), NAMES[place.by]);
+  const metric = ORDERS.find(({ name }) => name === place.by);
+  setText(byId("top-value"), metric.level ? peakOf(metric) : metric.label);
   setText(byId("top-note"), note);
   const all = byId("all-streams");
   all.href = href({ ...place, stream: null });
@@ -24,24 +26,20 @@ export function showStreams(rows, place, note) {
   setText(byId("top-empty"), place.to ? "The list is known for ranges up to now only." : "No stream was heard of in this range.");
   byId("top").classList.toggle("loading", rows === null);
   if (rows === null) return;
-  const amounts = rows.map((row) => amountOf(row.value, place.by));
-  const highest = Math.max(0, ...amounts.map(({ length }) => length));
+  const values = rows.map((row) => metric.read(row.value));
+  const lengths = values.map(metric.length);
+  const highest = Math.max(0, ...lengths);
   const wanted = rows.map((row, index) => {
     const entry = entryOf(row.stream_id);
     entry.link.href = href({ ...place, stream: row.stream_id });
     setAttribute(entry.link, "aria-current", row.stream_id === place.stream && "page");
-    setText(entry.value, amounts[index].text);
-    entry.bar.style.inlineSize = highest > 0 ? `${(100 * amounts[index].length) / highest}%` : "0";
+    setText(entry.value, metric.show(values[index]));
+    entry.bar.style.inlineSize = highest > 0 ? `${(100 * lengths[index]) / highest}%` : "0";
     return entry.row;
   });
   putInOrder(byId("top-rows"), wanted);
   const listed = new Set(rows.map((row) => row.stream_id));
   for (const id of entries.keys()) if (!listed.has(id)) entries.delete(id);
-}
-
-function amountOf(value, by) {
-  if (by !== "donations_usd") return { text: count(value), length: value };
-  return { text: dollars(cents(value)), length: roughDollars(cents(value)) };
 }
 
 function entryOf(id) {
