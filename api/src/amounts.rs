@@ -75,7 +75,7 @@ impl Shape for Minimum {
     }
 }
 
-/// `viewers` of `active_viewers`: with a word before it, it has always been called that.
+/// Without `active_`: with a word before it, the rest has always been the name.
 fn short(metric: Metric) -> &'static str {
     metric.name().trim_start_matches("active_")
 }
