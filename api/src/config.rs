@@ -15,10 +15,10 @@ pub struct Config {
     #[arg(long, env = "API_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:8000", value_parser = host_and_port)]
     pub api_addr: String,
     /// File of a certificate, with those that link it to its CA: then the service speaks HTTPS only. It is read anew when it changes
-    #[arg(long, env = "API_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "API_TLS_CERT", value_name = "FILE", hide_env_values = true)]
     pub api_tls_cert: Option<PathBuf>,
     /// File of its key
-    #[arg(long, env = "API_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "API_TLS_KEY", value_name = "FILE", hide_env_values = true)]
     pub api_tls_key: Option<PathBuf>,
     /// Where the metrics are.
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! The program: configuration → log → application. Exit status 0 after a stop by signal, 1 if it cannot run, 2 for a
 //! setting that cannot be used.
 
+use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use tidemark_api::config::{self, Config};
 use tidemark_api::startup::{Application, StartupError};
@@ -15,8 +16,9 @@ fn main() -> ExitCode {
     let process = process::begin();
     let config = config::from_command_line();
     if config.healthcheck {
-        let port = config.api_addr.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
-        return match tidemark_tls::https::is_healthy(port, "/health") {
+        let found = config.api_addr.to_socket_addrs().map_err(|error| format!("API_ADDR={}: {error}", config.api_addr));
+        let found = found.and_then(|mut found| found.next().ok_or_else(|| "API_ADDR names no address".to_owned()));
+        return match found.and_then(|at| tidemark_tls::https::is_healthy(at, "/health")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 process::tell(&why);

@@ -110,6 +110,8 @@ impl Application {
         // A request that has begun is answered before a stop: none takes longer than its timeout.
         let server = server.shutdown_timeout((timeout + GRACE).as_secs());
         let server = server.workers(share.workers).max_connections(share.connections_of_a_worker);
+        // Each may be in its TLS handshake: a client that is silent there costs no more than any other.
+        let server = server.max_connection_rate(share.connections_of_a_worker);
         let server = server.keep_alive(share.patience()).client_request_timeout(share.patience());
         // A client that connects and begins no TLS has as long as one that asks nothing.
         let server = server.tls_handshake_timeout(share.patience());

@@ -83,10 +83,10 @@ pub struct RunArgs {
     pub metrics_addr: MetricsAddr,
     /// File of a certificate, with those that link it to its CA: then the metrics are served by HTTPS only. It is read anew when it
     /// changes
-    #[arg(long, env = "METRICS_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "METRICS_TLS_CERT", value_name = "FILE", hide_env_values = true)]
     pub metrics_tls_cert: Option<PathBuf>,
     /// File of its key
-    #[arg(long, env = "METRICS_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "METRICS_TLS_KEY", value_name = "FILE", hide_env_values = true)]
     pub metrics_tls_key: Option<PathBuf>,
     /// Form of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_name = "FORM", value_enum, default_value = "text", ignore_case = true)]

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
         Command::Healthcheck { port } => {
-            return match https::is_healthy(*port, "/metrics") {
+            return match https::is_healthy(([127, 0, 0, 1], *port).into(), "/metrics") {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(why) => {
                     tracing::error!("{why}");

@@ -64,10 +64,10 @@ fn with_a_certificate_it_speaks_https_and_a_silent_client_keeps_no_place() {
     let mut registry = Registry::default();
     registry.register("cups", "of tea", prometheus_client::metrics::gauge::Gauge::<i64>::default());
     let address = telemetry::serve("127.0.0.1:0", registry, tls).expect("a port is free")[0];
-    let ask = || https::ask(address.port(), "/metrics", Duration::from_secs(20)).expect("it answers");
+    let ask = || https::ask(address, "/metrics", Duration::from_secs(20)).expect("it answers");
     let answer = ask();
     assert!(answer.text.contains("cups 0") && answer.certificate == made.cert.der().to_vec(), "{}", answer.text);
-    assert!(https::is_healthy(address.port(), "/metrics").is_ok());
+    assert!(https::is_healthy(address, "/metrics").is_ok());
     let plain = self::answer(address, "GET", "/metrics");
     assert!(plain.as_ref().is_ok_and(|text| !text.contains("cups")) || plain.is_err(), "{plain:?}");
     // More than there are places.

@@ -107,6 +107,7 @@ fn both_programs_speak_tls_with_postgres() {
     let Some(server) = TlsServer::start() else { return };
     let events: Vec<_> = events().into_iter().take(EVENTS).collect();
     modes(&server, &events);
+    unusual_certificates(&server, &events);
     refusals(&server, &events);
     renewal(&server, &events);
     failover(&server, &events);
@@ -185,6 +186,34 @@ fn modes(server: &TlsServer, events: &[support::logs::Event]) {
         let dir = database(server, name, events);
         assert_works(server, dir.path(), name, settings, *tls);
     }
+}
+
+/// Where nothing is verified, a certificate that cannot be verified is no reason to be without TLS.
+fn unusual_certificates(server: &TlsServer, events: &[support::logs::Event]) {
+    let (key, request, cert) = (server.file("k", ""), server.file("r", ""), server.file("c", ""));
+    let (key, request, cert) = (text(&key), text(&request), text(&cert));
+    let openssl = |args: &str| {
+        let done = std::process::Command::new("openssl").args(args.split(' ')).output().expect("openssl is installed");
+        assert!(done.status.success(), "{args}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let curve = |name: &str| format!("-newkey ec -pkeyopt ec_paramgen_curve:{name} -nodes -subj /CN=localhost -keyout {key}");
+    for (name, version_1) in [("version_1", true), ("p521", false)] {
+        if version_1 {
+            openssl(&format!("req {} -out {request}", curve("P-256")));
+            openssl(&format!("x509 -req -in {request} -signkey {key} -days 2 -out {cert}"));
+        } else {
+            openssl(&format!("req -x509 {} -days 2 -out {cert}", curve("P-521")));
+        }
+        let read = |path: &str| std::fs::read_to_string(path).expect("openssl wrote it");
+        server.show(&(read(cert), read(key)));
+        for mode in ["prefer", "require"] {
+            let name = format!("{name}_{mode}");
+            let dir = database(server, &name, events);
+            let url = format!("postgres://either:{ENCODED}@{}/{name}?sslmode={mode}", server.address);
+            assert_works(server, dir.path(), &name, &[("DATABASE_URL", url)], true);
+        }
+    }
+    server.show_certificate_for(30);
 }
 
 fn refusals(server: &TlsServer, events: &[support::logs::Event]) {

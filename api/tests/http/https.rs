@@ -18,7 +18,7 @@ fn write(cert: &Path, key: &Path) -> Vec<u8> {
 }
 
 fn ask(api: &Api) -> Answer {
-    https::ask(api.port(), "/health", LONGEST).unwrap()
+    https::ask(([127, 0, 0, 1], api.port()).into(), "/health", LONGEST).unwrap()
 }
 
 #[test]

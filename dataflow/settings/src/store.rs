@@ -41,13 +41,13 @@ pub struct StoreArgs {
     #[arg(long, env = "PGSSLMODE", value_name = "MODE")]
     pub sslmode: Option<String>,
     /// File of the CA that signs the server's certificate; system: the CAs that this system trusts, with verify-full
-    #[arg(long, env = "PGSSLROOTCERT", value_name = "FILE")]
+    #[arg(long, env = "PGSSLROOTCERT", value_name = "FILE", hide_env_values = true)]
     pub sslrootcert: Option<String>,
     /// File of a client certificate, if the server asks for one
-    #[arg(long, env = "PGSSLCERT", value_name = "FILE")]
+    #[arg(long, env = "PGSSLCERT", value_name = "FILE", hide_env_values = true)]
     pub sslcert: Option<String>,
     /// File of its key, which only its owner may read
-    #[arg(long, env = "PGSSLKEY", value_name = "FILE")]
+    #[arg(long, env = "PGSSLKEY", value_name = "FILE", hide_env_values = true)]
     pub sslkey: Option<String>,
     /// Whether the password is bound to the TLS connection: disable, prefer or require [default: prefer]
     #[arg(long, env = "PGCHANNELBINDING", value_name = "WHETHER")]

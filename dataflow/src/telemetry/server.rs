@@ -33,6 +33,8 @@ pub fn serve(address: &str, registry: Registry, tls: Option<ServerConfig>) -> Re
                 App::new().app_data(Data::clone(&registry)).service(metrics()).default_service(web::to(elsewhere))
             };
             let mut server = HttpServer::new(app).workers(1).max_connections(MOST_CONNECTIONS).disable_signals();
+            // Each may be in its TLS handshake.
+            server = server.max_connection_rate(MOST_CONNECTIONS);
             server = server.keep_alive(KeepAlive::Disabled).client_request_timeout(REQUEST).tls_handshake_timeout(REQUEST);
             for listener in listeners {
                 server = match &tls {

@@ -68,6 +68,12 @@ impl TlsServer {
         self.reload();
     }
 
+    /// The same with one that another program made.
+    pub fn show(&self, pair: &(String, String)) {
+        self.give_certificate(pair);
+        self.reload();
+    }
+
     /// Starts a copy of it that follows it. HOST:PORT.
     pub fn start_standby(&self) -> String {
         let run = run_service("start", &self.dir.path().join("run"), "standby");

@@ -6,12 +6,30 @@ use rustls::sign::CertifiedKey;
 use std::path::Path;
 use tidemark_settings::SettingsError;
 
+/// The path is told, unless it may be a secret: a key itself, where the path of its file was to stand, or the rest of a URL.
 pub(crate) fn wrong(name: &str, path: &Path, what: impl Into<String>) -> SettingsError {
-    SettingsError::Invalid { name: name.to_owned(), value: path.display().to_string(), allowed: what.into() }
+    let (name, value) = (name.to_owned(), path.display().to_string());
+    let is_path = !["\n", "-----BEGIN", "="].iter().any(|part| value.contains(part)) && value.len() < 1_000;
+    match is_path {
+        true => SettingsError::Invalid { name, value, allowed: what.into() },
+        false => SettingsError::Hidden { name, allowed: format!("it must be the path of a file; this {}", what.into()) },
+    }
 }
 
 fn read(name: &str, path: &Path) -> Result<Vec<u8>, SettingsError> {
-    std::fs::read(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))
+    regular(name, path)?;
+    let mut text = std::fs::read(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
+    // Editors of Windows write it.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
+    Ok(text)
+}
+
+/// What it says of a file. Reading what is no file may take for ever.
+fn regular(name: &str, path: &Path) -> Result<std::fs::Metadata, SettingsError> {
+    let found = std::fs::metadata(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
+    if found.is_file() { Ok(found) } else { Err(wrong(name, path, "is no regular file")) }
 }
 
 /// All certificates of a file, at least one.
@@ -31,7 +49,7 @@ pub(crate) fn pair(cert: (&str, &Path), key: (&str, &Path)) -> Result<CertifiedK
     let chain = certificates(cert.0, cert.1)?;
     let text = read(key_name, key_path)?;
     let parsed = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        PemError::NoItemsFound if text.windows(9).any(|part| part == b"ENCRYPTED") => {
+        _ if text.windows(9).any(|part| part == b"ENCRYPTED") => {
             wrong(key_name, key_path, "is encrypted: give a key without a passphrase, as `openssl pkey` writes it")
         }
         PemError::NoItemsFound => {
@@ -41,20 +59,52 @@ pub(crate) fn pair(cert: (&str, &Path), key: (&str, &Path)) -> Result<CertifiedK
     })?;
     CertifiedKey::from_der(chain, parsed, &crate::provider()).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            wrong(key_name, key_path, format!("is not the key of the certificate {}={:?}", cert.0, cert.1.display().to_string()))
+            let of = format!("{}={:?}", cert.0, cert.1.display().to_string());
+            wrong(key_name, key_path, format!("is not the key of the certificate {of}, whose file must begin with the key's own"))
         }
-        error => wrong(key_name, key_path, format!("cannot be used: {error}")),
+        error => {
+            let allowed = "allowed: RSA of 2048 to 4096 bits, ECDSA of P-256 or P-384, Ed25519";
+            wrong(key_name, key_path, format!("cannot be used: {error}; {allowed}"))
+        }
     })
 }
 
 /// As libpq: a key that others can read is not used. One of root's may be read by the group, as secrets that are mounted are.
 pub(crate) fn refuse_shared_key(name: &str, path: &Path) -> Result<(), SettingsError> {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
+    let found = regular(name, path)?;
     let (allowed, command) = if found.uid() == 0 { (0o640, "0640") } else { (0o600, "0600") };
     if found.mode() & 0o777 & !allowed != 0 {
         let what = format!("others may read it (its mode is {:04o}): chmod {command} it", found.mode() & 0o777);
         return Err(wrong(name, path, what));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_where_a_path_was_to_stand_is_not_told() {
+        let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        for secret in [key.as_str(), "/etc/ca.pem?password=secret", "secret=1"] {
+            let told = certificates("API_TLS_KEY", Path::new(secret)).expect_err("no such file").to_string();
+            assert!(told.starts_with("API_TLS_KEY") && told.contains("path of a file"), "{told}");
+            assert!(!told.contains("secret") && !told.contains(&key[40..60]), "{told}");
+        }
+        let told = certificates("API_TLS_KEY", Path::new("/nowhere/key.pem")).expect_err("no such file").to_string();
+        assert!(told.contains("/nowhere/key.pem"), "{told}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fifo = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("coreutils has it");
+        assert!(made.success());
+        for path in [fifo.as_path(), dir.path()] {
+            assert!(certificates("sslrootcert", path).expect_err("no file").to_string().contains("no regular file"));
+        }
+    }
 }

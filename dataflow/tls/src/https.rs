@@ -6,7 +6,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,29 +95,43 @@ pub struct Answer {
 }
 
 /// Asks a port of this machine for a path. Its certificate is not verified: it need not be for this machine's own name.
-pub fn ask(port: u16, path: &str, longest: Duration) -> io::Result<Answer> {
+pub fn ask(at: SocketAddr, path: &str, longest: Duration) -> io::Result<Answer> {
     let builder = ClientConfig::builder_with_provider(crate::provider()).with_safe_default_protocol_versions();
     let builder = builder.expect("ring has the default versions").dangerous();
     let config = builder.with_custom_certificate_verifier(anybody()).with_no_client_auth();
     let name = "localhost".try_into().expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), longest)?;
+    let until = Instant::now() + longest;
+    let socket = TcpStream::connect_timeout(&at, longest)?;
     socket.set_read_timeout(Some(longest))?;
     let mut stream = StreamOwned::new(connection, socket);
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut text = Vec::new();
-    match stream.read_to_end(&mut text) {
-        // The end without a farewell of TLS.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !text.is_empty() => {}
-        read => drop(read?),
+    let (mut text, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => text.extend_from_slice(&part[..read]),
+            // The end without a farewell of TLS.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !text.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
     let certificate = stream.conn.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());
     Ok(Answer { certificate: certificate.unwrap_or_default(), text: String::from_utf8_lossy(&text).into_owned() })
 }
 
-/// Whether a port of this machine answers with 200, for the health checks of containers.
-pub fn is_healthy(port: u16, path: &str) -> Result<(), String> {
-    let answer = ask(port, path, Duration::from_secs(3)).map_err(|error| format!("{path} does not answer: {error}"))?;
+/// Whether an address of this machine answers with 200, for the health checks of containers. If it stands for all, the loopback one is
+/// asked.
+pub fn is_healthy(mut at: SocketAddr, path: &str) -> Result<(), String> {
+    match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => at.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    let answer = ask(at, path, Duration::from_secs(3)).map_err(|error| format!("{path} does not answer: {error}"))?;
     match answer.text.split(' ').nth(1) {
         Some("200") => Ok(()),
         status => Err(format!("{path} answers with status {}", status.unwrap_or("none"))),

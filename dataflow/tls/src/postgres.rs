@@ -13,7 +13,7 @@ use std::error::Error as StdError;
 use tidemark_settings::SettingsError;
 pub use tidemark_settings::store::ssl::SslMode;
 use tidemark_settings::store::ssl::{self, Roots, Ssl};
-use tokio_postgres::config::{Host, SslMode as Wanted, SslNegotiation};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode as Wanted, SslNegotiation};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
@@ -116,6 +116,13 @@ impl Server {
             SslMode::Prefer => match self.attempt(Wanted::Prefer).await {
                 Err(error) if is_refused(&error) || is_tls(&error) => {
                     let plain = self.attempt(Wanted::Disable).await;
+                    if plain.is_ok() && is_tls(&error) {
+                        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                        tracing::warn!(
+                            why,
+                            "the connection to Postgres is in plain text, because TLS failed; sslmode=require forbids that"
+                        );
+                    }
                     // What came of TLS says more than that plain text is not allowed.
                     plain.map_err(|plain| if is_refused(&plain) || plain.as_db_error().is_none() { error } else { plain })
                 }
@@ -136,7 +143,7 @@ impl Server {
     }
 
     fn tls(&self) -> Result<MakeRustlsConnect, SettingsError> {
-        let trust = Trust::of(&self.ssl)?;
+        let trust = Trust::of(&self.ssl, self.config.get_channel_binding() == ChannelBinding::Require)?;
         let builder = ClientConfig::builder_with_provider(crate::provider()).with_safe_default_protocol_versions();
         let builder = builder.expect("ring has the default versions").dangerous();
         let builder = builder.with_custom_certificate_verifier(trust);

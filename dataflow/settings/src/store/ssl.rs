@@ -134,7 +134,8 @@ fn parse_mode(text: &str) -> Result<SslMode, SettingsError> {
 /// The connection string with one more option, unless it has it already.
 pub(super) fn add(connection: String, key: &str, value: &str) -> String {
     let options = options(&connection);
-    if options.iter().any(|option| option.key == key) {
+    // An empty one says nothing: the variable counts.
+    if options.iter().any(|option| option.key == key && !option.value.is_empty()) {
         return connection;
     }
     match query_at(&connection) {

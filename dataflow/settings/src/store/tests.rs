@@ -116,3 +116,15 @@ fn no_password_is_ever_shown() {
         }
     }
 }
+
+#[test]
+fn an_empty_option_does_not_switch_off_what_a_variable_demands() {
+    let args = StoreArgs {
+        database_url: Some("postgres://me:x@host/db?sslmode=".to_owned()),
+        sslmode: Some("verify-full".to_owned()),
+        sslrootcert: Some("system".to_owned()),
+        ..StoreArgs::default()
+    };
+    let Store::Postgres { connection, .. } = args.resolve(Path::new("d")).unwrap() else { panic!("a server") };
+    assert_eq!(ssl::take_out(&connection).unwrap().1.mode, ssl::SslMode::VerifyFull);
+}

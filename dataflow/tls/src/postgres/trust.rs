@@ -20,17 +20,20 @@ pub(crate) struct Trust {
     own: Vec<CertificateDer<'static>>,
     /// Whether the certificate must be for the name that was connected to.
     names: bool,
+    /// A certificate of which nothing is verified may be of a kind that cannot be: version 1, or a key of an unknown curve.
+    lenient: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// Any server will do.
 pub(crate) fn anybody() -> Arc<Trust> {
     let algorithms = crate::provider().signature_verification_algorithms;
-    Arc::new(Trust { roots: None, own: Vec::new(), names: false, algorithms })
+    Arc::new(Trust { roots: None, own: Vec::new(), names: false, lenient: true, algorithms })
 }
 
 impl Trust {
-    pub(super) fn of(ssl: &Ssl) -> Result<Arc<Trust>, SettingsError> {
+    /// `bound`: the login is bound to the certificate, so the server must prove that it has its key.
+    pub(super) fn of(ssl: &Ssl, bound: bool) -> Result<Arc<Trust>, SettingsError> {
         let (own, roots) = match &ssl.roots {
             _ if ssl.mode == SslMode::Disable => (Vec::new(), None),
             Roots::Unchecked => (Vec::new(), None),
@@ -56,7 +59,24 @@ impl Trust {
             }
         };
         let algorithms = crate::provider().signature_verification_algorithms;
-        Ok(Arc::new(Trust { roots, own, names: ssl.mode == SslMode::VerifyFull, algorithms }))
+        let lenient = roots.is_none() && !bound;
+        Ok(Arc::new(Trust { roots, own, names: ssl.mode == SslMode::VerifyFull, lenient, algorithms }))
+    }
+
+    /// Lets a signature pass that cannot be verified, if nothing else is either. A wrong one never does.
+    fn or_lenient(
+        &self,
+        scheme: SignatureScheme,
+        verified: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let unknown = || !self.algorithms.supported_schemes().contains(&scheme);
+        match verified {
+            Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadEncoding)) if self.lenient => {
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            Err(_) if self.lenient && unknown() => Ok(HandshakeSignatureValid::assertion()),
+            verified => verified,
+        }
     }
 }
 
@@ -91,7 +111,7 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.or_lenient(signature.scheme, verify_tls12_signature(message, certificate, signature, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -100,11 +120,15 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.or_lenient(signature.scheme, verify_tls13_signature(message, certificate, signature, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        let mut schemes = self.algorithms.supported_schemes();
+        if self.lenient {
+            schemes.extend([SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448]);
+        }
+        schemes
     }
 }
 
@@ -131,7 +155,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("root.crt");
         std::fs::write(&path, roots).unwrap();
-        let trust = Trust::of(&Ssl { mode, roots: Roots::File(path), client: None }).unwrap();
+        let trust = Trust::of(&Ssl { mode, roots: Roots::File(path), client: None }, false).unwrap();
         let name = ServerName::try_from(name).unwrap();
         match trust.verify_server_cert(shown, &[], &name, &[], UnixTime::now()) {
             Ok(_) => "trusted".to_owned(),
