@@ -9,14 +9,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_dataflow::cli::{Cli, Command};
-use tidemark_dataflow::cluster;
+use tidemark_dataflow::cluster::{self, RunError};
 use tidemark_dataflow::config::{LogFormat, RunArgs};
 use tidemark_dataflow::ops::args::{DeadLettersCommand, RebuildArgs};
 use tidemark_dataflow::ops::{self, OpsError, Outcome};
+use tidemark_dataflow::plan::PlanError;
 use tidemark_dataflow::resume;
 use tidemark_dataflow::run::{Control, STOP_WITHIN};
 use tidemark_dataflow::sink::{Store, StoreError, postgres::PostgresStore, sqlite::SqliteStore};
-use tidemark_dataflow::source;
+use tidemark_dataflow::source::{self, SourceError};
 use tidemark_dataflow::telemetry::{self, Metrics};
 use tidemark_settings::kafka::Role;
 use tidemark_settings::process::{self, Process, READER_GONE};
@@ -47,14 +48,13 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!("{error:#}");
-                    if error.is::<SettingsError>() {
-                        return Outcome::NotDone.into();
-                    }
+                    let of_log = matches!(error.downcast_ref(), Some(RunError::Plan(PlanError::Source(SourceError::Setting(_)))));
+                    let status: u8 = if of_log || error.is::<SettingsError>() { 2 } else { 1 };
                     if args.processes > 1 {
                         // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
-                        process::exit(1);
+                        process::exit(status.into());
                     }
-                    ExitCode::FAILURE
+                    status.into()
                 }
             };
         }

@@ -75,6 +75,8 @@ fn what_does_not_fit(broker: &Broker) {
         let (name, key) = (file(name), file(key));
         with(tls(), &[("KAFKA__SSL_CERTIFICATE_LOCATION", &name), ("KAFKA__SSL_KEY_LOCATION", &key)])
     };
+    let (wrong_key, no_pem) =
+        (format!("KAFKA__SSL_KEY_LOCATION): {}", file("good.key")), format!("in the form PEM: {}", file("text")));
     let (none, key) = (file("none.pem"), std::fs::read_to_string(file("client.key")).expect("it was made"));
     let cases: Vec<(&str, &str, Settings, i32, [&str; 2])> = vec![
         (
@@ -116,7 +118,7 @@ fn what_does_not_fit(broker: &Broker) {
         ),
         ("no certificate of ours", "MUTUAL", tls(), 1, ["alert", "KAFKA__SSL_CERTIFICATE_LOCATION"]),
         ("another authority's", "MUTUAL", cert("strange.pem", "strange.key"), 1, ["alert", "KAFKA__SSL_CERTIFICATE_LOCATION"]),
-        ("another key", "MUTUAL", cert("client.pem", "good.key"), 1, ["mismatch", "KAFKA__SSL_KEY_LOCATION"]),
+        ("another key", "MUTUAL", cert("client.pem", "good.key"), 2, ["mismatch", &wrong_key]),
         (
             "missing file",
             "SSL",
@@ -124,7 +126,7 @@ fn what_does_not_fit(broker: &Broker) {
             2,
             ["KAFKA__SSL_CA_LOCATION", "cannot be read"],
         ),
-        ("not PEM", "SSL", with(tls(), &[("KAFKA__SSL_CA_LOCATION", &file("text"))]), 1, ["ssl.ca.location", "PEM"]),
+        ("not PEM", "SSL", with(tls(), &[("KAFKA__SSL_CA_LOCATION", &file("text"))]), 2, ["KAFKA__SSL_CA_LOCATION", &no_pem]),
         (
             "two passwords",
             "LOGIN",
@@ -143,7 +145,7 @@ fn what_does_not_fit(broker: &Broker) {
             "a key as text",
             "MUTUAL",
             with(tls(), &[("KAFKA__SSL_KEY_PEM", &key), ("KAFKA__SSL_CERTIFICATE_PEM", "none")]),
-            1,
+            2,
             ["ssl.certificate.pem", "PEM"],
         ),
     ];

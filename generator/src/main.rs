@@ -55,7 +55,7 @@ fn complain(text: &str, status: u8) -> ExitCode {
 }
 
 fn exit_status(error: &anyhow::Error) -> u8 {
-    let property = matches!(error.downcast_ref(), Some(PublishError::Property { .. }));
+    let property = matches!(error.downcast_ref(), Some(PublishError::Property { .. } | PublishError::Settings(_)));
     let usage = property || error.is::<UsageError>() || error.is::<SettingsError>();
     if usage { BAD_USAGE } else { FAILURE }
 }

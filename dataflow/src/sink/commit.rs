@@ -272,7 +272,7 @@ impl Thread {
                         *waits_for_log = true;
                         StoreError::Transient(what)
                     }
-                    SourceError::Fatal(what) => StoreError::Fatal(what),
+                    SourceError::Fatal(what) | SourceError::Setting(what) => StoreError::Fatal(what),
                 })
             };
             if std::mem::take(&mut first) {

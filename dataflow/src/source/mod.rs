@@ -92,6 +92,9 @@ pub enum SourceError {
     /// It will not go away by waiting.
     #[error("{0}")]
     Fatal(String),
+    /// A setting that cannot work.
+    #[error("{0}")]
+    Setting(String),
 }
 
 /// A log that can be opened by any number of workers, each for its own partitions.

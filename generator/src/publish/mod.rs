@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tidemark_model::Micros;
+use tidemark_settings::SettingsError;
 use tidemark_settings::kafka::variable;
 
 /// A record to publish.
@@ -114,6 +115,9 @@ pub enum PublishError {
         /// What is allowed.
         why: String,
     },
+    /// Another setting with which librdkafka makes no client.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The brokers did not answer.
     #[error("no Kafka broker at {bootstrap} within {waited:?}: {why}; {advice}")]
     Unreachable {

@@ -1,7 +1,7 @@
 //! How the client gets in: which settings belong together, and what to do when brokers or certificates say no.
 
 use super::rules::AWS_MSK_IAM;
-use super::{Properties, variable};
+use super::{Properties, files, variable};
 use crate::SettingsError;
 use std::collections::BTreeMap;
 
@@ -25,19 +25,6 @@ const WITHOUT_TLS: &str = "this build has no TLS, SCRAM and OAUTHBEARER for Kafk
 
 const WITHOUT_MSK_IAM: &str = "this build has no AWS_MSK_IAM; build it after `apt-get install pkg-config libssl-dev libcurl4-openssl-dev` with \
                                cargo's --features msk-iam, or use SCRAM or mutual TLS";
-
-/// Properties whose value is the path of a file.
-const FILES: &[&str] = &[
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "ssl.keystore.location",
-    "ssl.crl.location",
-    "https.ca.location",
-    "sasl.oauthbearer.assertion.file",
-    "sasl.oauthbearer.assertion.private.key.file",
-    "sasl.oauthbearer.assertion.jwt.template.file",
-];
 
 /// Refuses what cannot work together, before librdkafka ignores it or says it in its own words. `places`: where each property was set.
 pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) -> Result<(), SettingsError> {
@@ -82,11 +69,8 @@ pub(super) fn check(properties: &Properties, places: &BTreeMap<&str, String>) ->
                 return refused(name, "it has no effect with sasl.mechanisms=AWS_MSK_IAM: remove it".to_owned());
             }
         }
-        if FILES.contains(&name)
-            && value != "probe"
-            && let Err(error) = std::fs::File::open(value)
-        {
-            return refused(name, format!("its file cannot be read: {error}"));
+        if let Some(fault) = files::fault(properties, name, value) {
+            return refused(name, fault);
         }
     }
     if !protocol.starts_with("sasl") {
@@ -116,6 +100,27 @@ pub struct Remedy {
     pub advice: &'static str,
     /// Waiting does not help: what the two sides are set to does not fit.
     pub lasting: bool,
+}
+
+/// The setting at fault, if librdkafka makes no client and tells why. None: the system has nothing left for one.
+pub(super) fn no_client(properties: &Properties, said: &str) -> Option<SettingsError> {
+    if said.contains("thread") {
+        return None;
+    }
+    let is_set = |word: &str| properties.values.get_key_value(word.trim_matches(|char: char| !char.is_ascii_alphanumeric()));
+    let of_key = || if said.contains("rivate key") { properties.values.get_key_value("ssl.key.location") } else { None };
+    let said = properties.redact(said);
+    let blamed = said.split_whitespace().find_map(is_set).or_else(of_key);
+    let of_password = blamed.is_some_and(|(name, value)| files::has_encrypted_key(name, value)) && !said.contains("mismatch");
+    let advice = match remedy(&said) {
+        _ if of_password => "; its key is encrypted: check KAFKA__SSL_KEY_PASSWORD".to_owned(),
+        Some(remedy) => format!("; {}", remedy.advice),
+        None => String::new(),
+    };
+    let Some((&name, value)) = blamed else { return Some(SettingsError::Conflict(format!("Kafka client: {said}{advice}"))) };
+    let file = files::shown(name, value).map_or(String::new(), |path| format!("{path}: "));
+    let place = properties.places.get(name).cloned().unwrap_or_else(|| variable(name));
+    Some(SettingsError::Property { name: name.to_owned(), place, allowed: format!("{file}{said}{advice}") })
 }
 
 /// What to do about a refusal, if a text of librdkafka's tells one. By its words: not all that librdkafka says comes with a code.
@@ -162,7 +167,12 @@ pub fn remedy(told: &str) -> Option<Remedy> {
             "KAFKA__SSL_KEY_LOCATION is not the key of KAFKA__SSL_CERTIFICATE_LOCATION: set one of them right",
         ),
         (&["private key check failed"], true, "set KAFKA__SSL_KEY_LOCATION to the key of KAFKA__SSL_CERTIFICATE_LOCATION"),
-        (&["ssl.key", "bad decrypt"], true, "check KAFKA__SSL_KEY_PASSWORD"),
+        (
+            &["key too small"],
+            true,
+            "this system's OpenSSL takes no key that short: set KAFKA__SSL_CERTIFICATE_LOCATION and KAFKA__SSL_KEY_LOCATION to a \
+             certificate with a longer key (RSA: 2048 bits)",
+        ),
         (&["ssl.keystore", "mac verify"], true, "check KAFKA__SSL_KEYSTORE_PASSWORD"),
         (&["ssl.", "pem"], true, PEM),
         (&["ssl.", "decoder"], true, PEM),

@@ -1,8 +1,10 @@
 //! The user's properties of librdkafka: which there are, which values are allowed, and what may be said of them.
 //!
 //! What the pipeline promises rests on some properties. [`rules`] has a rule for each one that librdkafka knows. A message names a
-//! property, where it was set and what is allowed, and never its value: that may be a password, also in a property that has none.
+//! property, where it was set and what is allowed, and not its value: that may be a password, also in a property that has none. Only the
+//! path of a file that is there is told.
 
+pub(crate) mod files;
 mod login;
 mod region;
 pub mod rules;
@@ -38,6 +40,8 @@ pub enum Role {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties {
     values: BTreeMap<&'static str, String>,
+    /// Where each of them was set, for messages.
+    places: BTreeMap<&'static str, String>,
     /// Set if the mechanism is AWS_MSK_IAM.
     msk_region: Option<String>,
 }
@@ -83,6 +87,8 @@ impl Properties {
             }
         }
         login::check(&properties, &places)?;
+        places.retain(|name, _| properties.values.contains_key(name));
+        properties.places = places;
         if properties.get("sasl.mechanisms") == Some(rules::AWS_MSK_IAM) {
             properties.msk_region = Some(region::find(&of_aws, bootstrap)?);
             // What MSK's brokers call it. The token is made by the program, so librdkafka needs no method.
@@ -110,6 +116,11 @@ impl Properties {
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The setting at fault, if librdkafka makes no client and tells why. None: the system has nothing left for one, and it may pass.
+    pub fn no_client(&self, said: &str) -> Option<SettingsError> {
+        login::no_client(self, said)
     }
 
     /// A text of librdkafka without the secrets among the properties.
@@ -154,10 +165,13 @@ struct Given {
 }
 
 fn read_file(path: &Path, given: &mut Vec<Given>) -> Result<(), SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-        name: "KAFKA_PROPERTIES".to_owned(),
-        path: path.to_owned(),
-        source,
+    let text = files::read_text(path).map_err(|source| {
+        let name = "KAFKA_PROPERTIES".to_owned();
+        if files::may_be_secret(&path.to_string_lossy()) {
+            let allowed = format!("it must be the path of a file with a property in each line, which cannot be read: {source}");
+            return SettingsError::Hidden { name, allowed };
+        }
+        SettingsError::Unreadable { name, path: path.to_owned(), source }
     })?;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -199,7 +213,7 @@ fn read_environment(
             let what = format!("{other} and {place} both set the Kafka property {}: set one of them", known.name);
             return Err(SettingsError::Conflict(what));
         }
-        let value = match is_path.then(|| std::fs::read_to_string(&value)).transpose() {
+        let value = match is_path.then(|| files::read_text(Path::new(&value))).transpose() {
             Ok(None) => value,
             Ok(Some(text)) => text.trim_end_matches(['\r', '\n']).to_owned(),
             // Not its path: it may be the secret itself, under the wrong name.

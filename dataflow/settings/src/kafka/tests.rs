@@ -167,6 +167,165 @@ fn settings_of_tls_that_do_not_belong_together_are_refused() {
     }
 }
 
+/// A pipe that nobody writes would keep the program waiting, and what is no path may be a secret.
+#[test]
+fn only_regular_files_are_read() {
+    let dir = std::env::temp_dir().join(format!("tidemark-files-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let pipe = dir.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, says) in [(&pipe, "not a regular file"), (&dir, "a directory")] {
+        let told = refusal(Role::Consumer, "CLIENT_RACK_FILE", path.to_str().unwrap()).replace("client.rack", "CLIENT_RACK_FILE");
+        assert!(told.contains(says), "{told}");
+        let told = Properties::read(Role::Consumer, "b:1", Some(path), [].into_iter()).unwrap_err().to_string();
+        assert!(told.contains("KAFKA_PROPERTIES=") && told.contains(says), "{told}");
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+    let told = Properties::read(Role::Consumer, "b:1", Some(Path::new("sasl.password=hunter2")), [].into_iter());
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("KAFKA_PROPERTIES: it must be the path") && !told.contains("hunter2"), "{told}");
+}
+
+#[cfg(feature = "tls")]
+mod files_of_tls {
+    use super::*;
+
+    const BODY: &str = "MIIFLTBXBgkqhkiG9w0BBQ0wSjApBgkqhkiG9w0BBQwwHAQIDoGFzHF/f1oCAggA";
+
+    fn pem(label: &str, head: &str) -> String {
+        format!("-----BEGIN {label}-----\n{head}{BODY}\n-----END {label}-----\n")
+    }
+
+    /// Files that tests may name, and what is set to them.
+    struct Files(std::path::PathBuf);
+
+    impl Files {
+        fn new(of: &str) -> Files {
+            let dir = std::env::temp_dir().join(format!("tidemark-tls-{of}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            let traditional = pem("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0C5C\n\n");
+            for (name, text) in [
+                ("empty", String::new()),
+                ("der", "\u{30}\u{82}".to_owned()),
+                ("cert", format!("subject=\u{fc}\n{}", pem("CERTIFICATE", ""))),
+                ("key", pem("PRIVATE KEY", "")),
+                ("pkcs8", pem("ENCRYPTED PRIVATE KEY", "")),
+                ("traditional", traditional),
+            ] {
+                std::fs::write(dir.join(name), text).unwrap();
+            }
+            assert!(std::process::Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap().success());
+            Files(dir)
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).display().to_string()
+        }
+
+        fn read(&self, files: &[(&str, &str)], more: &[(&str, &str)]) -> Result<Properties, SettingsError> {
+            let files: Vec<_> = files.iter().map(|&(name, file)| (name, self.path(file))).collect();
+            let files = files.iter().map(|(name, path)| (*name, path.as_str()));
+            read(Role::Consumer, &files.chain([("SECURITY_PROTOCOL", "ssl")]).chain(more.iter().copied()).collect::<Vec<_>>())
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_work_is_told_with_its_path() {
+        let files = Files::new("files");
+        for variable in ["SSL_CA_LOCATION", "SSL_CERTIFICATE_LOCATION", "SSL_KEY_LOCATION", "SSL_CRL_LOCATION"] {
+            let holds_none = if variable.contains("KEY") { "cert" } else { "key" };
+            for (file, says) in [
+                ("nowhere", "cannot be read"),
+                ("empty", "is empty"),
+                ("der", "in the form PEM"),
+                (holds_none, "in the form PEM"),
+                ("pipe", "not a regular file"),
+                (".", "a directory"),
+            ] {
+                // A directory of authorities is allowed.
+                if variable == "SSL_CA_LOCATION" && file == "." {
+                    continue;
+                }
+                let told = files.read(&[(variable, file)], &[]).expect_err(variable).to_string();
+                let path = if file == "nowhere" { String::new() } else { files.path(file) };
+                let tells = [says, &format!("KAFKA__{variable}"), &path].iter().all(|words| told.contains(*words));
+                assert!(tells && !told.contains('\n'), "{told}");
+            }
+        }
+        files
+            .read(&[("SSL_CA_LOCATION", "cert"), ("SSL_CERTIFICATE_LOCATION", "cert"), ("SSL_KEY_LOCATION", "key")], &[])
+            .unwrap();
+        files.read(&[("SSL_CA_LOCATION", ".")], &[]).unwrap();
+    }
+
+    #[test]
+    fn a_key_in_the_place_of_its_path_is_not_shown() {
+        let key = pem("PRIVATE KEY", "");
+        let told = read(Role::Consumer, &[("SECURITY_PROTOCOL", "ssl"), ("SSL_KEY_LOCATION", &key)]).unwrap_err().to_string();
+        assert!(told.contains("KAFKA__SSL_KEY_LOCATION") && !told.contains(BODY), "{told}");
+    }
+
+    #[test]
+    fn an_encrypted_key_needs_its_password() {
+        let files = Files::new("key");
+        let said = "ssl.key.location failed: error:0A080009:SSL routines::PEM lib";
+        for key in ["pkcs8", "traditional"] {
+            let given = [("SSL_KEY_LOCATION", key)];
+            let told = files.read(&given, &[]).unwrap_err().to_string();
+            assert!(told.contains("KAFKA__SSL_KEY_PASSWORD") && told.contains(&files.path(key)), "{told}");
+            let properties = files.read(&given, &[("SSL_KEY_PASSWORD", "hunter2")]).unwrap();
+            let told = properties.no_client(said).unwrap().to_string();
+            assert!(told.contains("check KAFKA__SSL_KEY_PASSWORD") && told.contains(&files.path(key)), "{told}");
+            assert!(!told.contains("form PEM"), "{told}");
+        }
+        let pem = pem("ENCRYPTED PRIVATE KEY", "");
+        let told = files.read(&[], &[("SSL_KEY_PEM", &pem)]).unwrap_err().to_string();
+        assert!(told.contains("KAFKA__SSL_KEY_PASSWORD") && !told.contains(BODY), "{told}");
+    }
+
+    /// The words are those of librdkafka 2.12 with OpenSSL 3.
+    #[test]
+    fn what_makes_no_client_is_told_with_its_place_and_path() {
+        let files = Files::new("client");
+        let given = [("SSL_CERTIFICATE_LOCATION", "cert"), ("SSL_KEY_LOCATION", "key")];
+        let properties = files.read(&given, &[("SSL_CIPHER_SUITES", "none")]).unwrap();
+        for (said, variable, file, says) in [
+            (
+                "ssl.key.location failed: error:05800074:x509 certificate routines::key values mismatch",
+                "SSL_KEY_LOCATION",
+                "key",
+                "is not the key of",
+            ),
+            ("ssl.key.location failed: error:0A080009:SSL routines::PEM lib", "SSL_KEY_LOCATION", "key", "form PEM"),
+            ("Private key check failed: error:0A0000B1:SSL routines::", "SSL_KEY_LOCATION", "key", "to the key of"),
+            (
+                "ssl.certificate.location failed: error:0A00018F:SSL routines::ee key too small",
+                "SSL_CERTIFICATE_LOCATION",
+                "cert",
+                "2048 bits",
+            ),
+            (
+                "ssl.cipher.suites failed: error:0A0000B9:SSL routines::no cipher match",
+                "SSL_CIPHER_SUITES",
+                "",
+                "no cipher match",
+            ),
+        ] {
+            let told = properties.no_client(said).unwrap().to_string();
+            let path = if file.is_empty() { String::new() } else { files.path(file) };
+            assert!(told.contains(&format!("(set by KAFKA__{variable}): {path}")) && told.contains(says), "{told}");
+        }
+        assert!(properties.no_client("Failed to create thread: Resource temporarily unavailable (11)").is_none());
+        assert_eq!(properties.no_client("no such thing").unwrap().to_string(), "Kafka client: no such thing");
+    }
+}
+
 #[cfg(not(feature = "msk-iam"))]
 #[test]
 fn a_build_without_msk_iam_says_how_to_get_it() {

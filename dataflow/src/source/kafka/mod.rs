@@ -111,15 +111,17 @@ impl KafkaLog {
         let (bootstrap, trouble, refusal) = (Bootstrap::of(&config), AtomicBool::default(), Mutex::default());
         let context = Context { bootstrap, properties, trouble, refusal, asks_only: AtomicBool::default() };
         let consumer: BaseConsumer<Context> = config.create_with_context(context).map_err(|error| {
-            SourceError::Fatal(match error {
-                KafkaError::ClientConfig(_, said, name, _) => format!("Kafka property {name}: {}", fault(&said)),
-                KafkaError::ClientCreation(said) => {
-                    let said = self.settings.properties.redact(&said);
-                    let advice = remedy(&said).map_or(String::new(), |remedy| format!("; {}", remedy.advice));
-                    format!("Kafka client: {said}{advice}")
+            let properties = &self.settings.properties;
+            let other = |said: &str| SourceError::Fatal(format!("Kafka client: {}", properties.redact(said)));
+            match error {
+                KafkaError::ClientConfig(_, said, name, _) => {
+                    SourceError::Setting(format!("Kafka property {name}: {}", fault(&said)))
                 }
-                other => format!("Kafka client: {}", self.settings.properties.redact(&other.to_string())),
-            })
+                KafkaError::ClientCreation(said) => {
+                    properties.no_client(&said).map_or_else(|| other(&said), |setting| SourceError::Setting(setting.to_string()))
+                }
+                error => other(&error.to_string()),
+            }
         })?;
         // If there is none, the client asks for it and tells why.
         let _ = give_token(consumer.client(), &self.settings.properties);

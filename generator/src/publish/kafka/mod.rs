@@ -20,7 +20,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tidemark_settings::kafka::{fault, remedy};
+use tidemark_settings::kafka::fault;
 use tidemark_settings::log::KafkaTopic;
 
 /// How the topic is reached.
@@ -236,11 +236,10 @@ fn client_config(kafka: &KafkaTopic) -> ClientConfig {
 fn refused_config(kafka: &KafkaTopic, error: KafkaError) -> PublishError {
     match error {
         KafkaError::ClientConfig(_, said, name, _) => PublishError::Property { name, why: fault(&said) },
-        KafkaError::ClientCreation(said) => {
-            let why = kafka.properties.redact(&said);
-            let advice = remedy(&why).map_or(String::new(), |remedy| format!("; {}", remedy.advice));
-            refusal(kafka, "create a client", why + &advice)
-        }
+        KafkaError::ClientCreation(said) => match kafka.properties.no_client(&said) {
+            Some(setting) => setting.into(),
+            None => refusal(kafka, "create a client", kafka.properties.redact(&said)),
+        },
         other => refusal(kafka, "create a client", kafka.properties.redact(&other.to_string())),
     }
 }
