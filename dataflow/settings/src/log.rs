@@ -1,6 +1,6 @@
 //! Where the events are: a Kafka topic, or the file log under the data directory.
 
-use crate::kafka::{Properties, Role};
+use crate::kafka::{Properties, Role, files};
 use crate::{SettingsError, non_empty};
 use std::path::PathBuf;
 
@@ -88,6 +88,13 @@ impl LogArgs {
             });
         }
         let topic = topic.to_owned();
+        for (name, brokers) in [("KAFKA_BOOTSTRAP", &self.kafka_bootstrap), ("BOOTSTRAP", other_bootstrap)] {
+            if non_empty(brokers).is_some_and(files::may_be_secret) {
+                let login = "user and password are set by KAFKA__SASL_USERNAME and KAFKA__SASL_PASSWORD";
+                let allowed = format!("allowed: HOST:PORT,HOST:PORT; {login}");
+                return Err(SettingsError::Hidden { name: name.to_owned(), allowed });
+            }
+        }
         match (non_empty(&self.kafka_bootstrap), non_empty(other_bootstrap)) {
             (Some(one), Some(other)) if one != other => {
                 Err(SettingsError::Conflict(format!("KAFKA_BOOTSTRAP={one} and BOOTSTRAP={other} differ: set one of them")))
@@ -120,6 +127,14 @@ mod tests {
     fn without_brokers_it_is_the_file_log() {
         let log = args(Some(""), None).resolve(Role::Consumer, &None).unwrap();
         assert_eq!(log, Log::File { dir: "d/log".into(), topic: "stream.events".to_owned() });
+    }
+
+    #[test]
+    fn a_login_among_the_brokers_is_refused_and_not_shown() {
+        for (ours, other) in [(Some("me:hunter2@broker:9092"), None), (None, Some("broker:9092,password=hunter2".to_owned()))] {
+            let told = args(ours, None).resolve(Role::Producer, &other).unwrap_err().to_string();
+            assert!(told.contains("BOOTSTRAP: allowed: HOST:PORT") && !told.contains("hunter2"), "{told}");
+        }
     }
 
     #[test]
