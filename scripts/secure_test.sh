@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The running stack with TLS everywhere: the brokers by TLS and a login, Postgres by TLS, the api and the metrics port by HTTPS. Expects that
-# all become healthy, that rows come and are right, and that no connection is in plain text. Then the stack is as before.
+# The running stack with TLS: the programs reach the brokers by TLS and a login and Postgres by TLS, and serve HTTPS. Expects that all become
+# healthy, that rows come and are right, and that no connection to Postgres is in plain text. Then the stack is as before.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -42,7 +42,7 @@ certificates() {
   chmod 644 "$files"/secure-test.*
 }
 
-# The broker's listener for the stack takes TLS and a login only; Postgres has TLS.
+# The broker gets a listener more, which takes TLS and a login only; Postgres gets TLS.
 settings() {
   local at=/etc/tidemark/files/secure-test
   cat >compose/kafka.env <<TEXT
@@ -114,9 +114,9 @@ say "ok      every connection to Postgres is by TLS"
 say "ok      api and metrics answer by HTTPS"
 password=$(<"$(compose config --format json | sed -n 's/.*"file": "\(.*writer_password\)".*/\1/p' | head -n 1)")
 for url in '' "postgres://tidemark_writer:$password@postgres/realtime?sslnegotiation=direct"; do
-  unset_host=()
-  if [[ -n $url ]]; then unset_host=(-e PG_HOST= -e "DATABASE_URL=$url"); fi
-  compose run --rm -T --no-deps ${unset_host[@]+"${unset_host[@]}"} stream-processor verify </dev/null >"$work/verify" 2>&1 ||
+  connect_by=()
+  if [[ -n $url ]]; then connect_by=(-e PG_HOST= -e "DATABASE_URL=$url"); fi
+  compose run --rm -T --no-deps ${connect_by[@]+"${connect_by[@]}"} stream-processor verify </dev/null >"$work/verify" 2>&1 ||
     die "verify${url:+ with sslnegotiation=direct}: $(tail -n 3 "$work/verify")"
 done
 say "ok      verify finds no difference, by either way to begin TLS with Postgres"

@@ -28,6 +28,11 @@ pub trait Shape {
     fn member(metric: Metric) -> Cow<'static, str> {
         metric.name().into()
     }
+
+    /// What the document says of the member.
+    fn described(metric: Metric) -> String {
+        metric.declared().meaning.to_owned()
+    }
 }
 
 /// Of a row: all metrics by their names.
@@ -62,6 +67,13 @@ impl Shape for Period {
         match metric.declared().roll_up {
             RollUp::AtEnd => format!("peak_{}", short(metric)).into(),
             RollUp::Sum => metric.name().into(),
+        }
+    }
+
+    fn described(metric: Metric) -> String {
+        match metric.declared().roll_up {
+            RollUp::AtEnd => format!("the largest {} of the period's windows", metric.name()),
+            RollUp::Sum => format!("the sum of {} over the period's windows", metric.name()),
         }
     }
 }
@@ -112,7 +124,7 @@ impl<S: Shape> PartialSchema for Amounts<S> {
         let object = S::METRICS.iter().fold(ObjectBuilder::new(), |object, &metric| {
             let name = S::member(metric);
             let object = if S::REQUIRED { object.required(name.as_ref()) } else { object };
-            object.property(name, schema(metric).description(Some(metric.declared().meaning)))
+            object.property(name, schema(metric).description(Some(S::described(metric))))
         });
         object.into()
     }

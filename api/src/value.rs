@@ -61,14 +61,14 @@ impl Serialize for Money {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Amount {
-    /// So many.
+    /// A count.
     Count(i64),
     /// Dollars.
     Money(Money),
 }
 
 impl Amount {
-    /// So many, or so many cents, as the metric has it. A count is held at the end of what 64 bits can say.
+    /// A value of the metric's unit: a count, or cents. A count that does not fit 64 bits becomes the largest that does.
     pub fn of(metric: Metric, units: i128) -> Amount {
         match metric.declared().unit {
             Unit::Count => Amount::Count(units.try_into().unwrap_or(i64::MAX)),

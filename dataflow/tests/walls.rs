@@ -1,4 +1,4 @@
-//! Modules import each other in one direction only: nobody needs to know a module and the one that it serves at the same time.
+//! No two modules of a crate import each other, directly or through others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,23 @@ fn top(root: &Path, file: &Path) -> Option<String> {
     (!is_test && first != "lib" && first != "main").then_some(first)
 }
 
+/// The modules that stand behind `crate::`: one, or those of a group.
+fn names(rest: &str) -> Vec<String> {
+    let name = |rest: &str| rest.trim_start().chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+    let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
+    let (mut depth, mut found) = (0, vec![name(group)]);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => found.push(name(&group[at + 1..])),
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Each module with those that it names.
 fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = Vec::new();
@@ -35,9 +52,8 @@ fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
         let text = std::fs::read_to_string(&file).expect("a source");
         let code = text.split("#[cfg(test)]\nmod tests {").next().expect("a part");
         let lines = code.lines().map(|line| line.split("//").next().expect("a part"));
-        let named = lines.flat_map(|line| line.split("crate::").skip(1));
-        let name = |rest: &str| rest.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect::<String>();
-        let others = named.map(name).filter(|name| *name != module);
+        let code = lines.collect::<Vec<_>>().concat();
+        let others = code.split("crate::").skip(1).flat_map(names).filter(|name| *name != module);
         imports.entry(module.clone()).or_default().extend(others);
     }
     let modules: BTreeSet<String> = imports.keys().cloned().collect();

@@ -6,14 +6,14 @@ use crate::{Cents, Kind};
 use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
 
-/// A metric. Its place in the order is its place in [`Values`] and in every table.
+/// A metric. The order of the variants is the order of the columns, and of [`Values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Who is there.
+    /// Viewers who are present.
     ActiveViewers,
-    /// What they write.
+    /// Chat messages.
     ChatMessages,
-    /// What they give.
+    /// Donations, in cents.
     DonationsUsd,
 }
 
@@ -35,7 +35,7 @@ pub enum RollUp {
     Sum,
 }
 
-/// What is said of a metric.
+/// Everything that is declared about a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Declared {
     /// Column, JSON member, CSV header, value of `order_by` and `by`.
@@ -57,7 +57,7 @@ impl Metric {
     /// All, in order.
     pub const ALL: [Metric; 3] = [Metric::ActiveViewers, Metric::ChatMessages, Metric::DonationsUsd];
 
-    /// What is said of it.
+    /// Everything that is declared about it.
     pub const fn declared(self) -> Declared {
         match self {
             Metric::ActiveViewers => Declared {

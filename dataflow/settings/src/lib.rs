@@ -5,13 +5,16 @@
 //! - [`log`]: where the events are: a Kafka topic or the file log
 //! - [`store`]: where the metrics are: Postgres or SQLite
 //! - [`process`]: what every program does first
-//! - [`secret`]: values that may stand in a file
+//! - [`bounded`]: a connection with a deadline
+//! - [`secret`]: values that may stand in a file; [`file`]: how files are read
 //! - [`signals`]: which signals ask a program to end
 //! - [`usage`]: what is said of a command line that cannot be used
 //!
 //! An environment variable that is set but empty counts as unset, as compose files make them.
 
+pub mod bounded;
 pub mod duration;
+pub mod file;
 pub mod kafka;
 pub mod log;
 pub mod process;

@@ -1,7 +1,7 @@
 //! Where the events are: a Kafka topic, or the file log under the data directory.
 
-use crate::kafka::{Properties, Role, files};
-use crate::{SettingsError, non_empty};
+use crate::kafka::{Properties, Role};
+use crate::{SettingsError, non_empty, secret};
 use std::path::PathBuf;
 
 /// Flags and environment of the log.
@@ -89,7 +89,7 @@ impl LogArgs {
         }
         let topic = topic.to_owned();
         for (name, brokers) in [("KAFKA_BOOTSTRAP", &self.kafka_bootstrap), ("BOOTSTRAP", other_bootstrap)] {
-            if non_empty(brokers).is_some_and(files::may_be_secret) {
+            if non_empty(brokers).is_some_and(secret::may_be) {
                 let login = "user and password are set by KAFKA__SASL_USERNAME and KAFKA__SASL_PASSWORD";
                 let allowed = format!("allowed: HOST:PORT,HOST:PORT; {login}");
                 return Err(SettingsError::Hidden { name: name.to_owned(), allowed });

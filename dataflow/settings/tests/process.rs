@@ -130,9 +130,11 @@ fn the_number_of_lost_lines_is_logged() {
     assert_eq!(status(&mut child), Some(7));
     let text = text.join().unwrap();
     let seen = text.lines().filter(|line| line.contains(" line ")).count();
-    let lost: Vec<&str> = text.lines().filter(|line| line.contains("log lines were lost")).collect();
-    assert_eq!(lost.len(), 1, "{lost:?}");
-    assert!(lost[0].contains(&format!("lines={}", MANY - seen)), "{seen} seen, {lost:?}");
+    // A reader that is slow may be told in several lines.
+    let told: Vec<&str> = text.lines().filter(|line| line.contains("log lines were lost")).collect();
+    let count = |line: &&str| line.split("lines=").nth(1)?.split(' ').next()?.parse::<usize>().ok();
+    let lost: usize = told.iter().map(|line| count(line).expect("a number")).sum();
+    assert_eq!(lost, MANY - seen, "{seen} seen, {told:?}");
     assert!(text.trim_end().ends_with("one more line"), "{}", &text[text.len() - 200..]);
 }
 

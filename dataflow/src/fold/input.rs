@@ -17,11 +17,11 @@ pub struct Input {
     /// Events by the range of their viewer; none, or of all ranges. Within a range they are in the order in which they came, and so
     /// those of one partition are in the order of its log.
     pub events: Vec<Vec<Admitted>>,
-    /// Those of them that came before and whose windows were not open when it was tried to fold them early.
+    /// Events whose window was not yet open when we tried to fold them early.
     pub(super) later: Vec<Vec<Admitted>>,
     /// The range in hand of folding early, and how many of its events are done.
     early: (usize, usize),
-    /// Events for which it was not tried yet.
+    /// Events that we have not yet tried to fold early.
     pub(super) waiting: usize,
     /// At most one in a slice.
     pub watermarks: Vec<Watermark>,

@@ -11,7 +11,7 @@ const EARLY: usize = 4 * STEP;
 pub enum Stints {
     /// As much as this time allows.
     Time(Duration),
-    /// So many batches of events or pieces of a snapshot.
+    /// This many steps: batches of events, or pieces of a snapshot.
     Steps(u32),
 }
 
@@ -35,7 +35,7 @@ impl Default for Stints {
 pub enum Stint {
     /// Until then.
     Until(Instant),
-    /// So many steps.
+    /// This many steps.
     Steps(u32),
 }
 

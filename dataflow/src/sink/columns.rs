@@ -35,7 +35,7 @@ impl Dialect {
         Metric::ALL.map(|metric| each(&self.column(metric))).join(", ")
     }
 
-    /// Every column as an integer: a count, or cents. Null for what is no whole number of cents.
+    /// Every column as an integer: a count, or cents. Null if it is not a whole number of cents, or 9e16 dollars or more.
     pub fn integers(self) -> String {
         let integer = |metric: Metric| {
             let column = self.column(metric);
@@ -49,8 +49,8 @@ impl Dialect {
         Metric::ALL.map(integer).join(", ")
     }
 
-    /// Writes the rows of `source`, which gives `window_start, window_end, stream_id`, the metrics and `epoch`, into a table of rows. One
-    /// that is there and the same is left alone, with its epoch.
+    /// Upserts the rows of `source` into `table`. The source gives `window_start, window_end, stream_id`, the metrics and `epoch`. A row that
+    /// is unchanged keeps its epoch.
     pub fn upsert_rows(self, table: &str, source: &str) -> String {
         let columns = self.columns(str::to_owned);
         let set = self.columns(|column| format!("{column} = excluded.{column}"));

@@ -17,10 +17,10 @@ pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
 
-/// The statements of a commit by their text, prepared once in a connection.
+/// The prepared statements of a connection, by their text.
 pub(super) type Prepared = HashMap<&'static str, Statement>;
 
-/// A transaction of them.
+/// A transaction that prepares each statement once per connection.
 pub(super) struct Writing<'a> {
     pub(super) transaction: Transaction<'a>,
     pub(super) prepared: &'a mut Prepared,

@@ -4,32 +4,24 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::path::Path;
-use tidemark_settings::SettingsError;
+use tidemark_settings::{SettingsError, file, secret};
 
 /// The path is told, unless it may be a secret: a key itself, where the path of its file was to stand, or the rest of a URL.
 pub(crate) fn wrong(name: &str, path: &Path, what: impl Into<String>) -> SettingsError {
     let (name, value) = (name.to_owned(), path.display().to_string());
-    let is_path = !["\n", "-----BEGIN", "="].iter().any(|part| value.contains(part)) && value.len() < 1_000;
-    match is_path {
-        true => SettingsError::Invalid { name, value, allowed: what.into() },
-        false => SettingsError::Hidden { name, allowed: format!("it must be the path of a file; this {}", what.into()) },
+    match secret::may_be(&value) {
+        false => SettingsError::Invalid { name, value, allowed: what.into() },
+        true => SettingsError::Hidden { name, allowed: format!("it must be the path of a file; this {}", what.into()) },
     }
 }
 
 fn read(name: &str, path: &Path) -> Result<Vec<u8>, SettingsError> {
-    regular(name, path)?;
-    let mut text = std::fs::read(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
+    let mut text = file::read(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
     // Editors of Windows write it.
     if text.starts_with(b"\xef\xbb\xbf") {
         text.drain(..3);
     }
     Ok(text)
-}
-
-/// What it says of a file. Reading what is no file may take for ever.
-fn regular(name: &str, path: &Path) -> Result<std::fs::Metadata, SettingsError> {
-    let found = std::fs::metadata(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
-    if found.is_file() { Ok(found) } else { Err(wrong(name, path, "is no regular file")) }
 }
 
 /// All certificates of a file, at least one.
@@ -72,7 +64,10 @@ pub(crate) fn pair(cert: (&str, &Path), key: (&str, &Path)) -> Result<CertifiedK
 /// As libpq: a key that others can read is not used. One of root's may be read by the group, as secrets that are mounted are.
 pub(crate) fn refuse_shared_key(name: &str, path: &Path) -> Result<(), SettingsError> {
     use std::os::unix::fs::MetadataExt;
-    let found = regular(name, path)?;
+    let found = std::fs::metadata(path).map_err(|error| wrong(name, path, format!("cannot be read: {error}")))?;
+    if !found.is_file() {
+        return Err(wrong(name, path, "is no regular file"));
+    }
     let (allowed, command) = if found.uid() == 0 { (0o640, "0640") } else { (0o600, "0600") };
     if found.mode() & 0o777 & !allowed != 0 {
         let what = format!("others may read it (its mode is {:04o}): chmod {command} it", found.mode() & 0o777);
@@ -104,7 +99,8 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("coreutils has it");
         assert!(made.success());
         for path in [fifo.as_path(), dir.path()] {
-            assert!(certificates("sslrootcert", path).expect_err("no file").to_string().contains("no regular file"));
+            let told = certificates("sslrootcert", path).expect_err("no file").to_string();
+            assert!(told.contains("it is not a regular file") || told.contains("it is a directory"), "{told}");
         }
     }
 }

@@ -6,12 +6,13 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tidemark_settings::SettingsError;
+use tidemark_settings::bounded::Connection;
 
 /// How often it is looked whether the files have changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -101,30 +102,21 @@ pub fn ask(at: SocketAddr, path: &str, longest: Duration) -> io::Result<Answer> 
     let config = builder.with_custom_certificate_verifier(anybody()).with_no_client_auth();
     let name = "localhost".try_into().expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let until = Instant::now() + longest;
-    let socket = TcpStream::connect_timeout(&at, longest)?;
-    socket.set_read_timeout(Some(longest))?;
+    let socket = Connection::open(at, longest, Instant::now() + longest)?;
     let mut stream = StreamOwned::new(connection, socket);
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let (mut text, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut part) {
-            Ok(0) => break,
-            Ok(read) => text.extend_from_slice(&part[..read]),
-            // The end without a farewell of TLS.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !text.is_empty() => break,
-            Err(error) => return Err(error),
-        }
-        if Instant::now() >= until {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+    let mut text = Vec::new();
+    match stream.read_to_end(&mut text) {
+        // The end without a farewell of TLS.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !text.is_empty() => {}
+        read => drop(read?),
     }
     let certificate = stream.conn.peer_certificates().and_then(|chain| chain.first()).map(|first| first.to_vec());
     Ok(Answer { certificate: certificate.unwrap_or_default(), text: String::from_utf8_lossy(&text).into_owned() })
 }
 
-/// Whether an address of this machine answers with 200, for the health checks of containers. If it stands for all, the loopback one is
-/// asked.
+/// Whether an address of this machine answers with 200, for the health checks of containers. For an unspecified address (0.0.0.0, ::) it
+/// asks loopback.
 pub fn is_healthy(mut at: SocketAddr, path: &str) -> Result<(), String> {
     match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(Ipv4Addr::LOCALHOST.into()),

@@ -83,18 +83,18 @@ impl Server {
         let (rest, ssl) = ssl::take_out(connection)?;
         let config: Config = rest.parse().map_err(|error| tidemark_settings::store::unusable(&error))?;
         let server = Server { config, ssl };
+        if places(&server.config).is_none() {
+            let why = "the connection string needs a host, and as many ports as hosts, or one for all".to_owned();
+            return Err(SettingsError::Conflict(why));
+        }
         server.tls()?;
         Ok(server)
     }
 
     /// Connects to the first of its hosts that will do.
     pub async fn connect(&self) -> Result<(Client, Wire), tokio_postgres::Error> {
-        let Some(places) = places(&self.config) else {
-            // The client says what is wrong with them, before it does anything.
-            return self.config.connect(Tls(self)).await;
-        };
         let mut last = None;
-        for place in places {
+        for place in places(&self.config).expect("it was looked at when the connection string was read") {
             match self.at(&place, None).connect_here().await {
                 Ok(connected) => return Ok(connected),
                 Err(error) => last = Some(error),
@@ -303,4 +303,21 @@ fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::E
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_that_do_not_fit_are_a_setting_that_cannot_work() {
+        for (connection, fits) in [
+            ("host=a,b port=1,2 user=me", true),
+            ("host=a,b port=1 user=me", true),
+            ("host=a,b port=1,2,3 user=me", false),
+            ("user=me", false),
+        ] {
+            assert_eq!(Server::parse(connection).is_ok(), fits, "{connection}");
+        }
+    }
 }

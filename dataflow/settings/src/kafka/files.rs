@@ -1,9 +1,7 @@
 //! Files that properties name, looked at before librdkafka does: it says neither which file it is, nor what is wrong with it.
 
 use super::{Properties, variable};
-use std::fs::OpenOptions;
-use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::OpenOptionsExt;
+use crate::file::read;
 use std::path::Path;
 
 /// Properties whose value is the path of a file; whether a directory will do; and how the first line of what it must hold ends, in PEM.
@@ -22,32 +20,9 @@ const BEGIN: &str = "-----BEGIN ";
 const CERTIFICATE: &str = "CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
 
-/// What a regular file holds. Another one could keep us waiting (a pipe that nobody writes), or have no end.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if !kind.is_file() {
-        let what = if kind.is_dir() { "it is a directory" } else { "it is not a regular file" };
-        return Err(Error::new(ErrorKind::InvalidInput, what));
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The same of a file that must hold text.
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it must be UTF-8"))
-}
-
 /// The path for messages, if this property is one of a file, and it is there. Any other value is not shown: it may be a password.
 pub(super) fn shown<'a>(name: &str, value: &'a str) -> Option<&'a str> {
     FILES.iter().any(|(of_file, ..)| *of_file == name && Path::new(value).exists()).then_some(value)
-}
-
-/// Whether this, where a path or an address should be, may hold a password.
-pub(crate) fn may_be_secret(value: &str) -> bool {
-    value.contains(['=', '@'])
 }
 
 /// What is wrong with the file that this property names, or with the key that it is.
@@ -57,7 +32,8 @@ pub(super) fn fault(properties: &Properties, name: &str, value: &str) -> Option<
     }
     let &(_, may_be_directory, ending) = FILES.iter().find(|(of_file, ..)| *of_file == name)?;
     let path = Path::new(value);
-    if value == "probe" || may_be_directory && path.is_dir() {
+    // `probe` is librdkafka's word for the CAs of the system.
+    if may_be_directory && (value == "probe" || path.is_dir()) {
         return None;
     }
     let bytes = match read(path) {

@@ -4,14 +4,14 @@
 //! property, where it was set and what is allowed, and not its value: that may be a password, also in a property that has none. Only the
 //! path of a file that is there is told.
 
-pub(crate) mod files;
+mod files;
 mod login;
 mod region;
 pub mod rules;
 
 pub use login::{MSK_IAM, Remedy, TLS, VERSION, remedy};
 
-use crate::SettingsError;
+use crate::{SettingsError, file, secret};
 use rules::Rule;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -165,9 +165,9 @@ struct Given {
 }
 
 fn read_file(path: &Path, given: &mut Vec<Given>) -> Result<(), SettingsError> {
-    let text = files::read_text(path).map_err(|source| {
+    let text = file::read_text(path).map_err(|source| {
         let name = "KAFKA_PROPERTIES".to_owned();
-        if files::may_be_secret(&path.to_string_lossy()) {
+        if secret::may_be(&path.to_string_lossy()) {
             let allowed = format!("it must be the path of a file with a property in each line, which cannot be read: {source}");
             return SettingsError::Hidden { name, allowed };
         }
@@ -213,7 +213,7 @@ fn read_environment(
             let what = format!("{other} and {place} both set the Kafka property {}: set one of them", known.name);
             return Err(SettingsError::Conflict(what));
         }
-        let value = match is_path.then(|| files::read_text(Path::new(&value))).transpose() {
+        let value = match is_path.then(|| file::read_text(Path::new(&value))).transpose() {
             Ok(None) => value,
             Ok(Some(text)) => text.trim_end_matches(['\r', '\n']).to_owned(),
             // Not its path: it may be the secret itself, under the wrong name.

@@ -29,13 +29,7 @@ pub(super) async fn connect(
     control: Option<&Arc<Control>>,
 ) -> Result<(tokio_postgres::Client, Wire, Overseer), Error> {
     let started = Instant::now();
-    let Some(places) = postgres::places(&server.config) else {
-        // The client says what is wrong with them, before it does anything.
-        let refused = server.connect().await.map(drop);
-        return Err(
-            refused.map_or_else(Error::from, |()| NoAnswer::of("the hosts and ports do not fit together".to_owned()).into())
-        );
-    };
+    let places = postgres::places(&server.config).expect("it was looked at when the connection string was read");
     let mut last = None;
     'places: for place in places {
         let servers = servers(&place, server).await.unwrap_or_else(|error| {

@@ -96,7 +96,7 @@ impl KafkaLog {
             .set("topic.metadata.refresh.interval.ms", "10000")
             // A connection that something in between has forgotten is given up after this. The default is a minute.
             .set("socket.timeout.ms", "15000")
-            // Ways of clouds forget connections that are idle for minutes.
+            // Azure asks for it. How soon an idle connection is probed is the system's setting.
             .set("socket.keepalive.enable", "true")
             .set_log_level(RDKafkaLogLevel::Error);
         for (name, value) in self.settings.properties.iter() {

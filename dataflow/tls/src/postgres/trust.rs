@@ -63,7 +63,7 @@ impl Trust {
         Ok(Arc::new(Trust { roots, own, names: ssl.mode == SslMode::VerifyFull, lenient, algorithms }))
     }
 
-    /// Lets a signature pass that cannot be verified, if nothing else is either. A wrong one never does.
+    /// Lets a signature pass that cannot be verified here, if nothing else is verified either. A wrong one that can be verified never passes.
     fn or_lenient(
         &self,
         scheme: SignatureScheme,

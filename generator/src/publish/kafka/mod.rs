@@ -225,7 +225,7 @@ fn client_config(kafka: &KafkaTopic) -> ClientConfig {
         .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
         // After an outage, come back within seconds.
         .set("reconnect.backoff.max.ms", "2000")
-        // Ways of clouds forget connections that are idle for minutes.
+        // Azure asks for it. How soon an idle connection is probed is the system's setting.
         .set("socket.keepalive.enable", "true");
     for (name, value) in kafka.properties.iter() {
         config.set(name, value);

@@ -33,25 +33,34 @@ const NONE: &str = "no AWS credentials were found";
 /// Variables whose values no message may hold.
 const SECRETS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
-/// A token for clusters of this region.
+/// A fresh token for clusters of this region.
 pub(super) fn token(region: &str) -> Result<OAuthToken, String> {
+    of(region).get().map(as_librdkafka_has_it)
+}
+
+/// The same for a new client, which has none yet: one that is alive will do.
+pub(super) fn first_token(region: &str) -> Result<OAuthToken, String> {
+    of(region).get_or_old().map(as_librdkafka_has_it)
+}
+
+fn of(region: &str) -> Arc<Tokens> {
     static REGIONS: Mutex<BTreeMap<String, Arc<Tokens>>> = Mutex::new(BTreeMap::new());
-    let tokens = {
-        let mut regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let region = region.to_owned();
-            Arc::new(Tokens::new(Box::new(move || make(&region))))
-        };
-        Arc::clone(regions.entry(region.to_owned()).or_insert_with(new))
+    let mut regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || {
+        let region = region.to_owned();
+        Arc::new(Tokens::new(Box::new(move || make(&region))))
     };
-    let token = tokens.get()?;
+    Arc::clone(regions.entry(region.to_owned()).or_insert_with(new))
+}
+
+fn as_librdkafka_has_it(token: Token) -> OAuthToken {
     let lifetime_ms = token.expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    Ok(OAuthToken {
+    OAuthToken {
         token: token.value,
         // Only librdkafka sees it: the brokers take the user from the signature.
         principal_name: "tidemark".to_owned(),
         lifetime_ms: i64::try_from(lifetime_ms).unwrap_or(i64::MAX),
-    })
+    }
 }
 
 /// Fetches credentials and signs. For a thread that may wait.

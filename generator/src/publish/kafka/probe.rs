@@ -2,13 +2,14 @@
 
 use rdkafka::config::ClientConfig;
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
+use tidemark_settings::bounded::Connection;
 use tidemark_settings::kafka::remedy;
 
 /// How long to connect, and how long to wait for an answer, may take each.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// All questions about one fault together take at most this long, however slowly the other side talks.
+/// All questions about one fault together take at most this long once the name is looked up, however slowly the other side talks.
 const LONGEST: Duration = Duration::from_secs(3);
 /// The start of a TLS handshake that breaks off: whoever speaks TLS answers it by an alert, or by a handshake.
 const BROKEN_HELLO: &[u8] = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00";
@@ -38,48 +39,13 @@ pub fn explain(told: &str, config: &ClientConfig) -> String {
     better.unwrap_or_else(|| told.to_owned())
 }
 
-/// A connection that ends at a set time.
-#[derive(Debug)]
-struct Connection {
-    stream: TcpStream,
-    until: Instant,
-}
-
-impl Connection {
-    fn open(address: &str, until: Instant) -> Option<Connection> {
-        let connect = |address| TcpStream::connect_timeout(&address, patience(until).ok()?).ok();
-        let stream = address.to_socket_addrs().ok()?.find_map(connect)?;
-        Some(Connection { stream, until })
-    }
-}
-
-/// How long may be waited now.
-fn patience(until: Instant) -> std::io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(left.min(PATIENCE)) }
-}
-
-impl Read for Connection {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.stream.set_read_timeout(Some(patience(self.until)?))?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Connection {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.stream.set_write_timeout(Some(patience(self.until)?))?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.flush()
-    }
+fn connect(address: &str, until: Instant) -> Option<Connection> {
+    address.to_socket_addrs().ok()?.find_map(|address| Connection::open(address, PATIENCE, until).ok())
 }
 
 /// The start of the answer, none if the connection is ended instead.
 fn ask(address: &str, question: &[u8], until: Instant) -> Option<Vec<u8>> {
-    let (mut stream, mut answer) = (Connection::open(address, until)?, vec![0; 8]);
+    let (mut stream, mut answer) = (connect(address, until)?, vec![0; 8]);
     stream.write_all(question).ok()?;
     match stream.read(&mut answer) {
         Ok(read) => answer.truncate(read),
@@ -151,7 +117,7 @@ fn fault_of_certificate(address: &str, config: &ClientConfig, until: Instant) ->
             }
         }
     }
-    match ssl.connect(Connection::open(address, until)?) {
+    match ssl.connect(connect(address, until)?) {
         Err(HandshakeError::Failure(broken)) if broken.ssl().verify_result() != X509VerifyResult::OK => {
             let why = broken.ssl().verify_result().error_string();
             Some(format!("the certificate of {address} is not accepted: {why}"))
@@ -170,6 +136,7 @@ mod tests {
     use openssl::ssl::{SslAcceptor, SslMethod};
     use openssl::x509::{X509, X509Name};
     use std::net::TcpListener;
+    use std::net::TcpStream;
 
     /// A server that does this with each connection; its address.
     fn server(each: impl Fn(TcpStream) + Clone + Send + 'static) -> String {

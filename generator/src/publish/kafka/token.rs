@@ -10,7 +10,7 @@ use std::error::Error;
 use std::ffi::CString;
 use tidemark_settings::kafka::Properties;
 
-/// The token of a client with these properties, for [`ClientContext::generate_oauth_token`]. Takes 6 s at most, and almost always no time.
+/// The token of a client with these properties, for [`ClientContext::generate_oauth_token`]. Takes 6 s at most.
 pub fn oauth_token(properties: &Properties) -> Result<OAuthToken, Box<dyn Error>> {
     let Some(region) = properties.msk_region() else {
         return Err("a token of enable.sasl.oauthbearer.unsecure.jwt is not renewed".into());
@@ -19,19 +19,22 @@ pub fn oauth_token(properties: &Properties) -> Result<OAuthToken, Box<dyn Error>
 }
 
 #[cfg(feature = "msk-iam")]
-use super::msk_iam::token as of_msk;
+use super::msk_iam::{first_token as first_of_msk, token as of_msk};
 
 #[cfg(not(feature = "msk-iam"))]
 fn of_msk(_: &str) -> Result<OAuthToken, String> {
     Err("this build has no AWS_MSK_IAM".to_owned())
 }
 
+#[cfg(not(feature = "msk-iam"))]
+use of_msk as first_of_msk;
+
 /// Gives a new client its token, if it needs one of ours. It would ask for it only when it is polled: a client whose events nobody polls
 /// would never log in, and others would wait for their first poll.
 #[expect(unsafe_code, reason = "the safe client has no such call")]
 pub fn give_token<C: ClientContext>(client: &Client<C>, properties: &Properties) -> Result<(), String> {
     let Some(region) = properties.msk_region() else { return Ok(()) };
-    let token = of_msk(region)?;
+    let token = first_of_msk(region)?;
     let text = |text: String| CString::new(text).map_err(|error| error.to_string());
     let (value, principal) = (text(token.token)?, text(token.principal_name)?);
     let mut why = [0; 512];

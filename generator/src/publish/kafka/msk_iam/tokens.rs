@@ -1,5 +1,4 @@
-//! One token for all who ask. Whoever polls a client, a worker of the dataflow for one, waits only if there is neither a token nor the news
-//! of a failure: for the first token of a process, and after the machine has slept.
+//! All clients share one token. A thread of its own makes each; who asks waits for it, for a bounded time.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +23,7 @@ impl Token {
         self.expires.duration_since(SystemTime::now()).unwrap_or_default()
     }
 
-    /// A new one is made before librdkafka asks for it, which it does when a fifth is left.
+    /// librdkafka asks for another one when a fifth of its life is left.
     fn is_fresh(&self) -> bool {
         self.left() >= self.expires.duration_since(self.made).unwrap_or_default() / 2
     }
@@ -53,7 +52,15 @@ impl Tokens {
         Tokens { make, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// A token that is good for a while, or why there is none.
+    /// A token that is alive: a fresh one, or the one before if none can be made now.
+    pub(super) fn get_or_old(self: &Arc<Self>) -> Result<Token, String> {
+        self.get().or_else(|why| {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.token.clone().filter(|token| token.left() >= LEAST_LEFT).ok_or(why)
+        })
+    }
+
+    /// A fresh token, or why there is none. A client that is told why keeps the one that it has, and asks again.
     pub(super) fn get(self: &Arc<Self>) -> Result<Token, String> {
         let started = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +71,7 @@ impl Tokens {
             state.making = true;
         }
         loop {
-            if let Some(token) = state.token.as_ref().filter(|token| token.left() >= LEAST_LEFT) {
+            if let Some(token) = state.token.as_ref().filter(|token| token.is_fresh()) {
                 return Ok(token.clone());
             }
             if let Some((_, why)) = state.failure.as_ref().filter(|(at, _)| at.elapsed() < RECENT) {
@@ -146,16 +153,29 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_serves_while_a_new_one_is_made() {
+    fn the_old_one_serves_new_clients_while_none_can_be_made() {
+        let (old, _) = tokens(|number| match number {
+            0 => Ok(token(0, 0, 900)),
+            _ => Err("nobody".to_owned()),
+        });
+        assert_eq!(value(&old).as_deref(), Ok("0"));
+        let used_up = token(0, 720, 180);
+        old.state.lock().unwrap().token = Some(used_up);
+        assert_eq!(value(&old).unwrap_err(), "nobody", "a client that asks keeps its own, and asks again");
+        assert_eq!(old.get_or_old().unwrap().value, "0");
+    }
+
+    #[test]
+    fn a_renewal_gets_the_new_one() {
         let (go, gate) = gate();
         let (tokens, _) = tokens(move |number| match number {
-            0 => Ok(token(0, 720, 180)),
+            0 => Ok(token(0, 0, 900)),
             _ => gate().map(|()| token(number, 0, 900)),
         });
         assert_eq!(value(&tokens).as_deref(), Ok("0"));
-        assert_eq!(value(&tokens).as_deref(), Ok("0"));
+        tokens.state.lock().unwrap().token = Some(token(0, 720, 180));
         go.send(()).unwrap();
-        becomes(&tokens, Ok("1"));
+        assert_eq!(value(&tokens).as_deref(), Ok("1"));
     }
 
     #[test]
@@ -175,12 +195,9 @@ mod tests {
 
     #[test]
     fn a_token_at_its_end_is_not_handed_out() {
-        let (old, _) = tokens(|number| match number {
-            0 => Ok(token(0, 877, 23)),
-            _ => Err("nobody".to_owned()),
-        });
-        assert_eq!(value(&old).as_deref(), Ok("0"));
-        becomes(&old, Err("nobody"));
+        let (old, _) = tokens(|_| Err("nobody".to_owned()));
+        old.state.lock().unwrap().token = Some(token(0, 890, 10));
+        assert_eq!(old.get_or_old().map(|token| token.value).unwrap_err(), "nobody");
         let (short, _) = tokens(|number| Ok(token(number, 0, 19)));
         assert_eq!(value(&short).unwrap_err(), "the AWS credentials expire within 20s");
     }
