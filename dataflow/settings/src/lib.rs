@@ -6,7 +6,7 @@
 //! - [`store`]: where the metrics are: Postgres or SQLite
 //! - [`process`]: what every program does first
 //! - [`bounded`]: a connection with a deadline
-//! - [`secret`]: values that may stand in a file; [`file`]: how files are read
+//! - [`secret`]: values that may stand in a file; [`mod@file`]: how files are read
 //! - [`signals`]: which signals ask a program to end
 //! - [`usage`]: what is said of a command line that cannot be used
 //!
