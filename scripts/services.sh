@@ -94,6 +94,15 @@ start_server() {
   done
 }
 
+# postgres_tool NAME ARGS...: one of the server's own tools; what it said is shown only if it fails.
+postgres_tool() {
+  local log=$dir/$1.log
+  as_postgres timeout "$start_s" "$pg/$1" "${@:2}" >"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "$1 failed (above)"
+  }
+}
+
 crash_server() {
   local pg cluster
   pg=$(postgres_bin)
@@ -106,11 +115,7 @@ start_postgres() {
   pg=$(postgres_bin)
   find_cluster
   if [[ ! -s $cluster/data/PG_VERSION ]]; then
-    as_postgres "$pg/initdb" -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync \
-      >"$dir/initdb.log" 2>&1 || {
-      tail -n 20 "$dir/initdb.log" >&2
-      die "initdb failed (above)"
-    }
+    postgres_tool initdb -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync
   fi
   start_server data postgres
   exports+=("TIDEMARK_TEST_POSTGRES=postgres://postgres@127.0.0.1:$(<"$dir/postgres.port")/postgres")
@@ -126,11 +131,7 @@ start_standby() {
   find_cluster
   [[ -s $dir/postgres.port ]] || die "a standby needs the postgres that it copies: start that first"
   if [[ ! -s $cluster/standby/PG_VERSION ]]; then
-    as_postgres timeout "$start_s" "$pg/pg_basebackup" -D "$cluster/standby" -R -c fast --no-sync -h 127.0.0.1 \
-      -p "$(<"$dir/postgres.port")" -U postgres >"$dir/basebackup.log" 2>&1 || {
-      tail -n 20 "$dir/basebackup.log" >&2
-      die "pg_basebackup failed (above)"
-    }
+    postgres_tool pg_basebackup -D "$cluster/standby" -R -c fast --no-sync -h 127.0.0.1 -p "$(<"$dir/postgres.port")" -U postgres
   fi
   start_server standby standby
   exports+=("TIDEMARK_TEST_STANDBY=postgres://postgres@127.0.0.1:$(<"$dir/standby.port")/postgres")

@@ -43,7 +43,7 @@ pub struct Row;
 #[derive(Clone, Copy, Debug)]
 pub struct Presence;
 
-/// Of several rows of a stream: sums, and the peak of what is not added over time.
+/// Values over several windows of a stream: sums, and the peak of a metric that is not summed.
 #[derive(Clone, Copy, Debug)]
 pub struct Period;
 

@@ -20,7 +20,7 @@ impl Money {
         fits.then_some(Money(text))
     }
 
-    /// The amount in cents, held at the ends of what 64 bits can say.
+    /// The amount in cents. One that does not fit 64 bits becomes the nearest that does.
     pub fn cents(&self) -> i64 {
         let negative = self.0.starts_with('-');
         self.0.replace('.', "").parse().unwrap_or(if negative { i64::MIN } else { i64::MAX })

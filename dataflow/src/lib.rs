@@ -16,8 +16,8 @@
 //! - [`pipeline`]: the assembly of the dataflow; [`worker`]: the loop of one worker; [`cluster`]: all workers of a run;
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
-//! - [`cli`], [`config`]: flags and settings; [`plan`]: where a run starts; [`run`]: how it ends; [`resume`]: how it goes on when the store went back;
-//!   [`rules`], [`reading`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//! - [`cli`], [`config`]: flags and settings; [`plan`]: where a run starts; [`run`]: how it ends;
+//!   [`resume`]: how it goes on when the store went back; [`rules`], [`reading`], [`clock`], [`keys`], [`background`]; [`telemetry`]
 //! - [`trouble`]: what holds the run up at the moment, for the log and for `/health`
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`

@@ -293,8 +293,8 @@ impl Statement {
         }
     }
 
-    /// The sum of a column, an aggregate. None overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest; an overflow would be an error of
-    /// the store, never a wrong number.
+    /// The sum of a column, an aggregate. None overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest.
+    /// An overflow would be an error of the store, never a wrong number.
     fn sum(&self, metric: Metric) -> String {
         let sum = format!("sum(r.{})", self.column(metric));
         if metric.declared().unit == Unit::Count { format!("cast({sum} as bigint)") } else { sum }

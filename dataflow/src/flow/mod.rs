@@ -165,7 +165,7 @@ pub struct Watermark {
     pub live: bool,
     /// Whom the others must wait for, if a partition with a backlog holds the minimum.
     pub alignment: Option<Alignment>,
-    /// The state as of this slice is to be saved.
+    /// Asks to save the state as it is after this slice.
     pub checkpoint: Option<Request>,
     /// Whether no worker reads any more.
     pub ended: bool,

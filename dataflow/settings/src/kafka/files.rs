@@ -4,7 +4,7 @@ use super::{Properties, variable};
 use crate::file::read;
 use std::path::Path;
 
-/// Properties whose value is the path of a file; whether a directory will do; and how the first line of what it must hold ends, in PEM.
+/// Properties that name a file: the property, whether a directory is allowed, and how the first line of its PEM block ends.
 const FILES: &[(&str, bool, &str)] = &[
     ("ssl.ca.location", true, CERTIFICATE),
     ("ssl.certificate.location", false, CERTIFICATE),
