@@ -37,6 +37,18 @@ impl History {
         }
     }
 
+    /// Takes note of what a client was told, from which it may go on: it may be older than the first look of the one reader.
+    pub fn told(&mut self, at: &Moment) {
+        match self.marks.front() {
+            None => self.record(at),
+            Some((first, _)) if at.life == self.life && at.epoch.is_some_and(|epoch| epoch < *first) => {
+                self.marks.extend(at.epoch.map(|epoch| (epoch, at.changes_start_after())));
+                self.marks.rotate_right(1);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// [`Moment::changes_start_after`] of this commit, or of an earlier one, whose watermark was at most as high: it bounds the
     /// search as well, only less. `None` for a commit before what is remembered.
     pub fn starts_after(&self, epoch: Epoch) -> Option<Option<Micros>> {
@@ -71,6 +83,23 @@ mod tests {
         }
         let found = [4, 5, 6, 7, 8, 9, 99].map(|epoch| seconds(&history, epoch));
         assert_eq!(found, [None, Some(None), Some(None), Some(Some(540)), Some(Some(540)), Some(Some(600)), Some(Some(600))]);
+    }
+
+    #[test]
+    fn a_client_goes_on_from_what_it_was_told_before_the_first_look() {
+        let mut first_heard = History::default();
+        first_heard.told(&moment(5, Some(600), 1));
+        first_heard.record(&moment(7, Some(660), 1));
+        let mut first_looked = History::default();
+        first_looked.record(&moment(7, Some(660), 1));
+        first_looked.told(&moment(5, Some(600), 1));
+        // Neither another life's number nor one that is known already changes what is remembered.
+        first_looked.told(&moment(4, Some(600), 2));
+        first_looked.told(&moment(6, Some(600), 1));
+        for history in [first_heard, first_looked] {
+            let found = [4, 5, 6, 7].map(|epoch| seconds(&history, epoch));
+            assert_eq!(found, [None, Some(Some(540)), Some(Some(540)), Some(Some(600))]);
+        }
     }
 
     #[test]

@@ -139,6 +139,11 @@ impl Feed {
         self.history().starts_after(epoch)
     }
 
+    /// Remembers that a client was told this moment, so that it can go on from there.
+    pub fn told(&self, at: &Moment) {
+        self.history().told(at);
+    }
+
     /// Ends all live answers.
     pub fn stop(&self) {
         self.stopping.send_replace(true);

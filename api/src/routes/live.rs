@@ -231,6 +231,7 @@ impl Client {
             return Ok(event(None, &answer.at, &answer.rows));
         }
         self.catching_up = None;
+        self.feed.told(&to);
         self.position = Some(Position { at: to, complete: false });
         Ok(event(to.epoch, &to, &answer.rows))
     }
