@@ -124,7 +124,15 @@ fn windows() {
                     let (id, ts) = (Some(EventKey(random.random(), random.random())), Nanos(START + minute * MINUTE));
                     let kind = if minute % 720 == 0 { Kind::ViewerJoin } else { Kind::ChatMessage };
                     let viewer = ViewerKey(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15), stream);
-                    batch.push(Admitted { viewer, stream: StreamKey(stream, stream), id, ts, amount: Cents(0), kind });
+                    batch.push(Admitted {
+                        viewer,
+                        by_user: true,
+                        stream: StreamKey(stream, stream),
+                        id,
+                        ts,
+                        amount: Cents(0),
+                        kind,
+                    });
                 }
             }
             let slice = Instant::now();
@@ -153,7 +161,8 @@ fn gather(fold: &mut Fold, viewers: &[(ViewerKey, StreamKey)]) {
     let ts = Nanos(START - MINUTE);
     let (id, amount, kind) = (None, Cents(0), Kind::ViewerJoin);
     fold.open(vec![watermark(Micros(0), vec![Minute::of(ts)])]);
-    let joins: Vec<_> = viewers.iter().map(|&(viewer, stream)| Admitted { viewer, stream, id, ts, amount, kind }).collect();
+    let joins: Vec<_> =
+        viewers.iter().map(|&(viewer, stream)| Admitted { viewer, by_user: true, stream, id, ts, amount, kind }).collect();
     fold.fold(&joins);
     let mut rows = 0;
     fold.changes(|_, _| rows += 1);

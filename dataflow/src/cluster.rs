@@ -424,6 +424,7 @@ fn work(
             names: plan.names.clone(),
             partitions: unread(plan, &rules),
             checkpoints: plan.checkpoints.clone(),
+            whole: checkpoint.map(|checkpoint| checkpoint.whole(rules.viewer_timeout_nanos())).unwrap_or_default(),
             pipeline: plan.keys.tag(),
             fence: plan.fence,
             workers: worker.peers(),

@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use tidemark_model::Kind;
 
 /// A stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +48,12 @@ impl ViewerKey {
     /// The range that the viewer is in.
     pub fn range(self) -> usize {
         RANGE_OF[(self.0 >> (u64::BITS - CELLS.ilog2())) as usize].into()
+    }
+
+    /// The id that all events of this kind have in common which are this user's.
+    pub fn in_common(self, kind: Kind) -> EventKey {
+        // Hashes of different kinds differ in their prefix only, so any other bits will do.
+        EventKey(self.0, self.1 ^ (kind as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     /// A viewer of a range, for tests.

@@ -190,11 +190,13 @@ fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Resul
     let mut usable = Vec::new();
     for value in stored.checkpoints.as_array().into_iter().flatten().filter(|_| !ignore) {
         let version = &value["version"];
-        if *version != checkpoint::manifest::VERSION {
+        let read = checkpoint::manifest::READ;
+        if !version.as_u64().is_some_and(|version| read.contains(&u32::try_from(version).unwrap_or(u32::MAX))) {
             return Err(StoreError::Fatal(format!(
-                "the newest checkpoint is of version {version}, and this program reads version {}: run the program that wrote it, or \
+                "the newest checkpoint is of version {version}, and this program reads versions {} to {}: run the program that wrote it, or \
                  let the log be replayed from its start instead, with --ignore-checkpoints",
-                checkpoint::manifest::VERSION
+                read.start(),
+                read.end()
             )));
         }
         let manifest: Manifest =
@@ -376,6 +378,7 @@ mod tests {
         };
         let checkpoint = Manifest {
             version: checkpoint::manifest::VERSION,
+            metrics: Vec::new(),
             id: checkpoint::Id { pipeline: 1, fence: 1, number: 1 },
             taken_at: Micros(0),
             watermark: None,

@@ -370,6 +370,6 @@ impl Desk {
         let user = event.user_id.as_deref().map(|user| self.keys.viewer(stream, user));
         let viewer = user.unwrap_or_else(|| self.keys.anonymous(stream, event.event_id.as_deref()));
         let id = event.event_id.as_deref().map(|id| self.keys.event(stream, user, id));
-        Admitted { viewer, stream, id, ts: event.ts, amount: event.amount, kind: event.kind }
+        Admitted { viewer, by_user: user.is_some(), stream, id, ts: event.ts, amount: event.amount, kind: event.kind }
     }
 }

@@ -18,36 +18,74 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn goes_on(before: &Path, store: &str, checkpoint: &str, url: Option<String>) {
-    let dir = tempfile::tempdir().expect("a directory");
-    copy(&before.join("log"), &dir.path().join("log"));
-    copy(&before.join(store).join("checkpoints"), &dir.path().join("checkpoints"));
-    let mut settings = vec![
-        ("DATA_DIR", dir.path().display().to_string()),
-        ("KAFKA_TOPIC", "stream.events".to_owned()),
-        ("IDLE_AFTER", "off".to_owned()),
-    ];
-    match url {
-        Some(url) => settings.push(("DATABASE_URL", url)),
-        None => std::fs::copy(before.join("sqlite/tidemark.db"), dir.path().join("tidemark.db")).map(drop).expect("a copy"),
+/// A directory with the log and the checkpoints that were left.
+struct Place {
+    dir: tempfile::TempDir,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Place {
+    fn new(before: &Path, store: &str, url: Option<String>) -> Place {
+        let dir = tempfile::tempdir().expect("a directory");
+        copy(&before.join("log"), &dir.path().join("log"));
+        copy(&before.join(store).join("checkpoints"), &dir.path().join("checkpoints"));
+        let mut settings = vec![
+            ("DATA_DIR", dir.path().display().to_string()),
+            ("KAFKA_TOPIC", "stream.events".to_owned()),
+            ("IDLE_AFTER", "off".to_owned()),
+        ];
+        match url {
+            Some(url) => settings.push(("DATABASE_URL", url)),
+            None => std::fs::copy(before.join("sqlite/tidemark.db"), dir.path().join("tidemark.db")).map(drop).expect("a copy"),
+        }
+        Place { dir, settings }
     }
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_tidemark-dataflow"));
-    for args in [&["run", "--until-end", "--metrics-addr", "off"][..], &["verify"][..]] {
+
+    /// What the program says, if it ends as it should.
+    fn run(&self, args: &[&str], well: bool) -> String {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_tidemark-dataflow"));
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut process = Process::of_program(&program, &args, &settings);
+        let mut process = Process::of_program(&program, &args, &self.settings);
         let status = process.ends_within(Duration::from_secs(60)).expect("it ends");
         let said = process.said();
-        assert!(status.success(), "{store} {args:?}: {said}");
-        // Without it the whole log would be replayed, and the rows would be right all the same.
-        let went_on = said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used");
-        assert!(args[0] != "run" || went_on, "{store} goes on from {checkpoint}: {said}");
+        assert_eq!(status.success(), well, "{args:?}: {said}");
+        said
     }
+}
+
+/// `nulls` counts, of the rows from a minute on, those that lack a metric.
+fn goes_on(place: &Place, checkpoint: &str, nulls: &mut dyn FnMut(&str, &str) -> i64) {
+    let said = place.run(&["verify"], false);
+    assert!(said.contains("of an earlier program") && said.contains("unique_viewers"), "{said}");
+    let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
+    // Without it the whole log would be replayed, and the rows would be right all the same.
+    assert!(said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used"), "{said}");
+    // Of minutes that the checkpoint had begun, who chatted is not known; of twelve hours more not who had come before.
+    let (first, open, later) = ("2026-03-01T11:00:00Z", "2026-03-01T12:14:00Z", "2026-03-01T12:15:00Z");
+    assert_eq!((nulls("donors", open), nulls("donors", later)), (3, 0));
+    assert_eq!(nulls("watch_ms", first), nulls("unique_viewers", later) + nulls("donors", first));
+    assert_eq!(nulls("chat_messages", first), 0);
+    place.run(&["verify"], true);
+    // A checkpoint of today remembers what it does not know.
+    let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
+    assert!(said.contains("checkpoint=\"") && !said.contains(&format!("checkpoint=\"{checkpoint}\"")), "{said}");
+    assert_eq!((nulls("donors", open), nulls("donors", later)), (3, 0));
+    place.run(&["rebuild", "--yes"], true);
+    assert_eq!(["donors", "watch_ms"].map(|metric| nulls(metric, first)), [0, 0]);
+    place.run(&["verify"], true);
 }
 
 #[test]
 fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades/three_metrics");
-    goes_on(&before, "sqlite", "a809fd5a-1-2", None);
+    let place = Place::new(&before, "sqlite", None);
+    let path = place.dir.path().join("tidemark.db");
+    goes_on(&place, "a809fd5a-1-2", &mut |metric, from| {
+        let select = format!(
+            "select count(*) from stream_metrics_minute where {metric} is null and window_start >= unixepoch(?1) * 1000000"
+        );
+        rusqlite::Connection::open(&path).expect("it opens").query_row(&select, [from], |row| row.get(0)).expect("a count")
+    });
     let Some(server) = required("TIDEMARK_TEST_POSTGRES") else { return };
     let name = format!("tidemark_upgrade_{}", std::process::id());
     let mut admin = postgres::Client::connect(&server, postgres::NoTls).expect("TIDEMARK_TEST_POSTGRES answers");
@@ -56,7 +94,12 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     let tables = std::fs::read_to_string(before.join("postgres/tables.sql")).expect("it is there");
     let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("it answers");
     client.batch_execute(&tables).expect("what pg_dump wrote");
+    client.batch_execute("reset search_path").expect("pg_dump empties it");
+    let place = Place::new(&before, "postgres", Some(url));
+    goes_on(&place, "6534a012-1-2", &mut |metric, from| {
+        let select = format!("select count(*) from stream_metrics_minute where {metric} is null and window_start >= '{from}'");
+        client.query_one(&select, &[]).expect("a count").get(0)
+    });
     drop(client);
-    goes_on(&before, "postgres", "6534a012-1-2", Some(url));
     admin.batch_execute(&format!("drop database {name}")).expect("nobody uses it any more");
 }

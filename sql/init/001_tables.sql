@@ -1,16 +1,22 @@
 -- The tables of one pipeline. Times are UTC instants. The dataflow writes all of them, in one transaction per commit;
 -- the api only reads. The dataflow applies this file too when the tables are absent, so every statement can be repeated.
 
--- One row per (minute, stream) in which a counted event falls. Values are absolute, never increments.
+-- One row per (minute, stream) in which a counted event falls. Values are absolute, never increments. A metric that may be null is so in
+-- rows that an earlier program wrote, which did not know it.
 -- No index on values or epoch and room on each page: an upsert then stays on its page (a heap-only update).
 create table if not exists stream_metrics_minute (
-    window_start   timestamptz not null,              -- inclusive, a whole minute
-    window_end     timestamptz not null,              -- exclusive, window_start + 60 s
-    stream_id      text collate "C" not null,         -- 1 to 256 bytes, compared by bytes
-    active_viewers bigint not null,                   -- users who are present at the end of the window
-    chat_messages  bigint not null,                   -- chat messages in the window
-    donations_usd  numeric(20, 2) not null,           -- sum of the donations in the window, exact to the cent
-    epoch          bigint not null,                   -- the commit that last changed another column of this row
+    window_start    timestamptz not null,             -- inclusive, a whole minute
+    window_end      timestamptz not null,             -- exclusive, window_start + 60 s
+    stream_id       text collate "C" not null,        -- 1 to 256 bytes, compared by bytes
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    epoch           bigint not null,                  -- the commit that last changed another column of this row
     primary key (window_start, stream_id)
 ) with (fillfactor = 70);
 -- A stream's rows, newest first.
@@ -52,7 +58,9 @@ create table if not exists progress (
     updated_at  timestamptz not null,                 -- the database's clock at the last commit
     run          text,                                -- random name of the run that holds the fence token
     heartbeat_at timestamptz,                         -- the database's clock at that run's last sign of life, every 2 s
-    trouble      text                                 -- what holds the pipeline up at the moment; null: nothing
+    trouble      text,                                -- what holds the pipeline up at the moment; null: nothing
+    schema_version integer,                           -- version of these tables; null: 1
+    metrics      text                                 -- the metrics that the tables have, with commas between them
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (

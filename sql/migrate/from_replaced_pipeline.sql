@@ -3,7 +3,7 @@
 --   psql --single-transaction -v ON_ERROR_STOP=1 -f sql/migrate/from_replaced_pipeline.sql DATABASE_URL
 --
 -- Its stream_metrics_minute and stream_state stay under the names replaced_…; drop them once you are content. Their rows are copied,
--- with money rounded half-up to cents and epoch 0. What the log still has, tidemark-dataflow then computes anew over them; older rows
+-- with money rounded half-up to cents, epoch 0, and null in the metrics that it did not have. What the log still has, tidemark-dataflow then computes anew over them; older rows
 -- stay as the replaced pipeline left them (`verify` reports them as rows that the log knows nothing of). Run it with the dataflow stopped.
 
 alter table stream_metrics_minute rename to replaced_stream_metrics_minute;
@@ -26,7 +26,7 @@ $$;
 
 \ir ../init/001_tables.sql
 
-insert into stream_metrics_minute
+insert into stream_metrics_minute (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
 select window_start, window_start + interval '1 minute', stream_id, coalesce(active_viewers, 0), coalesce(chat_messages, 0),
     round(coalesce(donations_usd, 0)::numeric, 2), 0
 from replaced_stream_metrics_minute

@@ -5,8 +5,13 @@ create table if not exists stream_metrics_minute (
     window_end      integer not null,
     stream_id       text not null collate binary,
     active_viewers  integer not null,
+    unique_viewers  integer,
+    watch_ms        integer,
     chat_messages   integer not null,
+    unique_chatters integer,
+    donations       integer,
     donations_cents integer not null,
+    donors          integer,
     epoch           integer not null,
     primary key (window_start, stream_id)
 ) strict, without rowid;
@@ -45,7 +50,9 @@ create table if not exists progress (
     updated_at  integer not null,
     run          text,
     heartbeat_at integer,
-    trouble      text
+    trouble      text,
+    schema_version integer,
+    metrics      text
 ) strict;
 
 create table if not exists progress_partitions (

@@ -42,7 +42,7 @@ pub fn kind(random: &mut Xoshiro256PlusPlus) -> (Kind, Cents) {
 /// An event with an id, of this viewer.
 pub fn event(random: &mut Xoshiro256PlusPlus, viewer: ViewerKey, stream: StreamKey, ts: Nanos) -> Admitted {
     let (kind, amount) = kind(random);
-    Admitted { viewer, stream, id: Some(EventKey(random.random(), random.random())), ts, amount, kind }
+    Admitted { viewer, by_user: true, stream, id: Some(EventKey(random.random(), random.random())), ts, amount, kind }
 }
 
 fn cpu_model() -> String {

@@ -2,19 +2,29 @@
 //!
 //! A new metric is a variant and a line here, the code that computes it in the dataflow, and its rule in the oracle.
 
-use crate::{Cents, Kind};
+use crate::{Cents, Kind, Minute};
 use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
 
 /// A metric. The order of the variants is the order of the columns, and of [`Values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
-    /// Viewers who are present.
+    /// Viewers who are present at the end.
     ActiveViewers,
+    /// Viewers who are present at any time.
+    UniqueViewers,
+    /// The time that viewers are present, in all.
+    WatchMs,
     /// Chat messages.
     ChatMessages,
-    /// Donations, in cents.
+    /// Users with a chat message.
+    UniqueChatters,
+    /// Donations.
+    Donations,
+    /// Their sum, in cents.
     DonationsUsd,
+    /// Users with a donation.
+    Donors,
 }
 
 /// What a value counts.
@@ -22,6 +32,8 @@ pub enum Metric {
 pub enum Unit {
     /// Things, or people.
     Count,
+    /// Milliseconds.
+    Milliseconds,
     /// Dollars. A value is in cents, and is shown with two places.
     Usd,
 }
@@ -31,6 +43,8 @@ pub enum Unit {
 pub enum RollUp {
     /// The last one counts; a top list takes the largest.
     AtEnd,
+    /// Users who are counted in any of them, each once: it does not follow from their values. A top list takes the largest.
+    Distinct,
     /// They are added.
     Sum,
 }
@@ -48,6 +62,8 @@ pub struct Declared {
     pub roll_up: RollUp,
     /// The events that change it.
     pub events: &'static [Kind],
+    /// Whether the first tables had it. Another one's column is null in rows that a program wrote which did not know it.
+    pub first: bool,
 }
 
 /// How many there are.
@@ -55,17 +71,44 @@ pub const COUNT: usize = Metric::ALL.len();
 
 impl Metric {
     /// All, in order.
-    pub const ALL: [Metric; 3] = [Metric::ActiveViewers, Metric::ChatMessages, Metric::DonationsUsd];
+    pub const ALL: [Metric; 8] = [
+        Metric::ActiveViewers,
+        Metric::UniqueViewers,
+        Metric::WatchMs,
+        Metric::ChatMessages,
+        Metric::UniqueChatters,
+        Metric::Donations,
+        Metric::DonationsUsd,
+        Metric::Donors,
+    ];
 
     /// Everything that is declared about it.
     pub const fn declared(self) -> Declared {
+        const MOVEMENTS: &[Kind] = &[Kind::ViewerJoin, Kind::ViewerLeave];
         match self {
             Metric::ActiveViewers => Declared {
                 name: "active_viewers",
                 unit: Unit::Count,
                 meaning: "users who are present at the end of the window",
                 roll_up: RollUp::AtEnd,
-                events: &[Kind::ViewerJoin, Kind::ViewerLeave],
+                events: MOVEMENTS,
+                first: true,
+            },
+            Metric::UniqueViewers => Declared {
+                name: "unique_viewers",
+                unit: Unit::Count,
+                meaning: "users who are present at any instant of the window",
+                roll_up: RollUp::Distinct,
+                events: MOVEMENTS,
+                first: false,
+            },
+            Metric::WatchMs => Declared {
+                name: "watch_ms",
+                unit: Unit::Milliseconds,
+                meaning: "time that users are present in the window, summed",
+                roll_up: RollUp::Sum,
+                events: MOVEMENTS,
+                first: false,
             },
             Metric::ChatMessages => Declared {
                 name: "chat_messages",
@@ -73,6 +116,23 @@ impl Metric {
                 meaning: "chat messages in the window",
                 roll_up: RollUp::Sum,
                 events: &[Kind::ChatMessage],
+                first: true,
+            },
+            Metric::UniqueChatters => Declared {
+                name: "unique_chatters",
+                unit: Unit::Count,
+                meaning: "users with a chat message in the window",
+                roll_up: RollUp::Distinct,
+                events: &[Kind::ChatMessage],
+                first: false,
+            },
+            Metric::Donations => Declared {
+                name: "donations",
+                unit: Unit::Count,
+                meaning: "donations in the window",
+                roll_up: RollUp::Sum,
+                events: &[Kind::Donation],
+                first: false,
             },
             Metric::DonationsUsd => Declared {
                 name: "donations_usd",
@@ -80,6 +140,15 @@ impl Metric {
                 meaning: "sum of the donations in the window, exact to the cent",
                 roll_up: RollUp::Sum,
                 events: &[Kind::Donation],
+                first: true,
+            },
+            Metric::Donors => Declared {
+                name: "donors",
+                unit: Unit::Count,
+                meaning: "users with a donation in the window",
+                roll_up: RollUp::Distinct,
+                events: &[Kind::Donation],
+                first: false,
             },
         }
     }
@@ -97,7 +166,7 @@ impl Metric {
     /// The column in a store without decimals, where money is in cents: `donations_cents`.
     pub fn integer_column(self) -> String {
         match self.declared().unit {
-            Unit::Count => self.name().to_owned(),
+            Unit::Count | Unit::Milliseconds => self.name().to_owned(),
             Unit::Usd => format!("{}_cents", self.name().trim_end_matches("_usd")),
         }
     }
@@ -105,7 +174,7 @@ impl Metric {
     /// A value as answers have it.
     pub fn shown(self, value: i64) -> String {
         match self.declared().unit {
-            Unit::Count => value.to_string(),
+            Unit::Count | Unit::Milliseconds => value.to_string(),
             Unit::Usd => Cents(value).to_string(),
         }
     }
@@ -152,6 +221,24 @@ impl std::fmt::Display for Values {
     }
 }
 
+/// From which window on the values of each metric are whole. What came before was folded by a program that did not know the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole(pub [Minute; COUNT]);
+
+/// All are, always.
+impl Default for Whole {
+    fn default() -> Whole {
+        Whole([Minute(0); COUNT])
+    }
+}
+
+impl Whole {
+    /// A row's values; none of a metric that is not whole in its window.
+    pub fn of(&self, window: Minute, values: &Values) -> [Option<i64>; COUNT] {
+        Metric::ALL.map(|metric| (window >= self.0[metric as usize]).then_some(values[metric]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,8 +255,14 @@ mod tests {
         assert!(names.iter().all(|name| plain(name) && name.len() < 60));
         let reserved = ["window_start", "window_end", "stream_id", "epoch", "streams", "updated_at"];
         assert!(reserved.iter().all(|name| !names.contains(name)));
-        let of_money = |metric: &Metric| (metric.declared().unit == Unit::Usd) == metric.name().ends_with("_usd");
-        assert!(Metric::ALL.iter().all(of_money));
+        for metric in Metric::ALL {
+            let Declared { name, unit, .. } = metric.declared();
+            assert_eq!(
+                (name.ends_with("_usd"), name.ends_with("_ms")),
+                (unit == Unit::Usd, unit == Unit::Milliseconds),
+                "{name}"
+            );
+        }
     }
 
     #[test]
@@ -182,7 +275,8 @@ mod tests {
     fn values_are_found_by_metric_and_shown_in_their_unit() {
         let values = Values::of([(Metric::ChatMessages, 3), (Metric::DonationsUsd, 1_205)]);
         assert_eq!((values[Metric::ActiveViewers], values[Metric::ChatMessages]), (0, 3));
-        assert_eq!(values.to_string(), "active_viewers 0, chat_messages 3, donations_usd 12.05");
+        let zeros = "active_viewers 0, unique_viewers 0, watch_ms 0, chat_messages 3, unique_chatters 0, donations 0";
+        assert_eq!(values.to_string(), format!("{zeros}, donations_usd 12.05, donors 0"));
         assert_eq!(Metric::DonationsUsd.integer_column(), "donations_cents");
         assert_eq!(Metric::named("chat_messages"), Some(Metric::ChatMessages));
     }

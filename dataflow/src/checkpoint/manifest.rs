@@ -4,10 +4,16 @@ use super::{Holds, Id, PartSet, Parts, may_pass};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use tidemark_model::{Micros, Minute, Nanos};
+use std::ops::RangeInclusive;
+use tidemark_model::metrics::Whole;
+use tidemark_model::{Kind, Metric, Micros, Minute, Nanos};
 
-/// Version of the parts' form and of the state in them; raised when either changes.
-pub const VERSION: u32 = 4;
+/// Version of the parts' form and of the state in them; raised when either changes. A new metric alone does not: a manifest names those
+/// that its shares have.
+pub const VERSION: u32 = 5;
+
+/// Versions that can be read. The steps of 4 tell the present count only.
+pub const READ: RangeInclusive<u32> = 4..=VERSION;
 
 /// A worker's word that its parts of a checkpoint are on the disk, or why they are not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +83,44 @@ pub struct Manifest {
     pub parts: Vec<Part>,
     /// All ids of open windows, oldest first.
     pub increments: Vec<Increment>,
+    /// The metrics in the order in which shares have them, each with the first window in which its values are whole.
+    #[serde(default = "first_metrics")]
+    pub metrics: Vec<(String, Minute)>,
+}
+
+/// Those that every checkpoint has which does not name them.
+fn first_metrics() -> Vec<(String, Minute)> {
+    let first = Metric::ALL.into_iter().filter(|metric| metric.declared().first);
+    first.map(|metric| (metric.name().to_owned(), Minute(0))).collect()
 }
 
 impl Manifest {
+    /// The metrics of a checkpoint that is made now.
+    pub fn metrics(whole: &Whole) -> Vec<(String, Minute)> {
+        Metric::ALL.map(|metric| (metric.name().to_owned(), whole.0[metric as usize])).into()
+    }
+
+    /// From which window on a run that goes on from here has whole values. Of a metric that the checkpoint does not have it has none for
+    /// windows of which anything was folded; if it follows from who is present, nor for those that a join before them reaches.
+    pub fn whole(&self, viewer_timeout_nanos: i64) -> Whole {
+        let after = self.open.last().map_or(Minute(0), |last| Minute(last.0 + 1));
+        let reached = after.last_nanosecond().0.saturating_add(viewer_timeout_nanos) / 60_000_000_000;
+        let reached = Minute(u32::try_from(reached).unwrap_or(u32::MAX).saturating_add(1));
+        Whole(Metric::ALL.map(|metric| {
+            let known = self.metrics.iter().find(|(name, _)| name == metric.name()).map(|(_, from)| *from);
+            known.unwrap_or(if metric.declared().events.contains(&Kind::ViewerJoin) { reached } else { after })
+        }))
+    }
+
+    /// The metric of each value of a share. An error names one that is not known.
+    pub fn columns(&self) -> io::Result<Vec<Metric>> {
+        let unknown = |name: &str| {
+            let what = format!("it has values of a metric that this program does not know: {name}");
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        };
+        self.metrics.iter().map(|(name, _)| Metric::named(name).ok_or_else(|| unknown(name))).collect()
+    }
+
     /// Length of all parts.
     pub fn bytes(&self) -> u64 {
         self.sets().flat_map(|(_, parts)| parts).map(|part| part.bytes).sum()
@@ -100,9 +141,12 @@ impl Manifest {
     /// past of the database, from before it was restored.
     pub fn check(&self, parts: &dyn Parts, next_offsets: &BTreeMap<i32, i64>) -> Result<(), Unusable> {
         let invalid = |why: String| Err(Unusable::Invalid(why));
-        if self.version != VERSION {
-            let theirs = self.version;
-            return invalid(format!("it is of version {theirs}, and this program reads version {VERSION}"));
+        if !READ.contains(&self.version) {
+            let (theirs, [oldest, newest]) = (self.version, [READ.start(), READ.end()]);
+            return invalid(format!("it is of version {theirs}, and this program reads versions {oldest} to {newest}"));
+        }
+        if let Err(error) = self.columns() {
+            return invalid(error.to_string());
         }
         for (partition, read_to) in &self.partitions {
             let stored = next_offsets.get(partition).copied().unwrap_or(0);

@@ -9,7 +9,7 @@
 //!
 //! Whether all bytes are as they were written is told by the checksum in the manifest.
 
-use super::manifest::VERSION;
+use super::manifest::{READ, VERSION};
 use super::{Holds, Id};
 use crate::keys::EventKey;
 use bytemuck::{Pod, Zeroable};
@@ -70,7 +70,7 @@ impl Key {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Pod, Zeroable)]
 struct Head {
     magic: u64,
     version: u64,
@@ -89,10 +89,15 @@ struct SectionHead {
     rows: u64,
 }
 
+impl Head {
+    fn of(version: u32, id: Id, worker: usize) -> Head {
+        Head { magic: MAGIC, version: version.into(), fence: id.fence, number: id.number, worker: worker as u64 }
+    }
+}
+
 /// The bytes that a part begins with.
 pub fn head(id: Id, worker: usize) -> Vec<u8> {
-    let head = Head { magic: MAGIC, version: VERSION.into(), fence: id.fence, number: id.number, worker: worker as u64 };
-    bytemuck::bytes_of(&head).to_vec()
+    bytemuck::bytes_of(&Head::of(VERSION, id, worker)).to_vec()
 }
 
 /// A section, ready to be written.
@@ -142,6 +147,20 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// Bytes of one row.
+    pub fn width(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Rows of this many words.
+    pub fn words(self, words: usize) -> io::Result<impl Iterator<Item = Vec<u64>> + 'a> {
+        if self.row_bytes != words * size_of::<u64>() {
+            return Err(damaged(format!("rows of {} bytes where {words} words are expected", self.row_bytes)));
+        }
+        let row = |row: &[u8]| row.chunks_exact(size_of::<u64>()).map(bytemuck::pod_read_unaligned).collect();
+        Ok(self.bytes.chunks_exact(self.row_bytes).map(row))
+    }
+
     /// The rows, if they are of this kind.
     pub fn of<R: Pod>(self) -> io::Result<impl ExactSizeIterator<Item = R> + 'a> {
         if self.row_bytes != size_of::<R>() {
@@ -159,10 +178,13 @@ pub fn read(
     wanted: impl Fn(Key) -> bool,
     mut take: impl FnMut(Key, Rows<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut found = vec![0; size_of::<Head>()];
-    part.read_exact(&mut found)?;
-    if found != head(id, worker) {
-        return Err(damaged(format!("it is not part {worker} of checkpoint {id} in version {VERSION}")));
+    let mut found = Head::zeroed();
+    part.read_exact(bytemuck::bytes_of_mut(&mut found))?;
+    if !READ.into_iter().any(|version| found == Head::of(version, id, worker)) {
+        return Err(damaged(format!(
+            "it is not part {worker} of checkpoint {id} in a version from {} to {VERSION}",
+            READ.start()
+        )));
     }
     let mut bytes = Vec::new();
     let mut sections = 0;

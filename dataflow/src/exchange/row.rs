@@ -17,12 +17,14 @@ pub struct Row {
     id: [u64; 2],
     ts: i64,
     amount: i64,
-    /// The position in [`Kind::ALL`], and [`HAS_ID`].
+    /// The position in [`Kind::ALL`], [`HAS_ID`] and [`BY_USER`].
     kind: u64,
 }
 
 /// Set in `kind` if the event has an id.
 const HAS_ID: u64 = 1 << 32;
+/// Set in `kind` if the viewer is a user.
+const BY_USER: u64 = 1 << 33;
 
 const _: () = assert!(BYTES == 72 && BYTES.is_multiple_of(8));
 
@@ -35,16 +37,17 @@ impl From<&Admitted> for Row {
             id: [a, b],
             ts: event.ts.0,
             amount: event.amount.0,
-            kind: event.kind as u64 | if event.id.is_some() { HAS_ID } else { 0 },
+            kind: event.kind as u64 | if event.id.is_some() { HAS_ID } else { 0 } | if event.by_user { BY_USER } else { 0 },
         }
     }
 }
 
 impl From<&Row> for Admitted {
     fn from(row: &Row) -> Admitted {
-        let kind = usize::try_from(row.kind & !HAS_ID).ok().and_then(|kind| Kind::ALL.get(kind));
+        let kind = usize::try_from(row.kind & !HAS_ID & !BY_USER).ok().and_then(|kind| Kind::ALL.get(kind));
         Admitted {
             viewer: ViewerKey(row.viewer[0], row.viewer[1]),
+            by_user: row.kind & BY_USER != 0,
             stream: StreamKey(row.stream[0], row.stream[1]),
             id: (row.kind & HAS_ID != 0).then_some(EventKey(row.id[0], row.id[1])),
             ts: Nanos(row.ts),
@@ -62,6 +65,7 @@ pub(super) mod tests {
     pub fn events(count: u64) -> Vec<Admitted> {
         let event = |i: u64| Admitted {
             viewer: ViewerKey(i, !i),
+            by_user: i.is_multiple_of(5),
             stream: StreamKey(i ^ 0x55, i << 32),
             id: (!i.is_multiple_of(3)).then_some(EventKey(i << 1, i << 2)),
             ts: Nanos(i64::MAX - i.cast_signed()),

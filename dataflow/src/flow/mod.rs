@@ -23,6 +23,8 @@ use tidemark_model::{Cents, Kind, Micros, Minute, Nanos, Reason};
 pub struct Admitted {
     /// Whose event it is; names the owner.
     pub viewer: ViewerKey,
+    /// Whether that is a user, and not what stands in for one.
+    pub by_user: bool,
     /// The stream.
     pub stream: StreamKey,
     /// What copies of the event share, if it has an id.

@@ -1,10 +1,10 @@
 //! From admitted events to small differences per (stream, minute): the state of the viewers that this worker owns.
 //!
-//! [`Fold`] is three plain structs with the same few verbs: [`duplicates`] (which ids were counted), [`presence`] (who is there, by
+//! [`Fold`] is three plain structs with the same few verbs: [`firsts`] (what is counted once a window), [`presence`] (who is there, by
 //! [`movements`]) and [`streams`] (this worker's share of every open row). [`operator`] is the timely operator around it, which takes slices in
 //! their order; [`input`] is what a slice brings, [`stint`] how much is done of it at once, and [`snapshot`] how all is saved.
 
-pub mod duplicates;
+pub mod firsts;
 pub mod idle;
 pub mod input;
 pub mod movements;
@@ -21,15 +21,15 @@ pub use stint::{Stint, Stints};
 
 use crate::flow::{Admitted, Request, RowKey, Totals, Watermark};
 use crate::telemetry::FoldMetrics;
-use duplicates::Duplicates;
+use firsts::Firsts;
 use movements::{Movement, Steps};
 use presence::Presence;
-use streams::Streams;
+use streams::{Counted, Streams};
 use tidemark_model::{Kind, Micros, Minute};
 
 /// The state of the viewers that one worker owns.
 pub struct Fold {
-    duplicates: Duplicates,
+    firsts: Firsts,
     presence: Presence,
     streams: Streams,
     watermark: Option<Micros>,
@@ -40,7 +40,7 @@ impl Fold {
     /// Nothing yet.
     pub fn new(viewer_timeout_nanos: i64, metrics: FoldMetrics) -> Fold {
         Fold {
-            duplicates: Duplicates::default(),
+            firsts: Firsts::default(),
             presence: Presence::new(viewer_timeout_nanos),
             streams: Streams::default(),
             watermark: None,
@@ -93,7 +93,7 @@ impl Fold {
     pub fn close(&mut self, emit: impl FnMut(RowKey, Totals)) {
         let Some(watermark) = self.watermark else { return };
         let first_open = Minute::first_open(watermark);
-        self.duplicates.close(first_open);
+        self.firsts.close(first_open);
         self.presence.close(first_open);
         self.streams.close(first_open, emit);
         self.metrics.keeps(self.streams.open_windows(), self.presence.viewers());
@@ -108,17 +108,24 @@ impl Fold {
     fn event(&mut self, event: &Admitted) -> bool {
         let minute = Minute::of(event.ts);
         assert!(self.streams.is_open(minute), "an event of {minute} met a window that is not open");
+        let range = event.viewer.range();
         if let Some(id) = event.id
-            && !self.duplicates.first(minute, event.viewer.range(), id)
+            && !self.firsts.first(minute, range, id)
         {
             return false;
         }
+        let mut first = |kind| u32::from(event.by_user && self.firsts.first(minute, range, event.viewer.in_common(kind)));
+        let counted = match event.kind {
+            Kind::ChatMessage => Counted { chats: 1, chatters: first(Kind::ChatMessage), ..Counted::default() },
+            Kind::Donation => Counted { donations: 1, amount: event.amount, donors: first(Kind::Donation), ..Counted::default() },
+            _ => Counted::default(),
+        };
         let steps = match event.kind {
             Kind::ViewerJoin => self.presence.insert(event.viewer, event.ts, Movement::Join),
             Kind::ViewerLeave => self.presence.insert(event.viewer, event.ts, Movement::Leave),
             _ => Steps::default(),
         };
-        self.streams.count((event.stream, minute), u32::from(event.kind == Kind::ChatMessage), event.amount, &steps);
+        self.streams.count((event.stream, minute), counted, &steps);
         true
     }
 }
@@ -146,6 +153,7 @@ mod tests {
         let (number, viewer, range) = (random(3), random(5), random(3));
         Admitted {
             viewer: ViewerKey::in_range(range as usize, viewer),
+            by_user: true,
             stream: StreamKey(viewer % 2, 0),
             // Its viewer is part of it.
             id: (random(4) > 0).then_some(EventKey(number * 16 + viewer * 3 + range, number)),

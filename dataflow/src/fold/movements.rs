@@ -1,12 +1,19 @@
-//! How one viewer has moved: joins and leaves, a word each, and what each changes of the present count of the viewer's stream.
+//! How one viewer has moved: joins and leaves, a word each, and what each changes of the presence in the viewer's stream.
 
-use super::windows::{ByWindow, Value};
+use super::windows::{Value, work};
 use differential_dataflow::difference::{IsZero, Semigroup};
 use smallvec::{SmallVec, smallvec};
+use std::collections::BTreeSet;
 use tidemark_model::{Minute, Nanos};
 
-/// Nanoseconds in a minute.
+/// Nanoseconds in a minute, and in a millisecond.
 pub(super) const MINUTE: i64 = 60_000_000_000;
+const MILLISECOND: i64 = 1_000_000;
+
+/// The window of an instant, which may be the end of a presence and so be later than any event.
+fn window_of(at: Nanos) -> Minute {
+    Minute(u32::try_from(at.0 / MINUTE).expect("64 bits of nanoseconds are fewer minutes than 32 bits count"))
+}
 
 /// A join or a leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,11 @@ impl Moved {
         Moved(ts << 1 | u64::from(movement == Movement::Leave))
     }
 
+    /// Less than any movement in this window or after it, and greater than all before.
+    fn first_of(window: Minute) -> Moved {
+        Moved(i64::from(window.0).saturating_mul(MINUTE).cast_unsigned() << 1)
+    }
+
     pub(super) fn minute(self) -> Minute {
         Minute::of(self.ts())
     }
@@ -40,24 +52,38 @@ impl Moved {
         Nanos((self.0 >> 1).cast_signed())
     }
 
-    /// The first window at whose end a join no longer counts; a leave never does.
-    pub(super) fn until(self, timeout: i64) -> Minute {
-        if self.is_leave() {
-            return Minute(0);
-        }
-        // The window e with the least end such that end − 1 ns − ts ≥ timeout.
-        let past = self.ts().0.saturating_add(timeout);
-        Minute(u32::try_from(past / MINUTE).unwrap_or(u32::MAX))
+    /// The first instant at which a join no longer counts, but for what comes after it. A leave never counts.
+    fn runs_out(self, timeout: i64) -> Nanos {
+        Nanos(if self.is_leave() { self.ts().0 } else { self.ts().0.saturating_add(timeout) })
+    }
+
+    /// The last window to which it matters: presence at its beginning, at least, follows from it.
+    pub(super) fn matters_to(self, timeout: i64) -> Minute {
+        window_of(self.runs_out(timeout))
+    }
+
+    /// The presence that it makes, up to the next movement: `[from, until)`, empty for a leave.
+    fn presence(self, next: Option<Moved>, timeout: i64) -> (Nanos, Nanos) {
+        let until = self.runs_out(timeout);
+        (self.ts(), next.map_or(until, |next| until.min(next.ts())))
     }
 }
 
-/// A viewer's movements, in the order of their windows, one of each.
+/// A viewer's movements in open windows, and the last one before them, in their order. A join at the instant of a leave is not among
+/// them: the leave wins, whatever else comes.
 #[derive(Debug)]
 pub(super) enum History {
     /// Two stand where a list of them would have its address and length.
     Few(SmallVec<[Moved; 2]>),
     /// More than [`FEW`], once.
-    Many(Box<ByWindow<Moved>>),
+    Many(Box<Many>),
+}
+
+/// All movements, and the joins among them.
+#[derive(Debug, Default)]
+pub(super) struct Many {
+    all: BTreeSet<Moved>,
+    joins: BTreeSet<Moved>,
 }
 
 const _: () = assert!(size_of::<Option<History>>() <= 32);
@@ -65,26 +91,11 @@ const _: () = assert!(size_of::<Option<History>>() <= 32);
 /// Movements in a plain list, at most: a new one may move them all. In tests both forms are met.
 const FEW: usize = if cfg!(test) { 4 } else { 128 };
 
-/// Of two movements in a window the later one matters.
-impl Semigroup for Moved {
-    fn plus_equals(&mut self, other: &Moved) {
-        *self = (*other).max(*self);
-    }
-}
-
-impl IsZero for Moved {
-    fn is_zero(&self) -> bool {
-        false
-    }
-}
-
-impl Value for Moved {
-    fn weight(&self) -> i64 {
-        0
-    }
-}
-
 impl History {
+    pub(super) fn none() -> History {
+        History::Few(SmallVec::new())
+    }
+
     pub(super) fn of(moved: Moved) -> History {
         History::Few(smallvec![moved])
     }
@@ -94,7 +105,7 @@ impl History {
             History::Few(few) => (&few[..], None),
             History::Many(many) => (&[][..], Some(many)),
         };
-        few.iter().copied().chain(many.into_iter().flat_map(|many| many.iter().map(|(_, moved)| moved)))
+        few.iter().copied().chain(many.into_iter().flat_map(|many| many.all.iter().copied()))
     }
 
     /// The only one, if it is.
@@ -105,130 +116,203 @@ impl History {
         }
     }
 
-    /// The movements before this window, in it, and after it that are closest to it.
-    fn around(&self, minute: Minute) -> [Option<Moved>; 3] {
-        let few = match self {
-            History::Few(few) => few,
-            History::Many(many) => return many.around(minute),
-        };
-        let at = few.partition_point(|other| other.minute() < minute);
-        let same = few.get(at).copied().filter(|other| other.minute() == minute);
-        let before = at.checked_sub(1).map(|at| few[at]);
-        [before, same, few.get(at + usize::from(same.is_some())).copied()]
+    /// The last movement before this one, and the first that is not before it.
+    fn around(&self, moved: Moved) -> (Option<Moved>, Option<Moved>) {
+        match self {
+            History::Few(few) => {
+                work(few.len());
+                let at = few.partition_point(|other| *other < moved);
+                (at.checked_sub(1).map(|at| few[at]), few.get(at).copied())
+            }
+            History::Many(many) => {
+                work(2);
+                let (before, next) = (many.all.range(..moved).next_back(), many.all.range(moved..).next());
+                (before.copied(), next.copied())
+            }
+        }
     }
 
-    /// Takes up a movement. Of two in one window the later one stays.
-    pub(super) fn put(&mut self, moved: Moved) {
-        let minute = moved.minute();
+    /// Whether there is a join in the window.
+    fn has_join(&self, window: Minute) -> bool {
+        let (first, next) = (Moved::first_of(window), Moved::first_of(Minute(window.0 + 1)));
         match self {
-            History::Many(many) => many.add(minute, &moved),
+            History::Few(few) => few.iter().inspect(|_| work(1)).any(|moved| (first..next).contains(moved) && !moved.is_leave()),
+            History::Many(many) => many.joins.range(first..next).inspect(|_| work(1)).next().is_some(),
+        }
+    }
+
+    /// Takes up a movement.
+    pub(super) fn put(&mut self, moved: Moved) {
+        match self {
+            History::Many(many) => many.put(moved),
             History::Few(few) => {
-                let at = few.partition_point(|other| other.minute() < minute);
-                match few.get_mut(at).filter(|other| other.minute() == minute) {
-                    Some(same) => *same = moved.max(*same),
-                    None => few.insert(at, moved),
-                }
+                let Err(at) = few.binary_search(&moved) else { return };
+                few.insert(at, moved);
                 if few.len() > FEW {
-                    let mut many = ByWindow::default();
-                    few.iter().for_each(|moved| many.add(moved.minute(), moved));
+                    let mut many = Many::default();
+                    few.iter().for_each(|&moved| many.put(moved));
                     *self = History::Many(Box::new(many));
                 }
             }
         }
     }
 
+    fn remove(&mut self, moved: Moved) {
+        match self {
+            History::Few(few) => few.retain(|other| *other != moved),
+            History::Many(many) => {
+                many.all.remove(&moved);
+                many.joins.remove(&moved);
+            }
+        }
+    }
+
     /// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
     pub(super) fn forget(&mut self, first_open: Minute, matters: impl Fn(Moved) -> bool) -> bool {
+        let first = Moved::first_of(first_open);
         match self {
             History::Few(few) => {
-                let closed = few.partition_point(|moved| moved.minute() < first_open);
+                let closed = few.partition_point(|moved| *moved < first);
                 let keep_last = closed > 0 && matters(few[closed - 1]);
                 few.drain(..closed - usize::from(keep_last));
                 !few.is_empty()
             }
             History::Many(many) => {
-                let mut last = None;
-                many.take_before(first_open, |_, moved| last = Some(moved));
-                if let Some(last) = last.filter(|&last| matters(last)) {
-                    many.add(last.minute(), &last);
-                }
-                if many.count() <= FEW / 2 {
-                    *self = History::Few(many.iter().map(|(_, moved)| moved).collect());
+                let last = many.all.range(..first).next_back().copied().filter(|&last| matters(last));
+                let first = last.unwrap_or(first);
+                *many.as_mut() = Many { all: many.all.split_off(&first), joins: many.joins.split_off(&first) };
+                if many.all.len() <= FEW / 2 {
+                    *self = History::Few(many.all.iter().copied().collect());
                 }
                 self.each().next().is_some()
             }
         }
     }
-}
 
-/// Changes of a stream's present count, each from a window on: at most six, two per interval that changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Steps {
-    steps: [(Minute, i64); 6],
-    len: usize,
-}
-
-impl Default for Steps {
-    fn default() -> Steps {
-        Steps { steps: [(Minute(0), 0); 6], len: 0 }
+    /// [`Step::fresh`] of this viewer in a window.
+    fn fresh(&self, window: Minute, timeout: i64) -> i64 {
+        let first = Moved::first_of(window);
+        let (before, next) = self.around(first);
+        let start = first.ts();
+        let runs_out = before.filter(|before| !before.is_leave()).map(|before| before.runs_out(timeout));
+        // At the last nanosecond before it, and at its first one.
+        let was_there = runs_out.is_some_and(|at| at >= start);
+        let stays = runs_out.is_some_and(|at| at > start) && next.is_none_or(|next| next.ts() > start);
+        i64::from(stays || self.has_join(window)) - i64::from(was_there)
     }
 }
+
+impl Many {
+    fn put(&mut self, moved: Moved) {
+        self.all.insert(moved);
+        if !moved.is_leave() {
+            self.joins.insert(moved);
+        }
+    }
+}
+
+/// What changes at a window, of one viewer or of all of a stream. With n viewers present at the last nanosecond before the window,
+/// n + `present` are at its last one, n + `fresh` at any of it, and they are there for n minutes and `watched` milliseconds in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Change of the present count.
+    pub present: i64,
+    /// Who is there but was not, less who was there but is not at any instant.
+    pub fresh: i64,
+    /// In whole milliseconds.
+    pub watched: i64,
+}
+
+impl IsZero for Step {
+    fn is_zero(&self) -> bool {
+        *self == Step::default()
+    }
+}
+
+impl Semigroup for Step {
+    fn plus_equals(&mut self, other: &Step) {
+        self.present += other.present;
+        self.fresh += other.fresh;
+        self.watched += other.watched;
+    }
+}
+
+impl Value for Step {
+    fn weight(&self) -> i64 {
+        self.present
+    }
+}
+
+/// Steps of a stream, each at a window: few, where presences begin and end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steps(SmallVec<[(Minute, Step); 4]>);
 
 impl Steps {
     /// Each of them, in no order.
-    pub fn each(&self) -> &[(Minute, i64)] {
-        &self.steps[..self.len]
+    pub fn each(&self) -> &[(Minute, Step)] {
+        &self.0
     }
 
-    /// The first window that changes.
-    pub fn first(&self) -> Option<Minute> {
-        self.steps[..self.len].iter().map(|&(minute, _)| minute).min()
-    }
-
-    /// The sum of all steps up to and with this window.
-    pub fn up_to(&self, minute: Minute) -> i64 {
-        self.steps[..self.len].iter().filter(|(from, _)| *from <= minute).map(|(_, change)| change).sum()
-    }
-
-    /// An interval `[from, until)` of windows is added (`sign` = 1) or taken away (−1).
-    pub(super) fn interval(&mut self, from: Minute, until: Minute, sign: i64) {
-        if from < until {
-            self.step(from, sign);
-            self.step(until, -sign);
-        }
-    }
-
-    fn step(&mut self, at: Minute, change: i64) {
-        if let Some(index) = self.steps[..self.len].iter().position(|&(minute, _)| minute == at) {
-            self.steps[index].1 += change;
-            if self.steps[index].1 == 0 {
-                self.len -= 1;
-                self.steps[index] = self.steps[self.len];
-            }
+    /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1). Whom it makes `fresh` is told apart.
+    pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i64) {
+        if from >= until {
             return;
         }
-        self.steps[self.len] = (at, change);
-        self.len += 1;
+        let (first, last) = (window_of(from), window_of(until));
+        let left = |at: Nanos, of: Minute| (i64::from(of.0) + 1) * (MINUTE / MILLISECOND) - at.0 / MILLISECOND;
+        self.add(first, Step { present: sign, fresh: 0, watched: sign * left(from, first) });
+        self.add(last, Step { present: -sign, fresh: 0, watched: -sign * left(until, last) });
+    }
+
+    /// Adds to the step at a window.
+    pub(super) fn add(&mut self, at: Minute, change: Step) {
+        match self.0.iter().position(|&(minute, _)| minute == at) {
+            None if change.is_zero() => {}
+            None => self.0.push((at, change)),
+            Some(place) => {
+                self.0[place].1.plus_equals(&change);
+                if self.0[place].1.is_zero() {
+                    self.0.swap_remove(place);
+                }
+            }
+        }
     }
 }
 
-/// Puts a movement in its place among those of other windows; of two in one window the later one stays.
+/// Puts a movement in its place among the others. From it on, up to the next one, presence is what it says.
 pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
-    let minute = moved.minute();
-    let [before, same, next] = history.around(minute);
-    if same.is_some_and(|same| same >= moved) {
+    let (before, next) = history.around(moved);
+    let same_instant = |other: &Moved| other.ts() == moved.ts();
+    // It is there, or it is a join and a leave is.
+    if next.as_ref().is_some_and(same_instant) {
         return;
     }
-    let next = next.map(Moved::minute);
-    let until = |of: Moved, next: Option<Minute>| next.map_or(of.until(timeout), |next| next.min(of.until(timeout)));
-    match (before, same) {
-        (_, Some(same)) => steps.interval(minute, until(same, next), -1),
-        (Some(before), None) => {
-            steps.interval(before.minute(), until(before, next), -1);
-            steps.interval(before.minute(), until(before, Some(minute)), 1);
+    let was = before.map(|before| before.presence(next, timeout));
+    let is = moved.presence(next, timeout);
+    if moved.is_leave() && was.is_none_or(|(_, until)| until <= moved.ts()) {
+        history.put(moved);
+        return;
+    }
+    // Elsewhere the viewer is there for all of a window, or for nothing of it.
+    let mut windows: SmallVec<[Minute; 3]> = smallvec![moved.minute()];
+    for end in [was, Some(is)].into_iter().flatten().map(|(_, until)| window_of(until)) {
+        if end > moved.minute() && !windows.contains(&end) {
+            windows.push(end);
         }
-        (None, None) => {}
+    }
+    for &window in &windows {
+        steps.add(window, Step { fresh: -history.fresh(window, timeout), ..Step::default() });
+    }
+    if let (Some(before), Some(was)) = (before, was) {
+        steps.presence(was, -1);
+        steps.presence(before.presence(Some(moved), timeout), 1);
+    }
+    steps.presence(is, 1);
+    if let Some(join) = before.filter(same_instant) {
+        history.remove(join);
     }
     history.put(moved);
-    steps.interval(minute, until(moved, next), 1);
+    for &window in &windows {
+        steps.add(window, Step { fresh: history.fresh(window, timeout), ..Step::default() });
+    }
 }

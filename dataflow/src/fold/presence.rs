@@ -1,11 +1,11 @@
-//! Who is present: per viewer the joins and leaves that still matter, and what each changes of its stream's present count.
+//! Who is present: per viewer the joins and leaves that still matter, and what each changes of its stream's presence.
 //!
 //! A viewer is present at instant t iff the latest join or leave at or before t is a join (equal times: leave wins) and
-//! t − its time < the timeout. Only the ends of windows are asked for, so per viewer one movement per window is kept, the latest;
-//! a viewer's presence is then a few intervals of windows, and each interval is a step up at its first window and a step down at
-//! the first window after it, which is the next movement's or the join's expiry. The present count of a stream at the end of a
-//! window is the sum of all steps up to it. So order of arrival does not matter, a late movement changes all later windows, and
-//! a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
+//! t − its time < the timeout. So a viewer's presence is a few intervals, each from a join to the next movement or to the join's expiry,
+//! and an interval is a step up at the window of its beginning and a step down at that of its end ([`Step`](super::movements::Step)). How
+//! many of a stream are present at the end of a window is the sum of all steps up to it; how many at any instant of the window, and how
+//! long in all, follows from that sum before the window and the step at it. So order of arrival does not matter, a late movement changes
+//! all later windows, and a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
 //! Of a viewer's movements in closed windows only the last matters; a viewer whose last movement is a leave, or a join that has timed
 //! out, is dropped: of a range's viewers those who left once they are one in so many, and all others in turn.
@@ -110,6 +110,8 @@ impl Presence {
 
     /// A movement in an open window: how the present counts of the viewer's stream change.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
+        // Nobody is ever present for no time.
+        let movement = if self.timeout > 0 { movement } else { Movement::Leave };
         let moved = Moved::new(ts, movement);
         self.meanwhile += 1;
         let range = &mut self.ranges[viewer.range()];
@@ -256,8 +258,8 @@ impl Range {
         }
         match viewers.entry(viewer) {
             Entry::Vacant(entry) => {
+                place(&mut History::none(), moved, timeout, &mut steps);
                 entry.insert(Slot(moved));
-                steps.interval(moved.minute(), moved.until(timeout), 1);
             }
             Entry::Occupied(mut entry) => match entry.get().place() {
                 Some(at) => place(&mut several[at], moved, timeout, &mut steps),
@@ -299,7 +301,7 @@ impl Range {
 
 /// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
 fn collapse(slot: &mut Slot, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
-    let matters = |moved: Moved| moved.minute() >= first_open || moved.until(timeout) > first_open;
+    let matters = |moved: Moved| moved.matters_to(timeout) >= first_open;
     let Some(place) = slot.place() else { return matters(slot.0) };
     let any = several[place].forget(first_open, matters);
     if let Some(only) = several[place].only() {

@@ -5,7 +5,7 @@
 //! they are. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
 //! had moved who move again meanwhile.
 
-use super::movements::Moved;
+use super::movements::{Moved, Step};
 use super::{Fold, Stint};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tidemark_model::metrics::COUNT;
-use tidemark_model::{Minute, Values};
+use tidemark_model::{Metric, Minute};
 
 /// Begins snapshots: what a worker needs for its part of a checkpoint.
 pub struct Saver {
@@ -46,7 +46,7 @@ impl Saver {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };
         let writer = PartWriter::start(&self.parts, id, self.worker, self.notices.clone(), &self.spare, &self.background);
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
-        let ids = state.duplicates.begin_snapshot(id, request.ids_since);
+        let ids = state.firsts.begin_snapshot(id, request.ids_since);
         let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
         fail_point!("snapshot-begun");
         let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
@@ -137,7 +137,7 @@ impl Fold {
                 part::section(buffer, key, about, self.presence.movements(range).map(row))
             }
             Key::Ids(minute, range) => {
-                let (others, shared) = self.duplicates.news(minute, range);
+                let (others, shared) = self.firsts.news(minute, range);
                 part::ids(buffer, key, others, shared)
             }
             Key::Shares => {
@@ -152,9 +152,9 @@ impl Fold {
                 part::section(buffer, key, about, self.streams.shares(places).map(row))
             }
             Key::Steps => {
-                let row = |(key, change): (RowKey, i64)| {
+                let row = |(key, Step { present, fresh, watched }): (RowKey, Step)| {
                     let [a, b, minute] = words(key);
-                    [a, b, minute, change.cast_unsigned()]
+                    [a, b, minute, present.cast_unsigned(), fresh.cast_unsigned(), watched.cast_unsigned()]
                 };
                 part::section(buffer, key, 0, self.streams.steps(places).map(row))
             }
@@ -168,6 +168,7 @@ impl Fold {
     /// Takes up a worker's share of a checkpoint: the ranges that it owns now, and of what adds the parts that fall to it.
     pub fn restore(&mut self, manifest: &Manifest, parts: &dyn Parts, worker: usize, workers: usize) -> io::Result<()> {
         self.watermark = manifest.watermark;
+        let metrics = manifest.columns()?;
         let first_open = manifest.watermark.map_or(Minute(0), Minute::first_open);
         self.presence.restore_first_open(first_open);
         self.streams.restore_open(first_open, manifest.open.clone());
@@ -180,14 +181,15 @@ impl Fold {
                     Key::Shares | Key::Steps | Key::Bases => written_by % workers == worker,
                 };
                 let part = io::BufReader::with_capacity(1 << 18, parts.open(set, written_by)?);
-                part::read(part, set.id, written_by, mine, |key, rows| self.take_up(key, rows))?;
+                part::read(part, set.id, written_by, mine, |key, rows| self.take_up(key, rows, &metrics))?;
             }
         }
-        self.duplicates.resumed(manifest.id);
+        self.firsts.resumed(manifest.id);
         Ok(())
     }
 
-    fn take_up(&mut self, key: Key, rows: part::Rows<'_>) -> io::Result<()> {
+    /// Takes up a section's rows. Shares have a value of each of these metrics.
+    fn take_up(&mut self, key: Key, rows: part::Rows<'_>, metrics: &[Metric]) -> io::Result<()> {
         let row_key = |[a, b, minute]: [u64; 3]| {
             let minute =
                 u32::try_from(minute).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a minute out of range"))?;
@@ -199,17 +201,22 @@ impl Fold {
                 self.presence.restore_movements(range, rows.of()?.map(movement));
             }
             Key::Ids(minute, range) => {
-                self.duplicates.restore(minute, range, rows.of::<EventKey>()?);
+                self.firsts.restore(minute, range, rows.of::<EventKey>()?);
             }
             Key::Shares => {
-                for [a, b, minute, events, values @ ..] in rows.of::<[u64; 4 + COUNT]>()? {
-                    let totals = Totals { events: events.cast_signed(), values: Values(values.map(u64::cast_signed)) };
-                    self.streams.restore_share(row_key([a, b, minute])?, totals);
+                for row in rows.words(4 + metrics.len())? {
+                    let mut share = Totals { events: row[3].cast_signed(), ..Totals::default() };
+                    metrics.iter().zip(&row[4..]).for_each(|(&metric, value)| share.values[metric] = value.cast_signed());
+                    self.streams.restore_share(row_key([row[0], row[1], row[2]])?, share);
                 }
             }
             Key::Steps => {
-                for [a, b, minute, change] in rows.of::<[u64; 4]>()? {
-                    self.streams.restore_step(row_key([a, b, minute])?, change.cast_signed());
+                // Version 4 has the present count only.
+                let words = rows.width() / size_of::<u64>();
+                for row in rows.words(if words == 4 { 4 } else { 6 })? {
+                    let word = |at: usize| row.get(at).map_or(0, |word| word.cast_signed());
+                    let step = Step { present: word(3), fresh: word(4), watched: word(5) };
+                    self.streams.restore_step(row_key([row[0], row[1], row[2]])?, step);
                 }
             }
             Key::Bases => {
@@ -240,6 +247,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::{Duration, Instant};
+    use tidemark_model::metrics::Whole;
     use tidemark_model::{Cents, Kind, Micros, Nanos};
 
     /// More than one section takes.
@@ -316,7 +324,7 @@ mod tests {
             fold.changes(|_, _| ());
             let places = 0..fold.streams.places();
             kept.shares.extend(fold.streams.shares(places.clone()));
-            let steps = fold.streams.steps(places.clone()).map(|((stream, _), change)| (stream, change));
+            let steps = fold.streams.steps(places.clone()).map(|((stream, _), step)| (stream, step.present));
             for (stream, change) in steps.chain(fold.streams.bases(places)) {
                 *kept.present.entry(stream).or_default() += change;
             }
@@ -334,6 +342,7 @@ mod tests {
             for number in 0..STREAMS {
                 let event = Admitted {
                     viewer: ViewerKey(number << 56 | number, number),
+                    by_user: true,
                     stream: StreamKey(number, number),
                     id: None,
                     ts: Nanos(i64::from(minute) * 60_000_000_000),
@@ -365,6 +374,7 @@ mod tests {
             partitions: BTreeMap::<i32, ReadTo>::new(),
             parts: vec![written.state],
             increments: vec![Increment { id, newest: Minute(2), parts: vec![written.ids] }],
+            metrics: Manifest::metrics(&Whole::default()),
         };
         let mut others: Vec<Fold> = std::iter::repeat_with(fold).take(3).collect();
         for (worker, other) in others.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! What this worker knows of each stream: the steps of its present count, and its shares of the open rows.
+//! What this worker knows of each stream: the steps of its presence, and its shares of the open rows.
 //!
 //! Each stream has a place in a list; one of which nothing is left gives it back. What a slice's events change is summed first, by
 //! place and window, in a table whose size is the slice's and not that of all that is known. Only the sums, in order of the places
@@ -7,7 +7,7 @@
 //! A slice costs what it changes, and a look at each stream if it opens windows; not what is open. So it does not matter how many
 //! windows are open, nor in which order they were opened.
 
-use super::movements::Steps;
+use super::movements::{Step, Steps};
 use super::windows::{ByWindow, work};
 use crate::flow::{RowKey, Totals};
 use crate::keys::{KeyMap, StreamKey};
@@ -15,6 +15,9 @@ use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use tidemark_model::{Cents, Metric, Minute, Values};
+
+/// Milliseconds in a window.
+const WINDOW_MS: i64 = 60_000;
 
 /// Places that may be free before the list is made anew.
 const FREE: usize = 1_024;
@@ -38,18 +41,56 @@ impl Hash for Of {
     }
 }
 
-/// What a slice's events change: half a cache line with what it is of. Of events a slice has at most
+/// What an event adds to its window, beside what its steps do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// 1 for a chat message.
+    pub chats: u32,
+    /// 1 if it is its user's first one in the window.
+    pub chatters: u32,
+    /// 1 for a donation.
+    pub donations: u32,
+    /// Its amount.
+    pub amount: Cents,
+    /// 1 if it is its user's first one in the window.
+    pub donors: u32,
+}
+
+/// What a slice's events change: a cache line with what it is of. Of events a slice has at most
 /// [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED) and a batch of each worker, so 32 bits count them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     events: u32,
-    chats: u32,
-    cents: i64,
-    /// Of the present count at the window's end, against the window before it.
-    step: i64,
+    counted: Counted,
+    step: Step,
 }
 
-const _: () = assert!(size_of::<(Of, Sum)>() == 32);
+const _: () = assert!(size_of::<(Of, Sum)>() == 64);
+
+impl Sum {
+    fn totals(&self) -> Totals {
+        let Counted { chats, chatters, donations, amount, donors } = self.counted;
+        let counts = [
+            (Metric::ChatMessages, chats),
+            (Metric::UniqueChatters, chatters),
+            (Metric::Donations, donations),
+            (Metric::Donors, donors),
+        ];
+        let mut values = Values::of(counts.map(|(metric, count)| (metric, count.into())));
+        values[Metric::DonationsUsd] = amount.0;
+        Totals { events: self.events.into(), values }
+    }
+}
+
+/// What presence makes of a window: so many are there at the end of the one before, and this is the step.
+fn presence(before: i64, step: Step) -> Totals {
+    let values = Values::of([
+        (Metric::ActiveViewers, before + step.present),
+        (Metric::UniqueViewers, before + step.fresh),
+        (Metric::WatchMs, before * WINDOW_MS + step.watched),
+    ]);
+    Totals { events: 0, values }
+}
 
 /// One stream.
 #[derive(Debug)]
@@ -57,9 +98,8 @@ struct Known {
     key: StreamKey,
     /// Present viewers at the end of the last closed window.
     base: i64,
-    /// Changes of the present count at the end of a window, against the window before it. With the base they sum up to zero: each
-    /// presence has an end.
-    steps: ByWindow<i64>,
+    /// With the base their present counts sum up to zero: each presence has an end.
+    steps: ByWindow<Step>,
     /// This worker's shares of its open rows, as they are handed out.
     shares: ByWindow<Totals>,
     /// Whether its place is free.
@@ -107,7 +147,7 @@ impl Known {
     /// Applies a slice's sums, in order of their windows, and hands out what that changes of its shares.
     fn apply(&mut self, sums: &[(Of, Sum)], open: &[Minute], opened: &[Minute], emit: &mut impl FnMut(RowKey, Totals)) {
         let Known { key, base, steps, shares, .. } = self;
-        let mut present = present(*base, steps, opened).peekable();
+        let mut present = presences(*base, steps, opened).peekable();
         let (mut viewers, mut left, mut windows) = (0, sums.iter().peekable(), open);
         loop {
             if viewers == 0 {
@@ -120,33 +160,39 @@ impl Known {
             let Some((&minute, later)) = windows.split_first() else { break };
             windows = later;
             work(1);
-            let mut change = Totals::default();
-            while let Some((_, sum)) = left.next_if(|(of, _)| of.minute <= minute) {
-                viewers += sum.step;
-                let values = Values::of([(Metric::ChatMessages, sum.chats.into()), (Metric::DonationsUsd, sum.cents)]);
-                change.plus_equals(&Totals { events: sum.events.into(), values });
+            while let Some((_, sum)) = left.next_if(|(of, _)| of.minute < minute) {
+                viewers += sum.step.present;
             }
-            change.values[Metric::ActiveViewers] =
-                viewers + present.next_if(|&(at, _)| at == minute).map_or(0, |(_, viewers)| viewers);
+            let sum = left.next_if(|(of, _)| of.minute == minute).map(|&(_, sum)| sum).unwrap_or_default();
+            let mut change = sum.totals();
+            change.plus_equals(&presence(viewers, sum.step));
+            viewers += sum.step.present;
+            if let Some((_, totals)) = present.next_if(|&(at, _)| at == minute) {
+                change.plus_equals(&totals);
+            }
             if !change.is_zero() {
                 shares.add(minute, &change);
                 emit((*key, minute), change);
             }
         }
         drop(present);
-        for (of, sum) in sums.iter().filter(|(_, sum)| sum.step != 0) {
+        for (of, sum) in sums.iter().filter(|(_, sum)| !sum.step.is_zero()) {
             steps.add(of.minute, &sum.step);
         }
     }
 }
 
-/// Present viewers at the end of those windows at which there are any. Nobody is there before the first step, but for those who came in
-/// closed windows, nor after the last one.
-fn present(base: i64, steps: &ByWindow<i64>, windows: &[Minute]) -> impl Iterator<Item = (Minute, i64)> {
-    let before = |step: Option<Minute>| step.map_or(0, |step| windows.partition_point(|&minute| minute < step));
-    let first = if base == 0 { before(steps.first()) } else { 0 };
-    let windows = &windows[first..before(steps.last())];
-    windows.iter().map(move |&minute| (minute, base + steps.sum_up_to(minute))).filter(|(_, viewers)| *viewers != 0)
+/// What presence makes of those windows of which it makes something. Nobody is there before the first step, but for those who came in
+/// closed windows, nor after the window of the last one.
+fn presences(base: i64, steps: &ByWindow<Step>, windows: &[Minute]) -> impl Iterator<Item = (Minute, Totals)> {
+    let first = if base == 0 { steps.first() } else { None };
+    let first = first.map_or(0, |step| windows.partition_point(|&minute| minute < step));
+    let until = steps.last().map_or(first, |step| windows.partition_point(|&minute| minute <= step));
+    let of = move |&minute: &Minute| {
+        let (before, step) = steps.at(minute);
+        (minute, presence(base + before, step.unwrap_or_default()))
+    };
+    windows[first.min(until)..until].iter().map(of).filter(|(_, totals)| !totals.is_zero())
 }
 
 impl Streams {
@@ -172,23 +218,27 @@ impl Streams {
         self.open.len()
     }
 
-    /// An event was counted: its window's share changes, and with the steps the viewers of all open windows from them on. It is
+    /// An event was counted: its window's share changes, and with the steps the presence in all open windows from them on. It is
     /// seen in the changes that are taken next.
-    pub fn count(&mut self, (stream, minute): RowKey, chats: u32, amount: Cents, steps: &Steps) {
+    pub fn count(&mut self, (stream, minute): RowKey, event: Counted, steps: &Steps) {
         let place = self.place(stream);
-        let mut step = 0;
-        for &(at, change) in steps.each() {
-            if at == minute {
-                step += change;
+        let mut step = Step::default();
+        for (at, change) in steps.each() {
+            if *at == minute {
+                step.plus_equals(change);
             } else {
-                self.sums.entry(Of { place, minute: at }).or_default().step += change;
+                self.sums.entry(Of { place, minute: *at }).or_default().step.plus_equals(change);
             }
         }
-        let sum = self.sums.entry(Of { place, minute }).or_default();
-        sum.events += 1;
-        sum.chats += chats;
-        sum.cents = sum.cents.checked_add(amount.0).expect("the donations of a slice fit 64 bits of cents");
-        sum.step += step;
+        let Sum { events, counted, step: sum } = self.sums.entry(Of { place, minute }).or_default();
+        *events += 1;
+        counted.chats += event.chats;
+        counted.chatters += event.chatters;
+        counted.donations += event.donations;
+        let cents = counted.amount.0.checked_add(event.amount.0);
+        counted.amount = Cents(cents.expect("the donations of a slice fit 64 bits of cents"));
+        counted.donors += event.donors;
+        sum.plus_equals(&step);
     }
 
     /// Applies the sums to what is known, and hands out what changed since the last call: a difference per key, none of them zero.
@@ -223,7 +273,7 @@ impl Streams {
         self.open.retain(|&minute| minute >= first_open);
         for (place, stream) in (0..).zip(&mut self.streams).filter(|(_, stream)| !stream.free) {
             let Known { key, base, steps, shares, .. } = &mut *stream;
-            steps.take_before(first_open, |_, change| *base += change);
+            steps.take_before(first_open, |_, change| *base += change.present);
             shares.take_before(first_open, |minute, mut share| {
                 share.negate();
                 emit((*key, minute), share);
@@ -287,12 +337,12 @@ impl Streams {
     }
 
     /// Their steps.
-    pub fn steps(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, i64)> {
+    pub fn steps(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Step)> {
         let streams = self.streams[places].iter();
         streams.flat_map(|stream| stream.steps.iter().map(|(minute, change)| ((stream.key, minute), change)))
     }
 
-    /// The sums of their steps in closed windows.
+    /// The sums of their present counts in closed windows.
     pub fn bases(&self, places: Range<usize>) -> impl Iterator<Item = (StreamKey, i64)> {
         self.streams[places].iter().filter(|stream| stream.base != 0).map(|stream| (stream.key, stream.base))
     }
@@ -310,7 +360,7 @@ impl Streams {
     }
 
     /// Takes up a step as it was saved, likewise.
-    pub fn restore_step(&mut self, (stream, minute): RowKey, change: i64) {
+    pub fn restore_step(&mut self, (stream, minute): RowKey, change: Step) {
         let place = self.place(stream);
         self.streams[place as usize].steps.add(minute, &change);
     }

@@ -17,6 +17,7 @@ pub trait Value: Copy + Semigroup + IsZero {
     fn weight(&self) -> i64;
 }
 
+#[cfg(test)]
 impl Value for i64 {
     fn weight(&self) -> i64 {
         *self
@@ -90,25 +91,15 @@ impl<T: Value> ByWindow<T> {
         self.blocks.iter().flat_map(|block| block.entries.iter().copied())
     }
 
-    /// Of the windows that have one the last before this, this one, and the first after it.
-    pub fn around(&self, minute: Minute) -> [Option<T>; 3] {
+    /// The sum of the weights of all windows before this one, and its own value.
+    pub fn at(&self, minute: Minute) -> (i64, Option<T>) {
         let number = self.block_of(minute);
-        let Some(block) = self.blocks.get(number) else { return [None; 3] };
-        let (at, same) = block.find(minute).map_or_else(|at| (at, None), |at| (at, Some(block.entries[at].1)));
-        let before = at.checked_sub(1).map(|at| &block.entries[at]);
-        let before = before.or_else(|| self.blocks[..number].last().and_then(|block| block.entries.last()));
-        let next = block.entries.get(at + usize::from(same.is_some()));
-        let next = next.or_else(|| self.blocks.get(number + 1).map(|block| &block.entries[0]));
-        [before.map(|entry| entry.1), same, next.map(|entry| entry.1)]
-    }
-
-    /// The sum of the weights of all windows up to and with this one.
-    pub fn sum_up_to(&self, minute: Minute) -> i64 {
-        let number = self.block_of(minute);
-        let Some(block) = self.blocks.get(number) else { return 0 };
+        let Some(block) = self.blocks.get(number) else { return (0, None) };
         work(number + block.entries.len());
-        let before: i64 = self.blocks[..number].iter().map(|block| block.weight).sum();
-        before + block.entries.iter().take_while(|(at, _)| *at <= minute).map(|(_, value)| value.weight()).sum::<i64>()
+        let blocks: i64 = self.blocks[..number].iter().map(|block| block.weight).sum();
+        let before = block.entries.partition_point(|(at, _)| *at < minute);
+        let entries: i64 = block.entries[..before].iter().map(|(_, value)| value.weight()).sum();
+        (blocks + entries, block.entries.get(before).filter(|(at, _)| *at == minute).map(|(_, value)| *value))
     }
 
     /// Adds to a window's value.
@@ -214,14 +205,10 @@ mod tests {
 
     /// All that a list says of itself, beside what is expected.
     fn check(list: &ByWindow<i64>, expected: &BTreeMap<Minute, i64>, at: Minute) {
-        let next = expected.range(Minute(at.0 + 1)..).next();
-        let around =
-            [expected.range(..at).next_back().map(|entry| *entry.1), expected.get(&at).copied(), next.map(|entry| *entry.1)];
-        assert_eq!(list.around(at), around);
+        assert_eq!(list.at(at), (expected.range(..at).map(|(_, value)| value).sum::<i64>(), expected.get(&at).copied()));
         assert!(list.iter().eq(expected.iter().map(|(&minute, &value)| (minute, value))));
         assert_eq!((list.first(), list.last()), (expected.keys().next().copied(), expected.keys().last().copied()));
         assert_eq!(list.count(), expected.len());
-        assert_eq!(list.sum_up_to(at), expected.range(..=at).map(|(_, value)| value).sum::<i64>());
         assert!(
             list.is_empty() == expected.is_empty() && list.blocks.iter().all(|block| (1..=BLOCK).contains(&block.entries.len()))
         );
@@ -264,7 +251,7 @@ mod tests {
             let mut list = ByWindow::default();
             WORK.set(0);
             order.iter().for_each(|&minute| list.add(Minute(minute), &1));
-            assert_eq!(list.sum_up_to(Minute(windows - 2)), i64::from(windows) - 1);
+            assert_eq!(list.at(Minute(windows - 1)), (i64::from(windows) - 1, Some(1)));
             assert!(list.blocks.len() * fewest <= order.len() + BLOCK, "{} blocks", list.blocks.len());
             assert!(WORK.get() < order.len() * BLOCK, "{} were moved", WORK.get());
         }

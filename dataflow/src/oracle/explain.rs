@@ -60,17 +60,21 @@ impl Witness {
     }
 
     /// The records responsible for the row of `minute` and `stream`, by partition and offset: every event of the stream in that
-    /// minute, whether it counts or not, and of each user the counted join or leave that decides presence at the window's end.
+    /// minute, whether it counts or not, and of each user the counted joins or leaves that decide presence just before it and at its end.
     ///
     /// Records that do not decode have no stream and are not here.
     pub fn of_row(&self, minute: Minute, stream: &str) -> Vec<Evidence> {
         let of_stream: Vec<&Judged> = self.events.iter().filter(|judged| judged.event.stream == stream).collect();
+        let before = deciding_moves(&of_stream, Nanos(minute.start().0 * 1_000 - 1));
         let deciding = deciding_moves(&of_stream, minute.last_nanosecond());
         let mut evidence = Vec::new();
         for judged in of_stream {
-            let decides =
-                judged.event.user.as_deref().is_some_and(|user| deciding.get(user).is_some_and(|(_, at)| *at == judged.at));
-            if !decides && Minute::of(judged.event.ts) != minute {
+            let user = judged.event.user.as_deref();
+            let is_of = |moves: &BTreeMap<&str, (Precedence, Position)>| {
+                user.is_some_and(|user| moves.get(user).is_some_and(|(_, at)| *at == judged.at))
+            };
+            let decides = is_of(&deciding);
+            if !decides && !is_of(&before) && Minute::of(judged.event.ts) != minute {
                 continue;
             }
             let presence = decides.then(|| presence_by(&judged.event, minute.last_nanosecond(), &self.rules));

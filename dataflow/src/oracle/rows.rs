@@ -1,8 +1,12 @@
-//! Presence and totals of each (minute, stream).
+//! The metrics of each (minute, stream).
 
 use super::decode::Event;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::{Kind, Metric, Minute, Values};
+
+/// Nanoseconds in a minute, and in a millisecond.
+const MINUTE: i128 = 60_000_000_000;
+const MILLISECOND: i128 = 1_000_000;
 
 /// The rows of the counted events: one for each minute of a stream in which at least one of them falls.
 ///
@@ -14,38 +18,50 @@ pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> BTreeMap<(Minute,
     }
     let mut rows = BTreeMap::new();
     for (stream, events) in streams {
-        let presences = Presences::of(&events, viewer_timeout);
+        let presence = Presence::of(&events, viewer_timeout);
         for (minute, mut row) in totals(&events) {
-            row[Metric::ActiveViewers] = presences.at(i128::from(minute.last_nanosecond().0));
+            presence.tell(minute, &mut row);
             rows.insert((minute, stream.to_owned()), row);
         }
     }
     rows
 }
 
-/// Rows of one stream without their viewers.
+/// Rows of one stream without what presence makes of them.
 fn totals(events: &[&Event]) -> BTreeMap<Minute, Values> {
     let mut totals: BTreeMap<Minute, Values> = BTreeMap::new();
+    let mut users = BTreeSet::new();
     for event in events {
-        let row = totals.entry(Minute::of(event.ts)).or_default();
-        row[Metric::ChatMessages] += i64::from(event.kind == Kind::ChatMessage);
-        let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
+        let minute = Minute::of(event.ts);
+        let row = totals.entry(minute).or_default();
         // One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get here.
+        let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
         row[Metric::DonationsUsd] = donations.expect("a minute's donations fit 64 bits");
+        let (all, distinct) = match event.kind {
+            Kind::ChatMessage => (Metric::ChatMessages, Metric::UniqueChatters),
+            Kind::Donation => (Metric::Donations, Metric::Donors),
+            _ => continue,
+        };
+        row[all] += 1;
+        row[distinct] += i64::from(event.user.as_ref().is_some_and(|user| users.insert((minute, all, user))));
     }
     totals
 }
 
-/// The intervals `[start, end)` in which the viewers of one stream are present, in nanoseconds since 1970.
-///
-/// Who is present at t has come at or before t and not gone at or before t, so two sorted lists answer for all.
-struct Presences {
+/// Who is present in one stream, and for how long, minute by minute.
+#[derive(Default)]
+struct Presence {
+    /// Of each minute in which a presence begins or ends: who is there at any instant of it, and the milliseconds of those presences.
+    at_an_end: BTreeMap<i128, (BTreeSet<String>, i128)>,
+    /// Presences that a minute is wholly within: how many more than of the minute before.
+    wholly: BTreeMap<i128, i64>,
+    /// The instants at which presences begin, and those at which they end, in order.
     starts: Vec<i128>,
     ends: Vec<i128>,
 }
 
-impl Presences {
-    fn of(events: &[&Event], viewer_timeout: i64) -> Presences {
+impl Presence {
+    fn of(events: &[&Event], viewer_timeout: i64) -> Presence {
         let mut moves_by_user: BTreeMap<&str, Vec<(i128, bool)>> = BTreeMap::new();
         for event in events {
             let leaves = match event.kind {
@@ -56,28 +72,51 @@ impl Presences {
             let user = event.user.as_deref().expect("joins and leaves have a user");
             moves_by_user.entry(user).or_default().push((i128::from(event.ts.0), leaves));
         }
-        let mut presences = Presences { starts: Vec::new(), ends: Vec::new() };
-        for mut moves in moves_by_user.into_values() {
+        let mut presence = Presence::default();
+        for (user, mut moves) in moves_by_user {
             // A leave sorts behind a join of the same instant, and so is the later word.
             moves.sort_unstable();
             for (index, &(start, leaves)) in moves.iter().enumerate() {
-                if leaves {
-                    continue;
-                }
                 let timeout = start + i128::from(viewer_timeout) * 1_000;
                 let end = moves.get(index + 1).map_or(timeout, |&(next, _)| next.min(timeout));
-                presences.starts.push(start);
-                presences.ends.push(end);
+                if !leaves && start < end {
+                    presence.add(user, start, end);
+                }
             }
         }
-        presences.starts.sort_unstable();
-        presences.ends.sort_unstable();
-        presences
+        presence.starts.sort_unstable();
+        presence.ends.sort_unstable();
+        presence
     }
 
-    fn at(&self, t: i128) -> i64 {
+    /// A user is present in `[start, end)`.
+    fn add(&mut self, user: &str, start: i128, end: i128) {
+        self.starts.push(start);
+        self.ends.push(end);
+        let (first, last) = (start / MINUTE, (end - 1) / MINUTE);
+        for minute in BTreeSet::from([first, last]) {
+            let (from, until) = (start.max(minute * MINUTE), end.min((minute + 1) * MINUTE));
+            let (users, watched) = self.at_an_end.entry(minute).or_default();
+            users.insert(user.to_owned());
+            *watched += until / MILLISECOND - from / MILLISECOND;
+        }
+        if first + 1 < last {
+            *self.wholly.entry(first + 1).or_default() += 1;
+            *self.wholly.entry(last).or_default() -= 1;
+        }
+    }
+
+    fn tell(&self, minute: Minute, row: &mut Values) {
+        let count = |count: usize| i64::try_from(count).expect("fewer than 2^63 viewers");
+        // Who is present at t has come at or before t and not gone at or before t, so two sorted lists answer for all.
+        let t = i128::from(minute.last_nanosecond().0);
         let come = self.starts.partition_point(|&start| start <= t);
         let gone = self.ends.partition_point(|&end| end <= t);
-        i64::try_from(come - gone).expect("fewer than 2^63 viewers")
+        row[Metric::ActiveViewers] = count(come) - count(gone);
+        // Nobody who is wholly there begins or ends a presence in the minute.
+        let wholly: i64 = self.wholly.range(..=i128::from(minute.0)).map(|(_, change)| change).sum();
+        let (users, watched) = self.at_an_end.get(&i128::from(minute.0)).map_or((0, 0), |(users, ms)| (users.len(), *ms));
+        row[Metric::UniqueViewers] = wholly + count(users);
+        row[Metric::WatchMs] = wholly * 60_000 + i64::try_from(watched).expect("a minute's milliseconds fit 64 bits");
     }
 }

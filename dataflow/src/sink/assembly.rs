@@ -6,12 +6,14 @@ use crate::flow::{Change, PartitionMark};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidemark_model::metrics::Whole;
 use tidemark_model::{Micros, Minute};
 
 /// Makes commits.
 pub struct Assembly {
     live: bool,
     watermark: Option<Micros>,
+    whole: Whole,
     names: KeyMap<StreamKey, Named>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,
@@ -35,6 +37,7 @@ impl Assembly {
         Assembly {
             live: false,
             watermark: resume.watermark,
+            whole: resume.whole,
             names,
             partitions: BTreeMap::new(),
             publication: Publication::new(resume),
@@ -44,7 +47,7 @@ impl Assembly {
     /// What the slice must write, if anything is worth a transaction of its own.
     pub fn slice(&mut self, changes: Vec<Change>) -> Option<Commit> {
         let mut rows = Vec::new();
-        let mut commit = Commit::default();
+        let mut commit = Commit { whole: self.whole, ..Commit::default() };
         let mut live = self.live;
         let mut request = None;
         for change in changes {

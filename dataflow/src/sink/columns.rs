@@ -25,7 +25,7 @@ impl Dialect {
     pub fn kind(self, metric: Metric) -> &'static str {
         match (self, metric.declared().unit) {
             (Dialect::Sqlite, _) => "integer",
-            (Dialect::Postgres, Unit::Count) => "bigint",
+            (Dialect::Postgres, Unit::Count | Unit::Milliseconds) => "bigint",
             (Dialect::Postgres, Unit::Usd) => "numeric",
         }
     }
@@ -79,8 +79,8 @@ mod tests {
         fn definitions(self) -> String {
             let line = |metric: Metric| {
                 let kind = if self.kind(metric) == "numeric" { "numeric(20, 2)" } else { self.kind(metric) };
-                let width = if self == Dialect::Postgres { 14 } else { 15 };
-                let definition = format!("    {:<width$} {kind} not null,", self.column(metric));
+                let null = if metric.declared().first { " not null" } else { "" };
+                let definition = format!("    {:<15} {kind}{null},", self.column(metric));
                 let meaning = if self == Dialect::Postgres { metric.declared().meaning } else { "" };
                 if meaning.is_empty() { definition + "\n" } else { format!("{definition:<53} -- {meaning}\n") }
             };

@@ -12,10 +12,11 @@ pub mod memory;
 mod own;
 pub mod postgres;
 mod publication;
+pub(crate) mod schema;
 pub(crate) mod session;
 mod settle;
 pub mod sqlite;
-mod tables;
+pub(crate) mod tables;
 pub(crate) mod transaction;
 mod upserts;
 
@@ -28,6 +29,7 @@ use assembly::Assembly;
 use commit::Committer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use tidemark_model::metrics::Whole;
 use tidemark_model::{Micros, Minute, Reason};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
@@ -72,6 +74,8 @@ pub struct Commit {
     pub checkpoints: Option<Vec<Manifest>>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
+    /// Which of the rows' values are stored; null is in place of the others.
+    pub whole: Whole,
 }
 
 /// The range that holds both.
@@ -291,6 +295,8 @@ pub struct Resume {
     pub partitions: Vec<PartitionMark>,
     /// Checkpoints that are valid, newest first.
     pub checkpoints: Vec<Manifest>,
+    /// Which values can be stored.
+    pub whole: Whole,
     /// What this run's checkpoints are called.
     pub pipeline: u32,
     /// The run's fence token.

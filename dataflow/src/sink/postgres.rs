@@ -6,7 +6,7 @@ use super::own::{At, Held, Own};
 use super::session::{self, Client, Transaction};
 use super::transaction::{Failure, Prepared, Timestamp, Writing};
 use super::upserts::{Size, Upserts, compare_offsets};
-use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, settle, tables};
+use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
@@ -255,8 +255,9 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin, decide: &mut Deci
     }
     stored.fence = stored.fence.max(decision.above_fence) + 1;
     transaction.execute(
-        "update progress set fence = $2, run = $3, heartbeat_at = clock_timestamp() where pipeline = $1",
-        &[&begin.pipeline, &stored.fence, &begin.run],
+        "update progress set fence = $2, run = $3, heartbeat_at = clock_timestamp(), schema_version = $4, metrics = $5
+         where pipeline = $1",
+        &[&begin.pipeline, &stored.fence, &begin.run, &schema::VERSION, &schema::metrics()],
     )?;
     Ok(stored)
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::{Id, Increment, KEPT, Manifest, PartNotice};
 use crate::flow::{PartitionMark, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidemark_model::metrics::Whole;
 use tidemark_model::{Micros, Minute};
 
 /// Collects the parts of the checkpoint that is being made.
@@ -19,6 +20,7 @@ pub(super) struct Publication {
     partitions: BTreeMap<i32, ReadTo>,
     /// Valid ones, newest first.
     valid: Vec<Manifest>,
+    whole: Whole,
     /// The one that is being made, and the notices about it.
     making: Option<(Manifest, Vec<PartNotice>)>,
 }
@@ -32,6 +34,7 @@ impl Publication {
             settled: resume.settled,
             partitions: BTreeMap::new(),
             valid: resume.checkpoints,
+            whole: resume.whole,
             making: None,
         };
         resume.partitions.iter().for_each(|mark| publication.stands(mark));
@@ -57,6 +60,7 @@ impl Publication {
             open: request.open,
             partitions: self.partitions.clone(),
             parts: Vec::new(),
+            metrics: Manifest::metrics(&self.whole),
             increments: before.iter().filter(|increment| increment.newest >= first_open).cloned().collect(),
         };
         self.making = Some((manifest, Vec::new()));

@@ -2,7 +2,7 @@
 
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
-use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
+use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, schema};
 use crate::fail_points::fail_point;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, Transaction, TransactionBehavior, params, params_from_iter};
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ impl Store for SqliteStore {
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(TABLES)?;
-        add_columns(&transaction)?;
+        upgrade(&transaction)?;
         refuse_changed_fingerprint(&transaction, begin)?;
         let inserted = transaction.execute(
             "insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
@@ -184,8 +184,8 @@ impl Store for SqliteStore {
         read_verdicts(&transaction, begin, &decision.replay_from, &mut stored.verdicts)?;
         stored.fence = stored.fence.max(decision.above_fence) + 1;
         transaction.execute(
-            "update progress set fence = ?2, run = ?3, heartbeat_at = ?4 where pipeline = ?1",
-            params![begin.pipeline, stored.fence, begin.run, now()],
+            "update progress set fence = ?2, run = ?3, heartbeat_at = ?4, schema_version = ?5, metrics = ?6 where pipeline = ?1",
+            params![begin.pipeline, stored.fence, begin.run, now(), schema::VERSION, schema::metrics()],
         )?;
         transaction.commit()?;
         self.own = Some(Own::new(begin, &stored));
@@ -249,13 +249,20 @@ fn compare(own: &Own, transaction: &Transaction<'_>) -> Result<At, StoreError> {
     Ok(at)
 }
 
-/// Tables that an earlier version made lack these.
-fn add_columns(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
-    let mut columns = transaction.prepare("select name from pragma_table_info('progress')")?;
-    let present = columns.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    for (name, kind) in [("run", "text"), ("heartbeat_at", "integer"), ("trouble", "text")] {
-        if !present.iter().any(|present| present == name) {
-            transaction.execute(&format!("alter table progress add column {name} {kind}"), [])?;
+/// Adds what an earlier program's tables lack; refuses a newer one's.
+pub(crate) fn upgrade(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    let has = |table: &str, column: &str| {
+        transaction.prepare("select 1 from pragma_table_info(?1) where name = ?2")?.exists([table, column])
+    };
+    if has("progress", "schema_version")? && has("progress", "metrics")? {
+        let select = "select schema_version, metrics from progress";
+        let told = transaction.query_row(select, [], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?))).optional()?;
+        let (version, metrics) = told.unwrap_or_default();
+        schema::refuse_newer(version, metrics.as_deref())?;
+    }
+    for added in schema::added(Dialect::Sqlite) {
+        if !has(added.table, &added.column)? {
+            transaction.execute(&added.statement(), [])?;
         }
     }
     Ok(())
@@ -353,7 +360,8 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
     for Row { minute, stream_id, totals, .. } in &commit.rows {
         let (start, end, stream) = (minute.start().0, minute.end().0, &**stream_id);
         let key: [&dyn ToSql; 3] = [&start, &end, &stream];
-        let values = totals.values.0.iter().map(|value| value as &dyn ToSql);
+        let values = commit.whole.of(*minute, &totals.values);
+        let values = values.iter().map(|value| value as &dyn ToSql);
         upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))?;
     }
     let mut upsert = transaction.prepare_cached(&STATES)?;

@@ -5,6 +5,7 @@
 
 use super::StoreError;
 use super::columns::Dialect;
+use super::schema::{self, Added};
 use super::session::{self, Transaction};
 use super::transaction::{Failure, TABLES};
 use std::collections::BTreeMap;
@@ -100,9 +101,6 @@ const TABLE: [Table; 5] = [
         privileges: WRITTEN,
     },
 ];
-/// Columns of `progress` that tables of an earlier version lack.
-const ADDED: [(&str, &str); 3] = [("run", "text"), ("heartbeat_at", "timestamp with time zone"), ("trouble", "text")];
-
 /// A column that is there.
 struct Column {
     kind: String,
@@ -131,19 +129,42 @@ pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(
         }
         found = columns(transaction)?;
     }
-    let progress = &found["progress"];
-    let absent: Vec<String> = ADDED
-        .iter()
-        .filter(|(name, _)| !progress.contains_key(*name))
-        .map(|(name, kind)| format!("add column {name} {kind}"))
-        .collect();
-    if !absent.is_empty()
-        && let Err(error) = transaction.batch_execute(&format!("alter table progress {}", absent.join(", ")))
-    {
-        return Err(not_allowed(error, "the table progress is of an earlier version", "sql/migrate/run_and_heartbeat.sql"));
-    }
+    refuse_newer(transaction, &found)?;
+    add_columns(transaction, &found)?;
     refuse_incomplete_keys(transaction)?;
     refuse_missing_privileges(transaction)
+}
+
+/// Tables of a newer program are refused before anything is altered.
+fn refuse_newer(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Failure> {
+    let tells = ["schema_version", "metrics"].iter().all(|column| found["progress"].contains_key(*column));
+    let row = match tells {
+        true => transaction.query_opt("select schema_version, metrics from progress limit 1", &[])?,
+        false => None,
+    };
+    let Some(row) = row else { return Ok(()) };
+    Ok(schema::refuse_newer(row.get(0), row.get(1))?)
+}
+
+fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Failure> {
+    let absent = |added: &Added| !found[added.table].contains_key(&added.column);
+    let absent: Vec<Added> = schema::added(Dialect::Postgres).into_iter().filter(absent).collect();
+    let Some(Added { table, column, .. }) = absent.first() else { return Ok(()) };
+    let all: Vec<String> = absent.iter().map(Added::statement).collect();
+    if let Err(error) = transaction.batch_execute(&all.join("; ")) {
+        let what = format!("the table {table} is of an earlier version, without {column}");
+        return Err(not_allowed(error, &what, "sql/migrate/added_columns.sql"));
+    }
+    tracing::info!(columns = all.len(), "tables of an earlier program: columns were added");
+    Ok(())
+}
+
+/// Adds what tables that are there lack.
+pub(crate) fn upgrade(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    let found = columns(transaction)?;
+    refuse_foreign(&found)?;
+    refuse_newer(transaction, &found)?;
+    add_columns(transaction, &found)
 }
 
 /// What the role may not do itself, its administrator may.
@@ -192,20 +213,26 @@ fn columns(transaction: &mut Transaction<'_>) -> Result<Found, Failure> {
 
 /// Tables of other columns under our names belong to somebody else, most likely the replaced system.
 fn refuse_foreign(found: &Found) -> Result<(), Failure> {
+    let all_added = schema::added(Dialect::Postgres);
     for Table { name, columns, metrics, .. } in &TABLE {
         let Some(found) = found.get(*name) else { continue };
-        let added: &[_] = if *name == "progress" { &ADDED } else { &[] };
         let metrics = metrics.iter().map(|&metric| (metric.name(), Dialect::Postgres.kind(metric)));
-        let ours: Vec<(&str, &str)> = columns.iter().chain(added).copied().chain(metrics).collect();
+        let added: Vec<&Added> = all_added.iter().filter(|added| added.table == *name).collect();
+        let later = added.iter().map(|added| (&*added.column, added.kind));
+        let ours: Vec<(&str, &str)> = columns.iter().copied().chain(metrics).chain(later).collect();
         let unlike = |(column, kind): &&(&str, &str)| match found.get(*column) {
             Some(found) => !fits(&found.kind, kind),
-            None => !added.iter().any(|(added, _)| added == column),
+            None => !added.iter().any(|added| added.column == *column),
         };
         if let Some((column, kind)) = ours.iter().find(unlike) {
             let has = found.get(*column).map_or_else(
                 || format!("has no column {column}"),
                 |found| format!("has a column {column} of type {}, not {kind}", found.kind),
             );
+            if added.iter().any(|added| added.column == *column) {
+                let advice = "its name is needed for a column of ours: rename it, or use another schema or database";
+                return Err(StoreError::Fatal(format!("table {name} {has}: {advice}")).into());
+            }
             return Err(StoreError::Fatal(format!(
                 "table {name} {has}: it is another system's and was not touched; convert the replaced system's tables with \
                  sql/migrate/from_replaced_pipeline.sql, or use another schema or database"
@@ -232,6 +259,7 @@ fn fits(found: &str, needed: &str) -> bool {
     match needed {
         "numeric" => found == "numeric" || digits(found).is_some_and(|(all, behind)| behind >= 2 && all >= behind + 18),
         "text" => ["text", "character varying"].contains(&found),
+        "timestamptz" => found == "timestamp with time zone",
         _ => found == needed,
     }
 }

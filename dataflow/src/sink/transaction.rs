@@ -50,7 +50,7 @@ impl Writing<'_> {
 }
 
 /// What can go wrong in a transaction.
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Postgres(session::Error),
     Store(StoreError),
 }

@@ -81,7 +81,7 @@ static UPSERT_ROWS: LazyLock<String> = LazyLock::new(|| {
     let names = Dialect::Postgres.columns(str::to_owned);
     let arrays: Vec<_> = (0..COUNT).map(|at| format!("${}::bigint[]", at + 5)).collect();
     let values = Metric::ALL.map(|metric| match metric.declared().unit {
-        Unit::Count => metric.name().to_owned(),
+        Unit::Count | Unit::Milliseconds => metric.name().to_owned(),
         Unit::Usd => format!("{}::numeric / 100", metric.name()),
     });
     let source = format!(
@@ -153,7 +153,11 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let starts: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.start())).collect();
         let ends: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.end())).collect();
         let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
-        let values = Metric::ALL.map(|metric| rows.iter().map(|row| row.totals.values[metric]).collect::<Vec<i64>>());
+        let mut values = [const { Vec::<Option<i64>>::new() }; COUNT];
+        for row in rows {
+            let whole = self.commit.whole.of(row.minute, &row.totals.values);
+            values.iter_mut().zip(whole).for_each(|(values, value)| values.push(value));
+        }
         let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, &streams];
         let parameters: Vec<_> = key.into_iter().chain(values.iter().map(|values| values as &(dyn ToSql + Sync))).collect();
         self.execute(rows.len(), &UPSERT_ROWS, &parameters)?;

@@ -2,7 +2,8 @@
 
 use super::stack::{START, Stack};
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
+use tidemark_dataflow::sink::columns::Dialect;
+use tidemark_model::{Metric, Micros};
 
 #[test]
 fn a_healthy_store_is_one_line_and_a_changed_cell_is_named_with_its_records() {
@@ -79,6 +80,38 @@ fn every_table_is_compared() {
         }
         let bounded = stack.run(&["verify", "--limit", "1", "--records", "0"]).expect(1);
         assert!(bounded.out.contains("DIFFERENT: 5 differences, of which 1 are shown"), "{bounded:#?}");
+    }
+}
+
+#[test]
+fn each_metric_is_compared_and_nulls_of_an_earlier_program_are_counted() {
+    for stack in Stack::all("metrics") {
+        stack.publish([donation("7.25", "2026-01-01T00:58:30Z")]);
+        stack.catch_up(&[]);
+        let update = |set: &dyn Fn(&str) -> String| {
+            let of = |metric: Metric, dialect: Dialect| {
+                let column = dialect.column(metric);
+                format!("update stream_metrics_minute set {column} = {} where stream_id = 'by hand'", set(&column))
+            };
+            Metric::ALL.map(|metric| (metric, [Dialect::Postgres, Dialect::Sqlite].map(|dialect| of(metric, dialect))))
+        };
+        for (metric, [postgres, sqlite]) in update(&|column| format!("{column} + 1")) {
+            assert_eq!(stack.sql(&postgres, &sqlite), 1);
+            let said = stack.run(&["verify"]).expect(1);
+            let name = metric.name();
+            assert!(said.out.contains(&format!("by hand {name}: the store has ")), "{said:#?}");
+            assert!(said.out.contains("DIFFERENT: 1 differences"), "{said:#?}");
+            let (_, [postgres, sqlite]) = update(&|column| format!("{column} - 1"))[metric as usize].clone();
+            assert_eq!(stack.sql(&postgres, &sqlite), 1);
+        }
+        for (metric, [postgres, sqlite]) in update(&|_| "null".to_owned()) {
+            if !metric.declared().first {
+                assert_eq!(stack.sql(&postgres, &sqlite), 1);
+            }
+        }
+        let said = stack.run(&["verify"]).expect(0);
+        assert!(said.out.contains("; 5 values are null, in rows of an earlier program, and were not compared"), "{said:#?}");
+        assert_eq!(stack.run(&["verify", "--json"]).expect(0).json()[0]["unknown_values"], 5);
     }
 }
 

@@ -1,25 +1,46 @@
+use super::super::movements::MINUTE;
 use super::super::windows::WORK;
 use super::*;
 use std::collections::BTreeMap;
+use tidemark_model::Nanos;
 
 const STREAMS: u64 = 5;
 
-/// The definition: totals per window that was opened, and all steps.
+/// From one minute to another one's beginning, wholly.
+fn whole(from: Minute, until: Minute) -> (Nanos, Nanos) {
+    (Nanos(i64::from(from.0) * MINUTE), Nanos(i64::from(until.0) * MINUTE))
+}
+
+fn chat(chats: u32) -> Counted {
+    Counted { chats, ..Counted::default() }
+}
+
+/// The definition: totals per window that was opened, and all presences, in whole minutes.
 #[derive(Default)]
 struct Model {
     counted: BTreeMap<RowKey, Totals>,
-    steps: Vec<(RowKey, i64)>,
+    presences: Vec<(StreamKey, Minute, Minute, i64)>,
     open: std::collections::BTreeSet<Minute>,
 }
 
 impl Model {
+    fn fresh(&self, (stream, minute): RowKey) -> i64 {
+        let before =
+            |(of, from, until, _): &&(StreamKey, Minute, Minute, i64)| *of == stream && *from < minute && minute <= *until;
+        self.presences.iter().filter(before).map(|(.., sign)| sign).sum()
+    }
+
     fn rows(&self) -> BTreeMap<RowKey, Totals> {
         let keys = self.open.iter().flat_map(|&minute| (0..STREAMS).map(move |s| (StreamKey(s, s), minute)));
         let totals = |key: RowKey| {
-            let up_to = self.steps.iter().filter(|((stream, from), _)| *stream == key.0 && *from <= key.1);
-            let viewers = up_to.map(|(_, change)| change).sum();
+            let there =
+                self.presences.iter().filter(|(stream, from, until, _)| *stream == key.0 && (*from..*until).contains(&key.1));
+            let viewers: i64 = there.map(|(.., sign)| sign).sum();
             let mut totals = self.counted.get(&key).copied().unwrap_or_default();
             totals.values[Metric::ActiveViewers] = viewers;
+            totals.values[Metric::WatchMs] = viewers * 60_000;
+            // Steps do not tell who is fresh of themselves.
+            totals.values[Metric::UniqueViewers] = self.fresh(key);
             totals
         };
         keys.map(|key| (key, totals(key))).filter(|(_, totals)| !totals.is_zero()).collect()
@@ -67,8 +88,8 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
             let key = (StreamKey(stream, stream), minute);
             let mut steps = Steps::default();
             let mut interval = |until, sign| {
-                steps.interval(minute, until, sign);
-                model.steps.extend([(key, sign), ((key.0, until), -sign)]);
+                steps.presence(whole(minute, until), sign);
+                model.presences.push((key.0, minute, until, sign));
             };
             match random(4) {
                 0 | 1 => {
@@ -87,15 +108,23 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
                 _ => {}
             }
             let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
-            streams.count(key, chats, Cents(cents), &steps);
-            let values = Values::of([(Metric::ChatMessages, chats.into()), (Metric::DonationsUsd, cents)]);
+            let counted = Counted { chats, chatters: 2 * chats, donations: 1, amount: Cents(cents), donors: chats };
+            streams.count(key, counted, &steps);
+            let chats = i64::from(chats);
+            let values = Values::of([
+                (Metric::ChatMessages, chats),
+                (Metric::UniqueChatters, 2 * chats),
+                (Metric::Donations, 1),
+                (Metric::DonationsUsd, cents),
+                (Metric::Donors, chats),
+            ]);
             model.counted.entry(key).or_default().plus_equals(&Totals { events: 1, values });
             if random(3) == 0 {
                 absorb(&mut rows, changes(&mut streams));
                 assert_eq!(rows, model.rows());
                 let saved: Vec<_> = streams.shares(0..streams.places()).collect();
                 assert_eq!(saved.iter().copied().collect::<BTreeMap<_, _>>(), rows);
-                assert!(saved.len() == rows.len() && streams.steps(0..streams.places()).all(|(_, change)| change != 0));
+                assert!(saved.len() == rows.len() && streams.steps(0..streams.places()).all(|(_, step)| !step.is_zero()));
             }
             if random(4) == 0 {
                 absorb(&mut rows, changes(&mut streams));
@@ -137,15 +166,15 @@ fn a_window_costs_as_much_however_many_are_open_and_in_whatever_order_they_come(
             for &minute in some {
                 let mut steps = Steps::default();
                 if minute.0 % 10 == 0 {
-                    steps.interval(minute, Minute(minute.0 + 25), 1);
+                    steps.presence(whole(minute, Minute(minute.0 + 25)), 1);
                 }
-                streams.count((StreamKey(1, 1), minute), 1, Cents(0), &steps);
+                streams.count((StreamKey(1, 1), minute), chat(1), &steps);
                 // Here nobody is present most of the time.
                 let mut steps = Steps::default();
                 if minute.0 % 100 == 0 {
-                    steps.interval(minute, Minute(minute.0 + 5), 1);
+                    steps.presence(whole(minute, Minute(minute.0 + 5)), 1);
                 }
-                streams.count((StreamKey(2, 2), minute), 0, Cents(0), &steps);
+                streams.count((StreamKey(2, 2), minute), chat(0), &steps);
             }
             streams.take_changes(|_, _| rows += 1);
         }
@@ -164,15 +193,15 @@ fn a_stream_that_has_nobody_in_a_window_costs_nothing_when_it_opens() {
     let (mut streams, windows) = (Streams::default(), 3_000);
     for number in 0..u64::from(windows) {
         let mut steps = Steps::default();
-        steps.interval(Minute(windows), Minute(windows + 1), 1);
+        steps.presence(whole(Minute(windows), Minute(windows + 1)), 1);
         streams.open(&[Minute(windows)]);
-        streams.count((StreamKey(number, number), Minute(windows)), 1, Cents(0), &steps);
+        streams.count((StreamKey(number, number), Minute(windows)), chat(1), &steps);
     }
     changes(&mut streams);
     WORK.set(0);
     let minutes = order(windows, 0);
     streams.open(&minutes);
-    minutes.iter().for_each(|&minute| streams.count((StreamKey(0, 0), minute), 1, Cents(0), &Steps::default()));
+    minutes.iter().for_each(|&minute| streams.count((StreamKey(0, 0), minute), chat(1), &Steps::default()));
     assert_eq!(changes(&mut streams).len(), minutes.len());
     assert!(WORK.get() < 200 * minutes.len(), "{} windows and streams were looked at", WORK.get());
 }
@@ -180,18 +209,19 @@ fn a_stream_that_has_nobody_in_a_window_costs_nothing_when_it_opens() {
 #[test]
 fn what_several_saved_is_taken_up_by_one_as_its_sum() {
     let (one, two) = (StreamKey(1, 1), StreamKey(2, 2));
-    let share = |viewers| Totals { events: 0, values: Values::of([(Metric::ActiveViewers, viewers)]) };
+    let share = |viewers| presence(0, Step { present: viewers, fresh: viewers, watched: 7 * viewers });
     let mut streams = Streams::default();
     streams.restore_open(Minute(2), vec![Minute(3), Minute(2)]);
     for (stream, viewers) in [(one, 2), (two, 1), (one, 3), (two, -1)] {
         streams.restore_share((stream, Minute(2)), share(viewers));
-        streams.restore_step((stream, Minute(2)), viewers);
-        streams.restore_step((stream, Minute(5)), -viewers);
+        streams.restore_step((stream, Minute(2)), Step { present: viewers, fresh: viewers, watched: 7 * viewers });
+        streams.restore_step((stream, Minute(5)), Step { present: -viewers, fresh: -viewers, watched: -60_000 * viewers });
     }
     assert_eq!(streams.shares(0..streams.places()).collect::<Vec<_>>(), [((one, Minute(2)), share(5))]);
     streams.open(&[Minute(4), Minute(5)]);
-    assert_eq!(changes(&mut streams), [((one, Minute(4)), share(5))]);
-    assert_eq!(close(&mut streams, Minute(9)), [((one, Minute(2)), share(-5)), ((one, Minute(4)), share(-5))]);
+    let through = |viewers| presence(viewers, Step::default());
+    assert_eq!(changes(&mut streams), [((one, Minute(4)), through(5))]);
+    assert_eq!(close(&mut streams, Minute(9)), [((one, Minute(2)), share(-5)), ((one, Minute(4)), through(-5))]);
 }
 
 #[test]
@@ -199,14 +229,14 @@ fn memory_of_streams_that_are_gone_is_given_back() {
     let mut streams = Streams::default();
     streams.open(&[Minute(1)]);
     for number in 0..3 * FREE as u64 {
-        streams.count((StreamKey(number, number), Minute(1)), 0, Cents(0), &Steps::default());
+        streams.count((StreamKey(number, number), Minute(1)), chat(0), &Steps::default());
     }
     changes(&mut streams);
     streams.open(&[Minute(2)]);
-    streams.count((StreamKey(7, 7), Minute(2)), 0, Cents(0), &Steps::default());
+    streams.count((StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
     changes(&mut streams);
     assert_eq!(close(&mut streams, Minute(2)).len(), 3 * FREE);
     assert_eq!((streams.places(), streams.free.len()), (1, 0));
-    streams.count((StreamKey(7, 7), Minute(2)), 0, Cents(0), &Steps::default());
+    streams.count((StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
     assert_eq!(changes(&mut streams), [((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() })]);
 }

@@ -46,6 +46,13 @@ pub fn open(place: &store::Store, control: Option<&Arc<Control>>) -> Result<Box<
     })
 }
 
+/// Tables of an earlier program lack columns.
+fn earlier(place: &str, column: &str) -> StoreError {
+    StoreError::Fatal(format!(
+        "{place}: the tables are of an earlier program ({column}): start tidemark-dataflow once, which adds what they lack"
+    ))
+}
+
 /// Where a record is: partition and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {

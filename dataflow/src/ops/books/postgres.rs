@@ -1,7 +1,8 @@
 //! The books of a Postgres schema.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, earlier,
+    no_tables,
 };
 use crate::run::Control;
 use crate::sink::StoreError;
@@ -10,6 +11,7 @@ use crate::sink::postgres::{connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::transaction::Timestamp;
 use ::postgres::Row;
+use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
 use std::sync::Arc;
 use tidemark_model::Metric;
@@ -43,7 +45,12 @@ impl PostgresBooks {
     }
 
     fn judged<T>(&self, result: Result<T, Error>) -> Result<T, StoreError> {
-        result.map_err(|error| judge(&error, &self.shown))
+        result.map_err(|error| match error.as_db_error() {
+            Some(column) if *column.code() == SqlState::UNDEFINED_COLUMN => {
+                earlier(&format!("Postgres {}", self.shown), column.message())
+            }
+            _ => judge(&error, &self.shown),
+        })
     }
 }
 

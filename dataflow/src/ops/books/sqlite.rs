@@ -1,7 +1,8 @@
 //! The books of a SQLite file.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, no_tables,
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, earlier,
+    no_tables,
 };
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
@@ -53,7 +54,10 @@ impl Books for SqliteBooks {
     fn snapshot(&mut self, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, StoreError> {
         // In the write-ahead log's mode all of a transaction's readings are of the moment of its first one.
         let transaction = self.connection.transaction()?;
-        Ok(read_all(&transaction, pipeline, topic)?)
+        read_all(&transaction, pipeline, topic).map_err(|error| match error.to_string() {
+            lacks if lacks.contains("no such column") => earlier("SQLite", lacks.split(" in ").next().unwrap_or_default()),
+            _ => error.into(),
+        })
     }
 
     fn letters(&mut self, topic: &str, filter: &Filter, limit: u32) -> Result<Vec<Letter>, StoreError> {

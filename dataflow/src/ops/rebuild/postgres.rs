@@ -5,8 +5,8 @@ use crate::run::Control;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
-use crate::sink::transaction::{RUN_LOCK, Timestamp};
-use crate::sink::{Store, StoreError};
+use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
+use crate::sink::{Store, StoreError, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::Metric;
@@ -63,9 +63,18 @@ impl Site for PostgresSite {
         if !self.judged(locked)?.get::<_, bool>(0) {
             return Err(held(&format!("Postgres {}", self.shown), pipeline));
         }
-        let fence = "update progress set fence = fence + 1 where pipeline = $1 returning fence";
-        let fence = self.client.query_one(fence, &[&pipeline]);
-        self.fence = self.judged(fence)?.get(0);
+        let began = self.client.transaction();
+        let mut transaction = began.map_err(|error| judge(&error, &self.shown))?;
+        let taken = tables::upgrade(&mut transaction).and_then(|()| {
+            let fence = "update progress set fence = fence + 1 where pipeline = $1 returning fence";
+            let fence = transaction.query_one(fence, &[&pipeline])?.get(0);
+            transaction.commit()?;
+            Ok(fence)
+        });
+        self.fence = taken.map_err(|failure| match failure {
+            Failure::Postgres(error) => judge(&error, &self.shown),
+            Failure::Store(error) => error,
+        })?;
         Ok(())
     }
 
@@ -200,7 +209,8 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     transaction.execute(
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,
-                 hash_key = new.hash_key, checkpoints = new.checkpoints, updated_at = now()
+                 hash_key = new.hash_key, checkpoints = new.checkpoints, schema_version = new.schema_version,
+                 metrics = new.metrics, updated_at = now()
              from {side}.progress as new where old.pipeline = $1 and new.pipeline = $1"
         ),
         &[&pipeline, &epoch],

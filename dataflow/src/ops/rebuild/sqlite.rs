@@ -2,7 +2,7 @@
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
 use crate::sink::columns::Dialect;
-use crate::sink::sqlite::{RunLock, SqliteStore};
+use crate::sink::sqlite::{RunLock, SqliteStore, upgrade};
 use crate::sink::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -82,8 +82,11 @@ impl Site for SqliteSite {
     fn take_over(&mut self, pipeline: &str) -> Result<(), StoreError> {
         let alone = RunLock::alone(&self.path)?;
         self.lock = Some(alone.ok_or_else(|| held(&format!("SQLite {}", self.path.display()), pipeline))?);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        upgrade(&transaction)?;
         let fence = "update progress set fence = fence + 1 where pipeline = ?1 returning fence";
-        self.fence = self.connection.query_row(fence, [pipeline], |row| row.get(0))?;
+        self.fence = transaction.query_row(fence, [pipeline], |row| row.get(0))?;
+        transaction.commit()?;
         Ok(())
     }
 
@@ -166,7 +169,8 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     transaction.execute(&insert, [])?;
     transaction.execute(
         "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
-             checkpoints = new.checkpoints, updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
+             checkpoints = new.checkpoints, schema_version = new.schema_version, metrics = new.metrics,
+             updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
          from side.progress as new where progress.pipeline = ?1 and new.pipeline = ?1",
         params![pipeline, epoch],
     )?;

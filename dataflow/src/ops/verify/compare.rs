@@ -16,6 +16,8 @@ pub struct Findings {
     pub shown: Vec<Difference>,
     /// All of them.
     pub total: u64,
+    /// Values that were not compared: they are null, in rows that an earlier program wrote.
+    pub unknown: u64,
     limit: usize,
 }
 
@@ -98,7 +100,9 @@ fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
         };
         findings.cell(&name, "window_end", stored.window_end, minute.end());
         for ((metric, computed), stored) in computed.iter().zip(stored.values) {
-            if stored != Some(computed) {
+            if stored.is_none() && !metric.declared().first {
+                findings.unknown += 1;
+            } else if stored != Some(computed) {
                 let computed = Some(metric.shown(computed));
                 findings.add(|| Difference {
                     name: name(),

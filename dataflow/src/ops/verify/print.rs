@@ -32,9 +32,13 @@ impl Report<'_> {
             snapshot.partitions.len(),
             snapshot.epoch
         );
+        let unknown = match findings.unknown {
+            0 => String::new(),
+            values => format!("; {values} values are null, in rows of an earlier program, and were not compared"),
+        };
         let log = format!("{records} records of the log ({:.1} s)", took.as_secs_f64());
         if findings.total == 0 {
-            return format!("ok: {compared} are what {log} give\n");
+            return format!("ok: {compared} are what {log} give{unknown}\n");
         }
         let witness = witness();
         let mut text = String::new();
@@ -43,7 +47,7 @@ impl Report<'_> {
         }
         let shown = findings.shown.len();
         let of = if shown as u64 == findings.total { String::new() } else { format!(", of which {shown} are shown") };
-        writeln!(text, "DIFFERENT: {} differences{of}, between {compared} and {log}", findings.total).expect(INFALLIBLE);
+        writeln!(text, "DIFFERENT: {} differences{of}, between {compared} and {log}{unknown}", findings.total).expect(INFALLIBLE);
         text
     }
 
@@ -102,6 +106,7 @@ impl Report<'_> {
             "records": records,
             "seconds": took.as_secs_f64(),
             "differences": findings.total,
+            "unknown_values": findings.unknown,
             "shown": findings.shown.iter().map(shown).collect::<Vec<_>>(),
         });
         format!("{object}\n")

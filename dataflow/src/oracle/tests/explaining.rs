@@ -24,6 +24,7 @@ fn a_row_and_everything_that_made_it() {
         evidence.iter().map(|record| ((record.partition, record.offset), record.kind, record.fate, record.presence)).collect();
     let expected = [
         ((0, 0), Kind::ViewerJoin, Fate::Counted, Some(Presence::TimedOut)),
+        ((0, 2), Kind::ViewerJoin, Fate::Counted, None),
         ((0, 3), Kind::ViewerLeave, Fate::Counted, Some(Presence::Left)),
         ((0, 4), Kind::ViewerJoin, Fate::Counted, Some(Presence::Present)),
         (first, Kind::ChatMessage, Fate::Counted, None),
@@ -33,7 +34,10 @@ fn a_row_and_everything_that_made_it() {
     assert_eq!(summary, expected);
     assert_eq!(evidence[0].user.as_deref(), Some("timed out"));
     assert_eq!(evidence[0].minute, minute("11:59:00"));
-    assert_eq!(case.row("12:09:00"), Some(Values::of([(ActiveViewers, 1), (ChatMessages, 1)])));
+    assert_eq!(
+        case.row("12:09:00"),
+        Some(Values::of([(ActiveViewers, 1), (UniqueViewers, 2), (WatchMs, 90_000), (ChatMessages, 1),]))
+    );
 }
 
 #[test]

@@ -10,7 +10,9 @@ mod viewers;
 
 use super::*;
 use serde_json::{Value, json};
-use tidemark_model::Metric::{ActiveViewers, ChatMessages, DonationsUsd};
+use tidemark_model::Metric::{
+    ActiveViewers, ChatMessages, Donations, DonationsUsd, Donors, UniqueChatters, UniqueViewers, WatchMs,
+};
 use tidemark_model::{Cents, Nanos};
 
 /// A small log under construction. Offsets in a partition are 0, 1, 2 …; all times are of one day; the stream is "s" and the

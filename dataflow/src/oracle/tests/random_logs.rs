@@ -36,25 +36,39 @@ fn log_of(payloads: &[Vec<u8>], partitions: i32) -> Log {
     case.log
 }
 
-/// The rows by the sentences themselves: for each user, each row, a search for the latest move.
+/// The rows by the sentences themselves: for each user, each row, a search for the latest move at each instant at which anything changes.
 fn rows_by_definition(events: &[Event], rules: &Rules) -> BTreeMap<(Minute, String), Values> {
     let mut rows: BTreeMap<(Minute, String), Values> = BTreeMap::new();
     for event in events {
-        let row = rows.entry((Minute::of(event.ts), event.stream.clone())).or_default();
-        row[ChatMessages] += i64::from(event.kind == Kind::ChatMessage);
-        row[DonationsUsd] += event.amount.0;
+        rows.entry((Minute::of(event.ts), event.stream.clone())).or_default();
     }
     let users: std::collections::BTreeSet<_> = events.iter().map(|event| event.user.as_deref()).collect();
     for ((minute, stream), row) in &mut rows {
-        let t = minute.last_nanosecond().0;
         for user in &users {
-            let moves = events.iter().filter(|event| {
-                event.stream == *stream && event.user.as_deref() == *user && event.kind.needs_user() && event.ts.0 <= t
-            });
-            let latest = moves.max_by_key(|event| (event.ts, event.kind == Kind::ViewerLeave));
-            let present =
-                latest.is_some_and(|event| event.kind == Kind::ViewerJoin && t - event.ts.0 < rules.viewer_timeout * 1_000);
-            row[ActiveViewers] += i64::from(present);
+            let own: Vec<&Event> =
+                events.iter().filter(|event| event.stream == *stream && event.user.as_deref() == *user).collect();
+            let of = |kind| own.iter().filter(move |event| event.kind == kind && Minute::of(event.ts) == *minute);
+            let (chats, donations) = (of(Kind::ChatMessage).count(), of(Kind::Donation).count());
+            row[ChatMessages] += i64::try_from(chats).unwrap();
+            row[UniqueChatters] += i64::from(chats > 0);
+            row[Donations] += i64::try_from(donations).unwrap();
+            row[DonationsUsd] += of(Kind::Donation).map(|event| event.amount.0).sum::<i64>();
+            row[Donors] += i64::from(donations > 0);
+            let timeout = rules.viewer_timeout * 1_000;
+            let is_present = |at: i64| {
+                let moves = own.iter().filter(|event| event.kind.needs_user() && event.ts.0 <= at);
+                let latest = moves.max_by_key(|event| (event.ts, event.kind == Kind::ViewerLeave));
+                latest.is_some_and(|event| event.kind == Kind::ViewerJoin && at - event.ts.0 < timeout)
+            };
+            let (start, end) = (minute.start().0 * 1_000, minute.end().0 * 1_000);
+            let mut instants: Vec<i64> = own.iter().flat_map(|event| [event.ts.0, event.ts.0 + timeout]).collect();
+            instants.extend([start, end]);
+            instants.retain(|at| (start..=end).contains(at));
+            instants.sort_unstable();
+            let present: Vec<&[i64]> = instants.windows(2).filter(|of| of[0] < of[1] && is_present(of[0])).collect();
+            row[ActiveViewers] += i64::from(is_present(end - 1));
+            row[UniqueViewers] += i64::from(!present.is_empty());
+            row[WatchMs] += present.iter().map(|of| of[1] / 1_000_000 - of[0] / 1_000_000).sum::<i64>();
         }
     }
     rows

@@ -126,7 +126,7 @@ fn starts_and_stops_change_no_total_and_end_no_presence() {
     case.join("u", "12:00:00");
     case.put(0, &json!({"event_type": "stream_stop", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:01:00")}));
     case.put(0, &json!({"event_type": "stream_start", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:02:00")}));
-    let row = Values::of([(ActiveViewers, 1)]);
+    let row = Values::of([(ActiveViewers, 1), (UniqueViewers, 1), (WatchMs, 60_000)]);
     assert_eq!((case.row("12:01:00"), case.row("12:02:00"), case.row("12:03:00")), (Some(row), Some(row), None));
 }
 
@@ -138,7 +138,40 @@ fn chats_and_donations_make_no_viewer() {
         case.put(0, &json!({"event_type": "donation", "stream_id": "s", "user_id": "u", "ts": ts, "amount_usd": amount}));
     }
     case.put(0, &json!({"event_type": "chat_message", "stream_id": "s", "user_id": "u", "ts": on_the_day("12:00:00")}));
-    assert_eq!(case.row("12:00:00"), Some(Values::of([(ChatMessages, 1), (DonationsUsd, 2_502)])));
+    let expected = [(ChatMessages, 1), (UniqueChatters, 1), (Donations, 3), (DonationsUsd, 2_502), (Donors, 1)];
+    assert_eq!(case.row("12:00:00"), Some(Values::of(expected)));
+}
+
+#[test]
+fn a_user_is_a_chatter_and_a_donor_once_a_minute_and_nobody_is_none() {
+    let mut case = Case::default();
+    for (user, time) in [("u", "12:00:00"), ("u", "12:00:01"), ("v", "12:00:02"), ("u", "12:01:00")] {
+        for kind in ["chat_message", "donation"] {
+            let ts = on_the_day(time);
+            case.put(0, &json!({"event_type": kind, "stream_id": "s", "user_id": user, "ts": ts, "amount": 0}));
+            case.put(0, &json!({"event_type": kind, "stream_id": "s", "ts": ts, "amount": 0}));
+        }
+    }
+    let row = |all, users| Values::of([(ChatMessages, all), (UniqueChatters, users), (Donations, all), (Donors, users)]);
+    assert_eq!((case.row("12:00:00"), case.row("12:01:00")), (Some(row(6, 2)), Some(row(2, 1))));
+}
+
+#[test]
+fn a_nanosecond_of_presence_is_a_viewer_and_watch_time_is_of_whole_milliseconds() {
+    let mut case = Case::default();
+    case.join("u", "12:00:10.000999999");
+    case.leave("u", "12:00:10.001");
+    case.join("v", "12:00:20.001");
+    case.leave("v", "12:00:20.001999999");
+    case.join("w", "12:00:59.9995");
+    case.start("12:02:00");
+    case.leave("w", "12:02:00");
+    let row = |end, any, ms| Some(Values::of([(ActiveViewers, end), (UniqueViewers, any), (WatchMs, ms)]));
+    // u is there over the border of two milliseconds, v within one, w from 59.999 on.
+    assert_eq!(case.row("12:00:00"), row(1, 3, 2));
+    assert_eq!(case.row("12:02:00"), row(0, 0, 0), "who leaves at its first instant was not there");
+    case.start("12:01:00");
+    assert_eq!(case.row("12:01:00"), row(1, 1, 60_000));
 }
 
 #[test]

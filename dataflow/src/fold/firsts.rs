@@ -1,4 +1,5 @@
-//! Which event ids were counted, per window. An id is forgotten when its window closes: no admitted event can meet it again.
+//! What is counted once a window: event ids, and of each user the first chat message and the first donation, as if they had an id in
+//! common. An id is forgotten when its window closes: no admitted event can meet it again.
 //!
 //! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
 //! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.
@@ -28,7 +29,7 @@ pub type Chunk = Arc<[EventKey]>;
 
 /// The ids of all open windows.
 #[derive(Debug, Default)]
-pub struct Duplicates {
+pub struct Firsts {
     counted: BTreeMap<Minute, Window>,
     /// What the newest snapshot leaves out, because an earlier checkpoint has it.
     base: Mark,
@@ -130,7 +131,7 @@ fn numbered(full: &[Chunk], newest: &[EventKey], number: u32) -> EventKey {
     full.get(chunk).map_or(newest, |chunk| chunk)[place]
 }
 
-impl Duplicates {
+impl Firsts {
     /// Whether this is the first event of its id in the window.
     pub fn first(&mut self, minute: Minute, range: usize, id: EventKey) -> bool {
         let window = self.counted.entry(minute).or_insert_with(|| Window::Few(Ids::default(), Vec::new()));
@@ -167,7 +168,7 @@ impl Duplicates {
     }
 
     /// Begins a snapshot for a checkpoint that leaves out what another one has: that of the snapshot before, or the one that was left
-    /// out then. The windows and ranges of which it has [`Duplicates::news`].
+    /// out then. The windows and ranges of which it has [`Firsts::news`].
     pub fn begin_snapshot(&mut self, checkpoint: Id, since: Option<Id>) -> Vec<(Minute, usize)> {
         if since == self.newest.checkpoint {
             self.base = std::mem::take(&mut self.newest);
@@ -248,20 +249,20 @@ mod tests {
 
     #[test]
     fn an_id_counts_once_a_window_and_is_forgotten_with_it() {
-        let mut duplicates = Duplicates::default();
-        assert!(duplicates.first(Minute(5), 3, EventKey(1, 2)));
-        assert!(!duplicates.first(Minute(5), 3, EventKey(1, 2)));
-        assert!(duplicates.first(Minute(6), 3, EventKey(1, 2)));
-        duplicates.close(Minute(6));
-        assert!(!duplicates.first(Minute(6), 3, EventKey(1, 2)));
-        assert_eq!(duplicates.counted.len(), 1);
+        let mut firsts = Firsts::default();
+        assert!(firsts.first(Minute(5), 3, EventKey(1, 2)));
+        assert!(!firsts.first(Minute(5), 3, EventKey(1, 2)));
+        assert!(firsts.first(Minute(6), 3, EventKey(1, 2)));
+        firsts.close(Minute(6));
+        assert!(!firsts.first(Minute(6), 3, EventKey(1, 2)));
+        assert_eq!(firsts.counted.len(), 1);
     }
 
     #[test]
     fn ids_are_known_and_a_checkpoint_and_those_before_it_have_them_all() {
         let mut random = super::super::dice();
         for _ in 0..20 {
-            let mut duplicates = Duplicates::default();
+            let mut firsts = Firsts::default();
             // What is counted, and what the checkpoints have that came to their end.
             let mut counted: Vec<Counted> = Vec::new();
             let mut published: Vec<(Option<Id>, Vec<Counted>)> = vec![(None, Vec::new())];
@@ -271,16 +272,16 @@ mod tests {
                     let minute = Minute(u32::from(random(4) == 0));
                     let id = (minute, usize::try_from(random(2)).unwrap(), random(1 << 40));
                     let id = (id.0, id.1, EventKey(id.2, id.2 << 24));
-                    assert!(duplicates.first(id.0, id.1, id.2));
+                    assert!(firsts.first(id.0, id.1, id.2));
                     counted.push(id);
                     let before = counted[usize::try_from(random(counted.len() as u64)).unwrap()];
-                    assert!(!duplicates.first(before.0, before.1, before.2));
+                    assert!(!firsts.first(before.0, before.1, before.2));
                 }
                 // All of them anew, now and then.
                 let since = if random(6) == 0 { 0 } else { published.len() - 1 };
                 let (since, mut has) = published[since].clone();
-                for (minute, range) in duplicates.begin_snapshot(checkpoint, since) {
-                    let (others, shared) = duplicates.news(minute, range);
+                for (minute, range) in firsts.begin_snapshot(checkpoint, since) {
+                    let (others, shared) = firsts.news(minute, range);
                     let news: Vec<EventKey> = others.chain(shared.iter().flat_map(|chunk| chunk.iter().copied())).collect();
                     assert!(!news.is_empty());
                     has.extend(news.into_iter().map(|id| (minute, range, id)));
@@ -298,13 +299,13 @@ mod tests {
                     published.truncate(1);
                 }
                 if random(6) == 0 {
-                    let mut other = Duplicates::default();
+                    let mut other = Firsts::default();
                     for ids in counted.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
                         other.restore(ids[0].0, ids[0].1, ids.iter().map(|id| id.2));
                     }
                     other.resumed(id(0));
                     assert!(counted.iter().all(|&(minute, range, id)| !other.first(minute, range, id)));
-                    (duplicates, published) = (other, vec![(None, Vec::new()), (Some(id(0)), counted.clone())]);
+                    (firsts, published) = (other, vec![(None, Vec::new()), (Some(id(0)), counted.clone())]);
                 }
             }
         }
