@@ -69,18 +69,23 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Don
     watermark::observe(watermarks.clone(), known);
     let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints, state.idle);
     let (folded, shares) = shares.probe();
-    let rows = views::minute_metrics(shares.as_collection());
+    let shares = shares.as_collection();
+    let rows = views::minute_metrics(shares.clone());
+    let totals = views::minute_totals(shares, rows.clone());
 
     // In the first slice nothing is read that the store does not have: its rows are those of a checkpoint, perhaps millions.
     let row = |((key, totals), slice, diff)| (diff > 0 && slice > 0).then_some((slice, Change::Row(key, totals)));
     let rows = rows.inner.flat_map(row);
+    let total =
+        |((minute, (streams, totals)), slice, diff)| (diff > 0).then_some((slice, Change::Total(minute, streams, totals)));
+    let totals = totals.inner.flat_map(total);
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),
         Mark::Clock(_) | Mark::Checkpoint { .. } | Mark::Trouble { .. } | Mark::Ended => None,
     });
     let watermark = with_slice(watermark, |watermark| Some(Change::Watermark(Box::new(watermark))));
     let changes = with_slice(inputs.changes, Some);
-    let changes = rows.concat(marks).concat(watermark).concat(changes);
+    let changes = rows.concat(totals).concat(marks).concat(watermark).concat(changes);
     let (committed, _) = sink::commits(changes, state.resume, state.committer).probe();
     Done { folded, committed }
 }

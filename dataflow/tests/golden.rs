@@ -73,6 +73,12 @@ fn show(tables: &Tables) -> String {
     });
     let head: Vec<&str> = ["window_start", "stream_id"].into_iter().chain(Metric::ALL.map(Metric::name)).chain([""]).collect();
     table(&head, rows.collect());
+    let totals = tables.totals.iter().map(|(minute, (streams, values))| {
+        let values = values.iter().map(|(metric, value)| metric.shown(value));
+        [minute.to_string(), format!("all {streams}")].into_iter().chain(values).collect()
+    });
+    let head: Vec<&str> = ["window_start", "streams"].into_iter().chain(Metric::ALL.map(Metric::name)).collect();
+    table(&head, totals.collect());
     let letters = tables.dead_letters.iter().map(|((partition, offset), reason)| {
         vec![format!("dead letter: partition {partition}"), format!("offset {offset}"), reason.to_string()]
     });

@@ -22,6 +22,23 @@ create table if not exists stream_metrics_minute (
 -- A stream's rows, newest first.
 create index if not exists stream_metrics_minute_by_stream on stream_metrics_minute (stream_id, window_start desc);
 
+-- All streams together: one row per minute in which some stream has a row. What follows from who is present is of everybody, also in
+-- streams without a row of that minute; a user in two streams counts in both.
+create table if not exists stream_totals_minute (
+    window_start    timestamptz primary key,
+    window_end      timestamptz not null,
+    streams         bigint not null,                  -- streams with a row of that minute
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    epoch           bigint not null
+) with (fillfactor = 70);
+
 -- The newest minute row of each stream.
 create table if not exists stream_state (
     stream_id      text collate "C" primary key,

@@ -17,6 +17,21 @@ create table if not exists stream_metrics_minute (
 ) strict, without rowid;
 create index if not exists stream_metrics_minute_by_stream on stream_metrics_minute (stream_id, window_start desc);
 
+create table if not exists stream_totals_minute (
+    window_start    integer not null primary key,
+    window_end      integer not null,
+    streams         integer not null,
+    active_viewers  integer not null,
+    unique_viewers  integer,
+    watch_ms        integer,
+    chat_messages   integer not null,
+    unique_chatters integer,
+    donations       integer,
+    donations_cents integer not null,
+    donors          integer,
+    epoch           integer not null
+) strict;
+
 create table if not exists stream_state (
     stream_id      text not null collate binary primary key,
     active_viewers integer not null,

@@ -231,6 +231,8 @@ pub struct DeadLetter {
 pub enum Change {
     /// The newest totals of a row.
     Row(RowKey, Totals),
+    /// The newest totals of all streams in a minute, and how many of them have a row.
+    Total(Minute, i64, Totals),
     /// The name of a stream, for its rows of this window and of older ones.
     Name(StreamKey, Minute, Box<str>),
     /// A rejected record.

@@ -81,6 +81,8 @@ pub enum Clock {
 pub struct Answer {
     /// `stream_metrics_minute`.
     pub rows: BTreeMap<(Minute, String), Values>,
+    /// `stream_totals_minute`: streams with a row, and the metrics.
+    pub totals: BTreeMap<Minute, (i64, Values)>,
     /// `dead_letters`.
     pub dead_letters: BTreeMap<Position, Reason>,
     /// Each partition's own watermark after its last record; nothing if it never had a valid event.
@@ -104,12 +106,13 @@ pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> An
     let counted: Vec<_> =
         judgement.events.iter().filter(|judged| judged.fate == Fate::Counted).map(|judged| &judged.event).collect();
     let duplicates = judgement.events.iter().filter(|judged| matches!(judged.fate, Fate::Duplicate { .. })).count();
-    let rows = rows::rows(&counted, rules.viewer_timeout);
+    let (rows, totals) = rows::rows(&counted, rules.viewer_timeout);
     // Rows come in the order of their minutes, so the last one of a stream stays.
     let stream_state =
         rows.iter().map(|((minute, stream), row)| (stream.clone(), (*minute, row[Metric::ActiveViewers]))).collect();
     Answer {
         rows,
+        totals,
         stream_state,
         dead_letters: judgement.dead_letters,
         watermarks: judgement.watermarks,

@@ -11,20 +11,35 @@ const MILLISECOND: i128 = 1_000_000;
 /// The rows of the counted events: one for each minute of a stream in which at least one of them falls.
 ///
 /// `viewer_timeout` is in microseconds.
-pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> BTreeMap<(Minute, String), Values> {
+///
+/// With them the totals of each minute that has a row: how many there are, and the metrics of all streams together.
+pub(super) fn rows(
+    counted: &[&Event],
+    viewer_timeout: i64,
+) -> (BTreeMap<(Minute, String), Values>, BTreeMap<Minute, (i64, Values)>) {
     let mut streams: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in counted {
         streams.entry(&event.stream).or_default().push(event);
     }
-    let mut rows = BTreeMap::new();
+    let minutes: BTreeSet<Minute> = counted.iter().map(|event| Minute::of(event.ts)).collect();
+    let (mut rows, mut all) = (BTreeMap::new(), BTreeMap::<Minute, (i64, Values)>::new());
     for (stream, events) in streams {
         let presence = Presence::of(&events, viewer_timeout);
-        for (minute, mut row) in totals(&events) {
+        let totals = totals(&events);
+        for &minute in &minutes {
+            let mut row = totals.get(&minute).copied().unwrap_or_default();
             presence.tell(minute, &mut row);
-            rows.insert((minute, stream.to_owned()), row);
+            let (streams, sums) = all.entry(minute).or_default();
+            *streams += i64::from(totals.contains_key(&minute));
+            for (sum, value) in sums.0.iter_mut().zip(row.0) {
+                *sum = sum.checked_add(value).expect("the totals of a minute fit 64 bits");
+            }
+            if totals.contains_key(&minute) {
+                rows.insert((minute, stream.to_owned()), row);
+            }
         }
     }
-    rows
+    (rows, all)
 }
 
 /// Rows of one stream without what presence makes of them.
@@ -53,7 +68,7 @@ fn totals(events: &[&Event]) -> BTreeMap<Minute, Values> {
 struct Presence {
     /// Of each minute in which a presence begins or ends: who is there at any instant of it, and the milliseconds of those presences.
     at_an_end: BTreeMap<i128, (BTreeSet<String>, i128)>,
-    /// Presences that a minute is wholly within: how many more than of the minute before.
+    /// Presences that a minute is wholly within: the count from this minute on, up to the next one that is told.
     wholly: BTreeMap<i128, i64>,
     /// The instants at which presences begin, and those at which they end, in order.
     starts: Vec<i128>,
@@ -84,6 +99,11 @@ impl Presence {
                 }
             }
         }
+        // So far it was how many more than of the minute before.
+        presence.wholly.values_mut().fold(0, |before, count| {
+            *count += before;
+            *count
+        });
         presence.starts.sort_unstable();
         presence.ends.sort_unstable();
         presence
@@ -114,7 +134,7 @@ impl Presence {
         let gone = self.ends.partition_point(|&end| end <= t);
         row[Metric::ActiveViewers] = count(come) - count(gone);
         // Nobody who is wholly there begins or ends a presence in the minute.
-        let wholly: i64 = self.wholly.range(..=i128::from(minute.0)).map(|(_, change)| change).sum();
+        let wholly = self.wholly.range(..=i128::from(minute.0)).next_back().map_or(0, |(_, count)| *count);
         let (users, watched) = self.at_an_end.get(&i128::from(minute.0)).map_or((0, 0), |(users, ms)| (users.len(), *ms));
         row[Metric::UniqueViewers] = wholly + count(users);
         row[Metric::WatchMs] = wholly * 60_000 + i64::try_from(watched).expect("a minute's milliseconds fit 64 bits");

@@ -1,7 +1,7 @@
 //! From the changes of slices to commits, slice by slice in order.
 
 use super::publication::Publication;
-use super::{Commit, Resume, Row, widest};
+use super::{Commit, Resume, Row, Total, widest};
 use crate::flow::{Change, PartitionMark};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ pub struct Assembly {
     watermark: Option<Micros>,
     whole: Whole,
     names: KeyMap<StreamKey, Named>,
+    /// The newest totals that no commit has taken along yet. Those that are replayed too: the program before may not have known them.
+    totals: BTreeMap<Minute, Total>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,
     publication: Publication,
@@ -39,6 +41,7 @@ impl Assembly {
             watermark: resume.watermark,
             whole: resume.whole,
             names,
+            totals: BTreeMap::new(),
             partitions: BTreeMap::new(),
             publication: Publication::new(resume),
         }
@@ -53,6 +56,9 @@ impl Assembly {
         for change in changes {
             match change {
                 Change::Row(key, totals) => rows.push((key, totals)),
+                Change::Total(minute, streams, totals) => {
+                    self.totals.insert(minute, Total { minute, streams, totals });
+                }
                 Change::Name(stream, minute, name) => told(&mut self.names, stream, minute, &name),
                 Change::DeadLetter(letter) => commit.dead_letters.push(*letter),
                 Change::Partition(mut mark) => {
@@ -77,6 +83,7 @@ impl Assembly {
             self.partitions.values_mut().for_each(|mark| mark.delivered = false);
             return None;
         }
+        commit.totals = std::mem::take(&mut self.totals).into_values().collect();
         commit.rows.reserve(rows.len());
         for ((stream, minute), totals) in rows {
             let Named { name, newest } = self.names.get(&stream).expect("the name of a stream goes before or with its rows");
@@ -91,7 +98,8 @@ impl Assembly {
         let first_open = |watermark: Option<Micros>| watermark.map(Minute::first_open);
         let closes = first_open(commit.watermark) > first_open(self.watermark);
         let delivered = self.partitions.values().any(|mark| mark.delivered);
-        let nothing = commit.rows.is_empty() && commit.dead_letters.is_empty() && commit.checkpoints.is_none();
+        let nothing =
+            commit.rows.is_empty() && commit.totals.is_empty() && commit.dead_letters.is_empty() && commit.checkpoints.is_none();
         if nothing && !delivered && !closes {
             return None;
         }

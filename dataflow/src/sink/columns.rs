@@ -3,6 +3,36 @@
 use tidemark_model::Metric;
 use tidemark_model::metrics::Unit;
 
+/// A table of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// A row for each minute and stream.
+    Streams,
+    /// A row for each minute.
+    Totals,
+}
+
+impl Table {
+    /// Both.
+    pub const ALL: [Table; 2] = [Table::Streams, Table::Totals];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Streams => "stream_metrics_minute",
+            Table::Totals => "stream_totals_minute",
+        }
+    }
+
+    /// The column that the other one does not have.
+    pub fn own_column(self) -> &'static str {
+        match self {
+            Table::Streams => "stream_id",
+            Table::Totals => "streams",
+        }
+    }
+}
+
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -49,22 +79,27 @@ impl Dialect {
         Metric::ALL.map(integer).join(", ")
     }
 
-    /// Upserts the rows of `source` into `table`. The source gives `window_start, window_end, stream_id`, the metrics and `epoch`. A row that
-    /// is unchanged keeps its epoch.
-    pub fn upsert_rows(self, table: &str, source: &str) -> String {
-        let columns = self.columns(str::to_owned);
-        let set = self.columns(|column| format!("{column} = excluded.{column}"));
-        let (stored, new) =
-            (self.columns(|column| format!("stored.{column}")), self.columns(|column| format!("excluded.{column}")));
+    /// Upserts the rows of `source` into the table of this schema. The source gives `window_start, window_end`, the table's own column, the
+    /// metrics and `epoch`. A row that is unchanged keeps its epoch.
+    pub fn upsert_rows(self, schema: &str, table: Table, source: &str) -> String {
+        let (name, own, columns) = (table.name(), table.own_column(), self.columns(str::to_owned));
+        let (key, values) = match table {
+            Table::Streams => ("window_start, stream_id", String::new()),
+            Table::Totals => ("window_start", format!("{own}, ")),
+        };
+        let values = format!("window_end, {values}{columns}");
+        let each = |write: &dyn Fn(&str) -> String| values.split(", ").map(write).collect::<Vec<_>>().join(", ");
+        let set = each(&|column| format!("{column} = excluded.{column}"));
+        let (stored, new) = (each(&|column| format!("stored.{column}")), each(&|column| format!("excluded.{column}")));
         let differs = match self {
             Dialect::Postgres => "is distinct from",
             Dialect::Sqlite => "is not",
         };
         format!(
-            "insert into {table} as stored (window_start, window_end, stream_id, {columns}, epoch)
+            "insert into {schema}{name} as stored (window_start, window_end, {own}, {columns}, epoch)
              {source}
-             on conflict (window_start, stream_id) do update set window_end = excluded.window_end, {set}, epoch = excluded.epoch
-             where (stored.window_end, {stored}) {differs} (excluded.window_end, {new})"
+             on conflict ({key}) do update set {set}, epoch = excluded.epoch
+             where ({stored}) {differs} ({new})"
         )
     }
 }
@@ -94,16 +129,18 @@ mod tests {
         let rewrite = std::env::var("TIDEMARK_REWRITE_CASES").as_deref() == Ok("1");
         for (dialect, file) in [(Dialect::Postgres, "init/001_tables.sql"), (Dialect::Sqlite, "sqlite/001_tables.sql")] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql").join(file);
-            let text = std::fs::read_to_string(&path).expect("it is there");
-            let after = |at: usize, words: &str| at + text[at..].find(words).expect("the file has it");
-            let table = after(0, "create table if not exists stream_metrics_minute (");
-            let start = after(after(table, "    stream_id "), "\n") + 1;
-            let end = after(start, "    epoch ");
-            if rewrite {
-                std::fs::write(&path, format!("{}{}{}", &text[..start], dialect.definitions(), &text[end..]))
-                    .expect("it can be written");
-            } else {
-                assert_eq!(&text[start..end], dialect.definitions(), "{file}; TIDEMARK_REWRITE_CASES=1 writes it anew");
+            for table in Table::ALL {
+                let text = std::fs::read_to_string(&path).expect("it is there");
+                let after = |at: usize, words: &str| at + text[at..].find(words).expect("the file has it");
+                let create = after(0, &format!("create table if not exists {} (", table.name()));
+                let start = after(after(create, &format!("    {} ", table.own_column())), "\n") + 1;
+                let end = after(start, "    epoch ");
+                if rewrite {
+                    std::fs::write(&path, format!("{}{}{}", &text[..start], dialect.definitions(), &text[end..]))
+                        .expect("it can be written");
+                } else {
+                    assert_eq!(&text[start..end], dialect.definitions(), "{file}; TIDEMARK_REWRITE_CASES=1 writes it anew");
+                }
             }
         }
     }

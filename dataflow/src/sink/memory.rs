@@ -22,6 +22,8 @@ pub struct StoredRow {
 pub struct Tables {
     /// `stream_metrics_minute`.
     pub rows: BTreeMap<(Minute, String), StoredRow>,
+    /// `stream_totals_minute`: streams and metrics.
+    pub totals: BTreeMap<Minute, (i64, Values)>,
     /// `stream_state`: window and viewers.
     pub states: BTreeMap<String, (Minute, i64)>,
     /// `dead_letters`: reason, by partition and offset.
@@ -146,6 +148,7 @@ impl Store for MemoryStore {
                 *row = new;
             }
         }
+        tables.totals.extend(commit.totals.iter().map(|total| (total.minute, (total.streams, total.totals.values))));
         for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
             let state = tables.states.entry(stream_id.to_string()).or_insert((*minute, 0));
             if state.0 <= *minute {

@@ -56,11 +56,24 @@ impl Row {
     }
 }
 
+/// The totals of a minute as the store has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Total {
+    /// The window.
+    pub minute: Minute,
+    /// Streams with a row of it.
+    pub streams: i64,
+    /// The metrics of all streams; `events` is not stored.
+    pub totals: Totals,
+}
+
 /// What one transaction writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Changed rows, by window and stream, each once.
     pub rows: Vec<Row>,
+    /// Changed totals, by window, each once.
+    pub totals: Vec<Total>,
     /// Rejected records.
     pub dead_letters: Vec<DeadLetter>,
     /// Where partitions stand now.
@@ -94,6 +107,10 @@ impl Commit {
         self.rows.extend(earlier);
         self.rows.sort_by_key(Row::key);
         self.rows.dedup_by_key(|row| row.key());
+        let earlier = std::mem::replace(&mut self.totals, later.totals);
+        self.totals.extend(earlier);
+        self.totals.sort_by_key(|total| total.minute);
+        self.totals.dedup_by_key(|total| total.minute);
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);

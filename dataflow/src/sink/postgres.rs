@@ -184,6 +184,7 @@ impl Store for PostgresStore {
             own.attempt(commit);
             let mut upserts = Upserts::new(&mut transaction, &mut size, &own, commit)?;
             upserts.rows()?;
+            upserts.totals()?;
             upserts.states()?;
             fail_point!("commit-after-rows");
             upserts.dead_letters()?;

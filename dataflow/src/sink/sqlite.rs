@@ -1,10 +1,13 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
-use super::columns::Dialect;
+use super::columns::{Dialect, Table};
 use super::own::{At, Held, Offsets, Own};
-use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, schema};
+use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
 use crate::fail_points::fail_point;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, Transaction, TransactionBehavior, params, params_from_iter};
+use crate::flow::Totals;
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Statement, ToSql, Transaction, TransactionBehavior, params, params_from_iter,
+};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -341,9 +344,9 @@ fn minute(window_start: i64) -> Minute {
 }
 
 fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
-    static ROWS: LazyLock<String> = LazyLock::new(|| {
+    static ROWS: LazyLock<[String; 2]> = LazyLock::new(|| {
         let values: Vec<String> = (1..=4 + COUNT).map(|at| format!("?{at}")).collect();
-        Dialect::Sqlite.upsert_rows("stream_metrics_minute", &format!("values ({})", values.join(", ")))
+        Table::ALL.map(|table| Dialect::Sqlite.upsert_rows("", table, &format!("values ({})", values.join(", "))))
     });
     static STATES: LazyLock<String> = LazyLock::new(|| {
         let viewers = Metric::ActiveViewers.name();
@@ -356,13 +359,21 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
                  or (excluded.window_start = stored.window_start and excluded.{viewers} <> stored.{viewers})"
         )
     });
-    let mut upsert = transaction.prepare_cached(&ROWS)?;
-    for Row { minute, stream_id, totals, .. } in &commit.rows {
-        let (start, end, stream) = (minute.start().0, minute.end().0, &**stream_id);
-        let key: [&dyn ToSql; 3] = [&start, &end, &stream];
-        let values = commit.whole.of(*minute, &totals.values);
+    let [of_streams, of_all] = &*ROWS;
+    let write = |upsert: &mut Statement<'_>, minute: Minute, own: &dyn ToSql, totals: &Totals| {
+        let (start, end) = (minute.start().0, minute.end().0);
+        let key: [&dyn ToSql; 3] = [&start, &end, own];
+        let values = commit.whole.of(minute, &totals.values);
         let values = values.iter().map(|value| value as &dyn ToSql);
-        upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))?;
+        upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))
+    };
+    let mut upsert = transaction.prepare_cached(of_streams)?;
+    for Row { minute, stream_id, totals, .. } in &commit.rows {
+        write(&mut upsert, *minute, &&**stream_id, totals)?;
+    }
+    let mut upsert = transaction.prepare_cached(of_all)?;
+    for Total { minute, streams, totals } in &commit.totals {
+        write(&mut upsert, *minute, streams, totals)?;
     }
     let mut upsert = transaction.prepare_cached(&STATES)?;
     let now = now();

@@ -25,7 +25,7 @@ struct Table {
 }
 
 const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];
-const TABLE: [Table; 5] = [
+const TABLE: [Table; 6] = [
     Table {
         name: "dead_letters",
         columns: &[
@@ -89,6 +89,18 @@ const TABLE: [Table; 5] = [
         privileges: WRITTEN,
     },
     Table {
+        name: "stream_totals_minute",
+        columns: &[
+            ("window_start", "timestamp with time zone"),
+            ("window_end", "timestamp with time zone"),
+            ("streams", "bigint"),
+            ("epoch", "bigint"),
+        ],
+        metrics: &Metric::ALL,
+        key: "window_start",
+        privileges: WRITTEN,
+    },
+    Table {
         name: "stream_state",
         columns: &[
             ("stream_id", "text"),
@@ -101,6 +113,9 @@ const TABLE: [Table; 5] = [
         privileges: WRITTEN,
     },
 ];
+/// Tables that the first program did not have.
+const LATER: [&str; 1] = ["stream_totals_minute"];
+
 /// A column that is there.
 struct Column {
     kind: String,
@@ -115,10 +130,20 @@ type Found = BTreeMap<String, BTreeMap<String, Column>>;
 /// be on their way back.
 pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
     refuse_encoding(transaction)?;
+    upgrade(transaction, again)?;
+    refuse_incomplete_keys(transaction)?;
+    refuse_missing_privileges(transaction)
+}
+
+/// Makes the tables and columns that are missing.
+pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
     let mut found = columns(transaction)?;
     refuse_foreign(&found)?;
+    refuse_newer(transaction, &found)?;
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
+        // What is restored may be of before a table was there.
+        let again = again && missing.iter().any(|name| !LATER.contains(name));
         let missing = missing.join(", ");
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
@@ -129,21 +154,19 @@ pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(
         }
         found = columns(transaction)?;
     }
-    refuse_newer(transaction, &found)?;
-    add_columns(transaction, &found)?;
-    refuse_incomplete_keys(transaction)?;
-    refuse_missing_privileges(transaction)
+    add_columns(transaction, &found)
 }
 
 /// Tables of a newer program are refused before anything is altered.
 fn refuse_newer(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Failure> {
-    let tells = ["schema_version", "metrics"].iter().all(|column| found["progress"].contains_key(*column));
-    let row = match tells {
-        true => transaction.query_opt("select schema_version, metrics from progress limit 1", &[])?,
-        false => None,
-    };
-    let Some(row) = row else { return Ok(()) };
-    Ok(schema::refuse_newer(row.get(0), row.get(1))?)
+    let progress = found.get("progress");
+    if !progress.is_some_and(|progress| progress.contains_key("schema_version") && progress.contains_key("metrics")) {
+        return Ok(());
+    }
+    match transaction.query_opt("select schema_version, metrics from progress limit 1", &[])? {
+        Some(row) => Ok(schema::refuse_newer(row.get(0), row.get(1))?),
+        None => Ok(()),
+    }
 }
 
 fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Failure> {
@@ -157,14 +180,6 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
     }
     tracing::info!(columns = all.len(), "tables of an earlier program: columns were added");
     Ok(())
-}
-
-/// Adds what tables that are there lack.
-pub(crate) fn upgrade(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
-    let found = columns(transaction)?;
-    refuse_foreign(&found)?;
-    refuse_newer(transaction, &found)?;
-    add_columns(transaction, &found)
 }
 
 /// What the role may not do itself, its administrator may.

@@ -3,18 +3,18 @@
 //! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
 //! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
 
-use super::columns::Dialect;
+use super::columns::{Dialect, Table};
 use super::judge::took_too_long;
 use super::own::{At, Offsets, Own};
 use super::transaction::{Failure, Timestamp, Writing};
-use super::{Commit, Row};
-use crate::flow::DeadLetter;
+use super::{Commit, Row, Total};
+use crate::flow::{DeadLetter, Totals};
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tidemark_model::metrics::{COUNT, Unit};
-use tidemark_model::{Metric, Micros};
+use tidemark_model::{Metric, Micros, Minute};
 
 /// Most rows of one statement, and how few they become.
 const ROWS: (usize, usize) = (10_000, 100);
@@ -76,8 +76,11 @@ pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) 
     Ok(own.compare_offsets(at, &found)?)
 }
 
-/// Rows of which a parameter holds each column, the metrics in their order.
-static UPSERT_ROWS: LazyLock<String> = LazyLock::new(|| {
+/// Rows of which a parameter holds each column, the metrics in their order: of each table.
+static UPSERT_ROWS: LazyLock<[String; 2]> = LazyLock::new(|| Table::ALL.map(upsert));
+
+fn upsert(table: Table) -> String {
+    let (own, kind) = (table.own_column(), if table == Table::Streams { "text" } else { "bigint" });
     let names = Dialect::Postgres.columns(str::to_owned);
     let arrays: Vec<_> = (0..COUNT).map(|at| format!("${}::bigint[]", at + 5)).collect();
     let values = Metric::ALL.map(|metric| match metric.declared().unit {
@@ -85,14 +88,14 @@ static UPSERT_ROWS: LazyLock<String> = LazyLock::new(|| {
         Unit::Usd => format!("{}::numeric / 100", metric.name()),
     });
     let source = format!(
-        "select window_start, window_end, stream_id, {}, $1
-         from unnest($2::timestamptz[], $3::timestamptz[], $4::text[], {})
-             as changed (window_start, window_end, stream_id, {names})",
+        "select window_start, window_end, {own}, {}, $1
+         from unnest($2::timestamptz[], $3::timestamptz[], $4::{kind}[], {})
+             as changed (window_start, window_end, {own}, {names})",
         values.join(", "),
         arrays.join(", "),
     );
-    Dialect::Postgres.upsert_rows("stream_metrics_minute", &source)
-});
+    Dialect::Postgres.upsert_rows("", table, &source)
+}
 
 static UPSERT_STATES: LazyLock<String> = LazyLock::new(|| {
     let viewers = Metric::ActiveViewers.name();
@@ -149,18 +152,36 @@ impl<'a, 'b> Upserts<'a, 'b> {
     }
 
     fn some_rows(&mut self, rows: &[Row]) -> Result<(), Failure> {
-        let epoch = self.epoch;
-        let starts: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.start())).collect();
-        let ends: Vec<Timestamp> = rows.iter().map(|row| Timestamp(row.minute.end())).collect();
         let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
+        self.upsert(&UPSERT_ROWS[0], &streams, rows.iter().map(|row| (row.minute, &row.totals)))
+    }
+
+    pub(super) fn totals(&mut self) -> Result<(), Failure> {
+        for totals in self.commit.totals.chunks(self.size.rows) {
+            let streams: Vec<i64> = totals.iter().map(|total| total.streams).collect();
+            self.upsert(&UPSERT_ROWS[1], &streams, totals.iter().map(|Total { minute, totals, .. }| (*minute, totals)))?;
+        }
+        Ok(())
+    }
+
+    /// Upserts metrics, each row with a value of the table's own column.
+    fn upsert<'r>(
+        &mut self,
+        text: &'static str,
+        own: &(dyn ToSql + Sync),
+        rows: impl ExactSizeIterator<Item = (Minute, &'r Totals)> + Clone,
+    ) -> Result<(), Failure> {
+        let epoch = self.epoch;
+        let starts: Vec<Timestamp> = rows.clone().map(|(minute, _)| Timestamp(minute.start())).collect();
+        let ends: Vec<Timestamp> = rows.clone().map(|(minute, _)| Timestamp(minute.end())).collect();
         let mut values = [const { Vec::<Option<i64>>::new() }; COUNT];
-        for row in rows {
-            let whole = self.commit.whole.of(row.minute, &row.totals.values);
+        for (minute, totals) in rows {
+            let whole = self.commit.whole.of(minute, &totals.values);
             values.iter_mut().zip(whole).for_each(|(values, value)| values.push(value));
         }
-        let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, &streams];
+        let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, own];
         let parameters: Vec<_> = key.into_iter().chain(values.iter().map(|values| values as &(dyn ToSql + Sync))).collect();
-        self.execute(rows.len(), &UPSERT_ROWS, &parameters)?;
+        self.execute(starts.len(), text, &parameters)?;
         Ok(())
     }
 

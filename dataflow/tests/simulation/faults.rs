@@ -15,7 +15,7 @@ use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::sink::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::source::{Asked, Description, Log, Position, Source, SourceError, Take};
-use tidemark_model::{Micros, Reason};
+use tidemark_model::{Micros, Minute, Reason};
 
 /// A seeded chance that clones share.
 #[derive(Clone)]
@@ -72,6 +72,13 @@ impl Judge {
                 if was != Some(row) {
                     wrong.push(format!("final row {key:?}: {row:?} after {was:?}, watermark {watermark}"));
                 }
+            }
+        }
+        let is_final = |minute: &Minute| before.watermark.is_some_and(|watermark| minute.is_closed_by(watermark));
+        for (minute, totals) in after.totals.iter().filter(|(minute, _)| is_final(minute)) {
+            let was = before.totals.get(minute);
+            if was != Some(totals) {
+                wrong.push(format!("final totals {minute}: {totals:?} after {was:?}"));
             }
         }
         self.differences.lock().unwrap().extend(wrong);

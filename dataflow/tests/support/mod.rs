@@ -122,6 +122,7 @@ pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) ->
 pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
     let rows = tables.rows.iter().map(|(key, row)| (key.clone(), row.values));
     let mut differences = compare("row", rows.collect(), answer.rows.clone());
+    differences.extend(compare("totals", tables.totals.clone(), answer.totals.clone()));
     differences.extend(compare("dead letter", tables.dead_letters.clone(), answer.dead_letters.clone()));
     differences.extend(compare("stream state", tables.states.clone(), answer.stream_state.clone()));
     let watermarks = tables.partitions.iter().map(|(&partition, mark)| (partition, mark.watermark)).collect();

@@ -12,6 +12,7 @@ use tidemark_model::{Metric, Micros, Minute, Reason, Values};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub rows: BTreeMap<(Minute, String), Values>,
+    pub totals: BTreeMap<Minute, (i64, Values)>,
     pub states: BTreeMap<String, (Minute, i64)>,
     pub dead_letters: BTreeMap<(i32, i64), Letter>,
     /// Next offset and own watermark.
@@ -56,6 +57,10 @@ impl Found {
         for row in client.query(&format!("select {start}, stream_id, {rows}"), &[]).expect("rows") {
             found.rows.insert((minute(row.get(0)), row.get(1)), values(&row));
         }
+        let totals = format!("{} from stream_totals_minute", Dialect::Postgres.integers());
+        for row in client.query(&format!("select {start}, streams, {totals}"), &[]).expect("totals") {
+            found.totals.insert(minute(row.get(0)), (row.get(1), values(&row)));
+        }
         for row in client.query(&format!("select stream_id, {start}, active_viewers from stream_state"), &[]).expect("states") {
             found.states.insert(row.get(0), (minute(row.get(1)), row.get(2)));
         }
@@ -85,6 +90,12 @@ impl Found {
         each(&rows, &mut |found, row| {
             let values = Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
             found.rows.insert((minute(row.get(0)?), row.get(1)?), values);
+            Ok(())
+        });
+        let totals = format!("select window_start, streams, {} from stream_totals_minute", Dialect::Sqlite.integers());
+        each(&totals, &mut |found, row| {
+            let values = Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
+            found.totals.insert(minute(row.get(0)?), (row.get(1)?, values));
             Ok(())
         });
         each("select stream_id, window_start, active_viewers from stream_state", &mut |found, row| {
@@ -119,6 +130,7 @@ impl Found {
         let partitions =
             ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
         let mut differences = compare("row", self.rows.clone(), answer.rows.clone());
+        differences.extend(compare("totals", self.totals.clone(), answer.totals.clone()));
         differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));
         differences.extend(compare("dead letter", self.dead_letters.clone(), letters.collect()));
         differences.extend(compare("partition (next offset, watermark)", self.partitions.clone(), partitions.collect()));

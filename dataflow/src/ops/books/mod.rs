@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub partitions: BTreeMap<i32, PartitionProgress>,
     /// `stream_metrics_minute`, by `window_start` and stream.
     pub rows: BTreeMap<(Micros, String), StoredRow>,
+    /// `stream_totals_minute`, by `window_start`.
+    pub totals: BTreeMap<Micros, StoredTotal>,
     /// `stream_state`, by stream.
     pub states: BTreeMap<String, StoredState>,
     /// `dead_letters` of the topic.
@@ -129,6 +131,15 @@ pub struct StoredRow {
     pub values: [Option<i64>; COUNT],
     /// The commit that last changed it.
     pub epoch: i64,
+}
+
+/// A row of `stream_totals_minute` without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTotal {
+    /// Streams with a row of the minute.
+    pub streams: i64,
+    /// The rest, as in a stream's row.
+    pub row: StoredRow,
 }
 
 /// A row of `stream_state` without its key.

@@ -1,8 +1,8 @@
 //! The books of a Postgres schema.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, earlier,
-    no_tables,
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
+    earlier, no_tables,
 };
 use crate::run::Control;
 use crate::sink::StoreError;
@@ -46,8 +46,8 @@ impl PostgresBooks {
 
     fn judged<T>(&self, result: Result<T, Error>) -> Result<T, StoreError> {
         result.map_err(|error| match error.as_db_error() {
-            Some(column) if *column.code() == SqlState::UNDEFINED_COLUMN => {
-                earlier(&format!("Postgres {}", self.shown), column.message())
+            Some(lacks) if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(lacks.code()) => {
+                earlier(&format!("Postgres {}", self.shown), lacks.message())
             }
             _ => judge(&error, &self.shown),
         })
@@ -182,10 +182,17 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
     })?;
     let values = Dialect::Postgres.integers();
     let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
-    each(transaction, &select, &[], |row| {
+    let stored = |row: &Row| {
         let values = Metric::ALL.map(|metric| row.get(metric.name()));
-        let stored = StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") };
-        snapshot.rows.insert((row.get::<_, Timestamp>("window_start").0, row.get("stream_id")), stored);
+        StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") }
+    };
+    each(transaction, &select, &[], |row| {
+        snapshot.rows.insert((row.get::<_, Timestamp>("window_start").0, row.get("stream_id")), stored(&row));
+    })?;
+    let select = format!("select window_start, streams, window_end, epoch, {values} from stream_totals_minute");
+    each(transaction, &select, &[], |row| {
+        let total = StoredTotal { streams: row.get("streams"), row: stored(&row) };
+        snapshot.totals.insert(row.get::<_, Timestamp>("window_start").0, total);
     })?;
     let viewers = Metric::ActiveViewers.name();
     each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), &[], |row| {

@@ -1,8 +1,8 @@
 //! The books of a SQLite file.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, earlier,
-    no_tables,
+    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
+    earlier, no_tables,
 };
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
@@ -55,7 +55,9 @@ impl Books for SqliteBooks {
         // In the write-ahead log's mode all of a transaction's readings are of the moment of its first one.
         let transaction = self.connection.transaction()?;
         read_all(&transaction, pipeline, topic).map_err(|error| match error.to_string() {
-            lacks if lacks.contains("no such column") => earlier("SQLite", lacks.split(" in ").next().unwrap_or_default()),
+            lacks if lacks.contains("no such column") || lacks.contains("no such table") => {
+                earlier("SQLite", lacks.split(" in ").next().unwrap_or_default())
+            }
             _ => error.into(),
         })
     }
@@ -179,13 +181,21 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
     let values = Dialect::Sqlite.integers();
     let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
     let columns = Metric::ALL.map(Metric::integer_column);
-    each(transaction, &select, [], |row| {
+    let stored = |row: &Row<'_>| -> Result<StoredRow, rusqlite::Error> {
         let mut values = [None; COUNT];
         for (value, column) in values.iter_mut().zip(&columns) {
             *value = row.get(&**column)?;
         }
-        let stored = StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? };
-        snapshot.rows.insert((Micros(row.get("window_start")?), row.get("stream_id")?), stored);
+        Ok(StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? })
+    };
+    each(transaction, &select, [], |row| {
+        snapshot.rows.insert((Micros(row.get("window_start")?), row.get("stream_id")?), stored(row)?);
+        Ok(())
+    })?;
+    let select = format!("select window_start, streams, window_end, epoch, {values} from stream_totals_minute");
+    each(transaction, &select, [], |row| {
+        let total = StoredTotal { streams: row.get("streams")?, row: stored(row)? };
+        snapshot.totals.insert(Micros(row.get("window_start")?), total);
         Ok(())
     })?;
     let viewers = Metric::ActiveViewers.name();

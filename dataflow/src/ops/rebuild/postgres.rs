@@ -2,7 +2,7 @@
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
 use crate::run::Control;
-use crate::sink::columns::Dialect;
+use crate::sink::columns::{Dialect, Table};
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tidemark_model::Metric;
 
 /// The tables of the side schema.
-const TABLES: [&str; 5] = ["stream_metrics_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
+const TABLES: [&str; 6] =
+    ["stream_metrics_minute", "stream_totals_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
 
 /// The first schema in the search path, and one beside it.
 pub(super) struct PostgresSite {
@@ -65,7 +66,7 @@ impl Site for PostgresSite {
         }
         let began = self.client.transaction();
         let mut transaction = began.map_err(|error| judge(&error, &self.shown))?;
-        let taken = tables::upgrade(&mut transaction).and_then(|()| {
+        let taken = tables::upgrade(&mut transaction, false).and_then(|()| {
             let fence = "update progress set fence = fence + 1 where pipeline = $1 returning fence";
             let fence = transaction.query_one(fence, &[&pipeline])?.get(0);
             transaction.commit()?;
@@ -151,7 +152,12 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
 
 /// Under the lock of the progress row.
 fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, Error> {
-    let (columns, viewers) = (Dialect::Postgres.columns(str::to_owned), Metric::ActiveViewers.name());
+    let viewers = Metric::ActiveViewers.name();
+    let upsert = |table: Table| {
+        let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(str::to_owned));
+        let source = format!("select window_start, window_end, {own}, {columns}, $1 from {side}.{name}");
+        Dialect::Postgres.upsert_rows("", table, &source)
+    };
     let rows_removed = transaction.execute(
         &format!(
             "delete from stream_metrics_minute as old where not exists (
@@ -160,13 +166,12 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         ),
         &[],
     )?;
-    let rows_written = transaction.execute(
-        &Dialect::Postgres.upsert_rows(
-            "stream_metrics_minute",
-            &format!("select window_start, window_end, stream_id, {columns}, $1 from {side}.stream_metrics_minute"),
-        ),
-        &[&epoch],
-    )?;
+    let rows_written = transaction.execute(&upsert(Table::Streams), &[&epoch])?;
+    transaction.batch_execute(&format!(
+        "delete from stream_totals_minute as old where not exists (
+             select from {side}.stream_totals_minute as new where new.window_start = old.window_start)"
+    ))?;
+    transaction.execute(&upsert(Table::Totals), &[&epoch])?;
     transaction.batch_execute(&format!(
         "delete from stream_state as old where not exists (
              select from {side}.stream_state as new where new.stream_id = old.stream_id)"

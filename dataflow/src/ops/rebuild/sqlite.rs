@@ -1,7 +1,7 @@
 //! A rebuild in SQLite: a second file, and a transaction that brings the first to what it holds.
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
-use crate::sink::columns::Dialect;
+use crate::sink::columns::{Dialect, Table};
 use crate::sink::sqlite::{RunLock, SqliteStore, upgrade};
 use crate::sink::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -83,6 +83,7 @@ impl Site for SqliteSite {
         let alone = RunLock::alone(&self.path)?;
         self.lock = Some(alone.ok_or_else(|| held(&format!("SQLite {}", self.path.display()), pipeline))?);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(crate::sink::sqlite::TABLES)?;
         upgrade(&transaction)?;
         let fence = "update progress set fence = fence + 1 where pipeline = ?1 returning fence";
         self.fence = transaction.query_row(fence, [pipeline], |row| row.get(0))?;
@@ -121,19 +122,23 @@ impl Site for SqliteSite {
 }
 
 fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, rusqlite::Error> {
-    let (columns, viewers) = (Dialect::Sqlite.columns(str::to_owned), Metric::ActiveViewers.name());
+    let viewers = Metric::ActiveViewers.name();
+    let upsert = |table: Table| {
+        let (name, own, columns) = (table.name(), table.own_column(), Dialect::Sqlite.columns(str::to_owned));
+        let source = format!("select window_start, window_end, {own}, {columns}, ?1 from side.{name} where true");
+        Dialect::Sqlite.upsert_rows("main.", table, &source)
+    };
     let rows_removed = transaction.execute(
         "delete from main.stream_metrics_minute where (window_start, stream_id) not in
              (select window_start, stream_id from side.stream_metrics_minute)",
         [],
     )?;
-    let rows_written = transaction.execute(
-        &Dialect::Sqlite.upsert_rows(
-            "main.stream_metrics_minute",
-            &format!("select window_start, window_end, stream_id, {columns}, ?1 from side.stream_metrics_minute where true"),
-        ),
-        [epoch],
+    let rows_written = transaction.execute(&upsert(Table::Streams), [epoch])?;
+    transaction.execute(
+        "delete from main.stream_totals_minute where window_start not in (select window_start from side.stream_totals_minute)",
+        [],
     )?;
+    transaction.execute(&upsert(Table::Totals), [epoch])?;
     transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
     transaction.execute(
         &format!(

@@ -2,9 +2,9 @@
 
 use crate::ops::books::{Position, Snapshot, StoredLetter, StoredRow};
 use crate::oracle::{self, LogRecord};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use tidemark_model::{Metric, Micros, Minute};
+use tidemark_model::{Metric, Micros, Minute, Values};
 
 /// The metric that `stream_state` has too.
 const VIEWERS: &str = Metric::ActiveViewers.name();
@@ -39,6 +39,8 @@ pub struct Difference {
 pub enum Name {
     /// Of `stream_metrics_minute`: `window_start` and stream.
     Minute(Micros, String),
+    /// Of `stream_totals_minute`: `window_start`.
+    Total(Micros),
     /// Of `stream_state`: the stream, and the window of its newest row by the log, or else by the store.
     State(String, Micros),
     /// Of `dead_letters`.
@@ -52,6 +54,7 @@ impl Name {
     pub fn table(&self) -> &'static str {
         match self {
             Name::Minute(..) => "stream_metrics_minute",
+            Name::Total(_) => "stream_totals_minute",
             Name::State(..) => "stream_state",
             Name::Letter(_) => "dead_letters",
             Name::Partition(_) => "progress_partitions",
@@ -63,6 +66,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Name::Minute(start, stream) => write!(f, "{start} {stream}"),
+            Name::Total(start) => write!(f, "{start}"),
             Name::State(stream, _) => f.write_str(stream),
             Name::Letter(at) => write!(f, "partition {} offset {}", at.partition, at.offset),
             Name::Partition(partition) => write!(f, "partition {partition}"),
@@ -74,6 +78,7 @@ impl fmt::Display for Name {
 pub fn compare(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log, limit: usize) -> Findings {
     let mut findings = Findings { limit, ..Findings::default() };
     rows(snapshot, answer, &mut findings);
+    totals(snapshot, answer, &mut findings);
     states(snapshot, answer, &mut findings);
     letters(snapshot, answer, past, &mut findings);
     for (&partition, progress) in &snapshot.partitions {
@@ -98,21 +103,27 @@ fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
                 continue;
             }
         };
-        findings.cell(&name, "window_end", stored.window_end, minute.end());
-        for ((metric, computed), stored) in computed.iter().zip(stored.values) {
-            if stored.is_none() && !metric.declared().first {
-                findings.unknown += 1;
-            } else if stored != Some(computed) {
-                let computed = Some(metric.shown(computed));
-                findings.add(|| Difference {
-                    name: name(),
-                    column: Some(metric.name()),
-                    stored: shown(metric, stored),
-                    computed,
-                });
+        findings.cells(&name, stored, minute, computed, snapshot.epoch);
+    }
+}
+
+/// From the first minute on that has totals: an earlier program wrote none.
+fn totals(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
+    let Some(first) = snapshot.totals.keys().next() else { return };
+    let computed: BTreeMap<Micros, _> = answer.totals.iter().map(|(minute, totals)| (minute.start(), totals)).collect();
+    for &start in computed.keys().filter(|start| *start >= first).chain(snapshot.totals.keys()).collect::<BTreeSet<_>>() {
+        let name = || Name::Total(start);
+        match (snapshot.totals.get(&start), computed.get(&start)) {
+            (Some(stored), Some((streams, values))) => {
+                findings.cell(&name, "streams", stored.streams, *streams);
+                findings.cells(&name, &stored.row, Minute::first_open(start), values, snapshot.epoch);
+            }
+            (stored, computed) => {
+                let shown = |streams: i64, row: String| format!("streams {streams}, {row}");
+                let stored = stored.map(|stored| shown(stored.streams, shown_row(&stored.row)));
+                findings.row(&name, stored, computed.map(|(streams, values)| shown(*streams, values.to_string())));
             }
         }
-        findings.epoch(&name, stored.epoch, snapshot.epoch);
     }
 }
 
@@ -171,6 +182,20 @@ impl Findings {
             let (stored, computed) = (Some(stored.to_string()), Some(computed.to_string()));
             self.add(|| Difference { name: name(), column: Some(column), stored, computed });
         }
+    }
+
+    /// The end of a window, and the metrics.
+    fn cells(&mut self, name: &dyn Fn() -> Name, stored: &StoredRow, minute: Minute, computed: &Values, last: i64) {
+        self.cell(name, "window_end", stored.window_end, minute.end());
+        for ((metric, computed), stored) in computed.iter().zip(stored.values) {
+            if stored.is_none() && !metric.declared().first {
+                self.unknown += 1;
+            } else if stored != Some(computed) {
+                let (column, computed) = (Some(metric.name()), Some(metric.shown(computed)));
+                self.add(|| Difference { name: name(), column, stored: shown(metric, stored), computed });
+            }
+        }
+        self.epoch(name, stored.epoch, last);
     }
 
     fn bytes(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: &Option<Vec<u8>>, computed: &Option<Vec<u8>>) {
