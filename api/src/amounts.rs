@@ -8,10 +8,10 @@ use tidemark_model::Metric;
 use tidemark_model::metrics::{COUNT, RollUp, Unit};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-/// Values of the metrics that the shape has.
+/// Values of the metrics that the shape has. One that is not there is null, or left out where the shape requires none.
 #[derive(Clone, Debug)]
 pub struct Amounts<S>([Option<Amount>; COUNT], PhantomData<S>);
 
@@ -19,10 +19,18 @@ pub struct Amounts<S>([Option<Amount>; COUNT], PhantomData<S>);
 pub trait Shape {
     /// The schema's name.
     const SCHEMA: &'static str;
-    /// Those that it has.
-    const METRICS: &'static [Metric] = &Metric::ALL;
-    /// Whether each of them is always there.
+    /// Whether each of its metrics is always a member.
     const REQUIRED: bool = true;
+
+    /// Whether it has this metric.
+    fn has(_: Metric) -> bool {
+        true
+    }
+
+    /// Those that it has, in order.
+    fn metrics() -> impl Iterator<Item = Metric> {
+        Metric::ALL.into_iter().filter(|metric| Self::has(*metric))
+    }
 
     /// The member's name.
     fn member(metric: Metric) -> Cow<'static, str> {
@@ -31,7 +39,8 @@ pub trait Shape {
 
     /// What the document says of the member.
     fn described(metric: Metric) -> String {
-        metric.declared().meaning.to_owned()
+        let null = if metric.declared().first { "" } else { "; null where an earlier version wrote the row" };
+        format!("{}{null}", metric.declared().meaning)
     }
 }
 
@@ -43,7 +52,8 @@ pub struct Row;
 #[derive(Clone, Copy, Debug)]
 pub struct Presence;
 
-/// Values over several windows of a stream: sums, and the peak of a metric that is not summed.
+/// Values over several windows of a stream: sums, and the peak of what is present. Users who are counted once in each window cannot be
+/// added, so these metrics are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Period;
 
@@ -57,24 +67,30 @@ impl Shape for Row {
 
 impl Shape for Presence {
     const SCHEMA: &'static str = "PresentValues";
-    const METRICS: &'static [Metric] = &[Metric::ActiveViewers];
+
+    fn has(metric: Metric) -> bool {
+        metric == Metric::ActiveViewers
+    }
 }
 
 impl Shape for Period {
     const SCHEMA: &'static str = "Totals";
 
+    fn has(metric: Metric) -> bool {
+        metric.declared().roll_up != RollUp::Distinct
+    }
+
     fn member(metric: Metric) -> Cow<'static, str> {
         match metric.declared().roll_up {
             RollUp::AtEnd => format!("peak_{}", short(metric)).into(),
-            RollUp::Sum => metric.name().into(),
+            RollUp::Sum | RollUp::Distinct => metric.name().into(),
         }
     }
 
     fn described(metric: Metric) -> String {
-        match metric.declared().roll_up {
-            RollUp::AtEnd => format!("the largest {} of the period's windows", metric.name()),
-            RollUp::Sum => format!("the sum of {} over the period's windows", metric.name()),
-        }
+        let what = if metric.declared().roll_up == RollUp::AtEnd { "largest" } else { "sum of" };
+        let null = if metric.declared().first { "" } else { "; null if it is null in one of them" };
+        format!("the {what} {} of the period's windows{null}", metric.name())
     }
 }
 
@@ -96,7 +112,7 @@ impl<S: Shape> Amounts<S> {
     /// Of each metric what `value` has of it.
     pub fn try_of<E>(mut value: impl FnMut(Metric) -> Result<Option<Amount>, E>) -> Result<Amounts<S>, E> {
         let mut amounts = [const { None }; COUNT];
-        for &metric in S::METRICS {
+        for metric in S::metrics() {
             amounts[metric as usize] = value(metric)?;
         }
         Ok(Amounts(amounts, PhantomData))
@@ -107,6 +123,11 @@ impl<S: Shape> Amounts<S> {
         Metric::ALL.into_iter().zip(&self.0).filter_map(|(metric, amount)| Some((metric, amount.as_ref()?)))
     }
 
+    /// All that the shape has, in order.
+    pub fn members(&self) -> impl Iterator<Item = (Metric, Option<&Amount>)> {
+        S::metrics().map(|metric| (metric, self.get(metric)))
+    }
+
     /// This metric's, if it is there.
     pub fn get(&self, metric: Metric) -> Option<&Amount> {
         self.0[metric as usize].as_ref()
@@ -115,16 +136,18 @@ impl<S: Shape> Amounts<S> {
 
 impl<S: Shape> Serialize for Amounts<S> {
     fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
-        serializer.collect_map(self.iter().map(|(metric, amount)| (S::member(metric), amount)))
+        let members = self.members().filter(|(_, amount)| S::REQUIRED || amount.is_some());
+        serializer.collect_map(members.map(|(metric, amount)| (S::member(metric), amount)))
     }
 }
 
 impl<S: Shape> PartialSchema for Amounts<S> {
     fn schema() -> RefOr<Schema> {
-        let object = S::METRICS.iter().fold(ObjectBuilder::new(), |object, &metric| {
+        let object = S::metrics().fold(ObjectBuilder::new(), |object, metric| {
             let name = S::member(metric);
             let object = if S::REQUIRED { object.required(name.as_ref()) } else { object };
-            object.property(name, schema(metric).description(Some(S::described(metric))))
+            let nullable = S::REQUIRED && !metric.declared().first;
+            object.property(name, schema(metric, nullable).description(Some(S::described(metric))))
         });
         object.into()
     }
@@ -140,20 +163,26 @@ impl IntoParams for Amounts<Minimum> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let parameter = |metric: Metric| {
             let declared = metric.declared();
-            let example = if declared.unit == Unit::Usd { ", as in 12.50" } else { "" };
-            let description = format!("Rows with at least so much in {}{example}: {}", declared.name, declared.meaning);
-            documented(&Minimum::member(metric), schema(metric).minimum(Some(0)), &description)
+            let example = match declared.unit {
+                Unit::Count => "",
+                Unit::Milliseconds => ", in milliseconds",
+                Unit::Usd => ", as in 12.50",
+            };
+            let null = if declared.first { "" } else { " (no row in which it is null)" };
+            let description = format!("Rows with at least so much in {}{example}: {}{null}", declared.name, declared.meaning);
+            documented(&Minimum::member(metric), schema(metric, false).minimum(Some(0)), &description)
         };
         Metric::ALL.map(parameter).into()
     }
 }
 
 /// What a value looks like in JSON.
-fn schema(metric: Metric) -> ObjectBuilder {
+fn schema(metric: Metric, nullable: bool) -> ObjectBuilder {
     let (kind, format) = match metric.declared().unit {
-        Unit::Count => (Type::Integer, KnownFormat::Int64),
+        Unit::Count | Unit::Milliseconds => (Type::Integer, KnownFormat::Int64),
         Unit::Usd => (Type::Number, KnownFormat::Double),
     };
+    let kind = if nullable { SchemaType::from_iter([kind, Type::Null]) } else { kind.into() };
     ObjectBuilder::new().schema_type(kind).format(Some(SchemaFormat::KnownFormat(format)))
 }
 
@@ -168,14 +197,16 @@ mod tests {
     use super::*;
 
     fn members<S: Shape>() -> Vec<Cow<'static, str>> {
-        S::METRICS.iter().map(|metric| S::member(*metric)).collect()
+        S::metrics().map(S::member).collect()
     }
 
     #[test]
     fn members_are_called_what_clients_know() {
-        assert_eq!(members::<Row>(), ["active_viewers", "chat_messages", "donations_usd"]);
+        let row = ["active_viewers", "unique_viewers", "watch_ms", "chat_messages", "unique_chatters", "donations"];
+        assert_eq!(members::<Row>(), [&row[..], &["donations_usd", "donors"]].concat());
         assert_eq!(members::<Presence>(), ["active_viewers"]);
-        assert_eq!(members::<Period>(), ["peak_viewers", "chat_messages", "donations_usd"]);
-        assert_eq!(members::<Minimum>(), ["min_viewers", "min_chat_messages", "min_donations_usd"]);
+        assert_eq!(members::<Period>(), ["peak_viewers", "watch_ms", "chat_messages", "donations", "donations_usd"]);
+        let minimum = ["min_viewers", "min_unique_viewers", "min_watch_ms", "min_chat_messages", "min_unique_chatters"];
+        assert_eq!(members::<Minimum>(), [&minimum[..], &["min_donations", "min_donations_usd", "min_donors"]].concat());
     }
 }

@@ -21,7 +21,7 @@ pub struct Cursor {
 /// A row's place in the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SortKey {
-    /// Its value in the order column, unless that is `window_start` itself.
+    /// Its value in the order column. None if that is null, or `window_start` itself.
     pub value: Option<Amount>,
     /// Its window.
     pub window_start: Micros,

@@ -5,6 +5,7 @@ use crate::freshness::{Wanted, tell_moment};
 use crate::params::Choice;
 use crate::queries::{MetricsQuery, Store};
 use crate::rows::MetricRow;
+use crate::value::Amount;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Bytes;
@@ -81,7 +82,8 @@ fn csv_head() -> String {
 
 fn csv_line(text: &mut String, row: &MetricRow) {
     let (start, end, stream) = (row.window_start.0, row.window_end.0, csv_text(&disarm(&row.stream_id)));
-    let values: Vec<_> = row.values.iter().map(|(_, amount)| amount.to_string()).collect();
+    let cell = |amount: Option<&Amount>| amount.map(ToString::to_string).unwrap_or_default();
+    let values: Vec<_> = row.values.members().map(|(_, amount)| cell(amount)).collect();
     writeln!(text, "{start},{end},{stream},{},{}\r", values.join(","), row.is_final).expect("memory takes all text");
 }
 

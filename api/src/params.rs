@@ -91,7 +91,7 @@ impl<'a> Parameters<'a> {
     /// A value of this metric.
     pub fn amount(&self, name: &str, metric: Metric) -> Result<Option<Amount>, BadParameter> {
         Ok(match metric.declared().unit {
-            Unit::Count => self.whole_number(name)?.map(Amount::Count),
+            Unit::Count | Unit::Milliseconds => self.whole_number(name)?.map(Amount::Count),
             Unit::Usd => self.dollars(name)?.map(Amount::Money),
         })
     }

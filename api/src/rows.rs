@@ -58,7 +58,7 @@ pub struct TotalsRow {
     pub window_end: UtcTime,
     /// Streams with a row of this minute; the others are not in the sums.
     pub streams: i64,
-    /// Their sums.
+    /// Their sums. One is null if that value of any stream is null.
     #[serde(flatten)]
     pub values: RowValues,
     /// Whether the row never changes again.

@@ -1,4 +1,4 @@
-//! A value of a metric: a count, or dollars with the exact text of `numeric(20,2)`.
+//! A value of a metric: a count, milliseconds, or dollars with the exact text of `numeric(20,2)`.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -61,24 +61,24 @@ impl Serialize for Money {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Amount {
-    /// A count.
+    /// A count, or milliseconds.
     Count(i64),
     /// Dollars.
     Money(Money),
 }
 
 impl Amount {
-    /// A value of the metric's unit: a count, or cents. A count that does not fit 64 bits becomes the largest that does.
+    /// A value of the metric's unit: a count, milliseconds, or cents. A count that does not fit 64 bits becomes the largest that does.
     pub fn of(metric: Metric, units: i128) -> Amount {
         match metric.declared().unit {
-            Unit::Count => Amount::Count(units.try_into().unwrap_or(i64::MAX)),
+            Unit::Count | Unit::Milliseconds => Amount::Count(units.try_into().unwrap_or(i64::MAX)),
             Unit::Usd => Amount::Money(Money::from_hundredths(units)),
         }
     }
 
     /// Whether it is a value of this metric's unit.
     pub fn is_of(&self, metric: Metric) -> bool {
-        matches!((self, metric.declared().unit), (Amount::Count(_), Unit::Count) | (Amount::Money(_), Unit::Usd))
+        matches!(self, Amount::Money(_)) == (metric.declared().unit == Unit::Usd)
     }
 
     /// The inverse of [`Amount::of`].

@@ -114,7 +114,7 @@ trait Columns {
 
     fn amount(&self, column: usize, metric: Metric) -> Result<Option<Amount>, StoreError> {
         Ok(match metric.declared().unit {
-            Unit::Count => self.count(column)?.map(Amount::Count),
+            Unit::Count | Unit::Milliseconds => self.count(column)?.map(Amount::Count),
             Unit::Usd => self.money(column)?.map(Amount::Money),
         })
     }
@@ -241,13 +241,14 @@ fn required<T>(value: Option<T>) -> Result<T, StoreError> {
     value.ok_or_else(|| malformed("null in a column that has none"))
 }
 
-/// Reads values from this column on, with `null` in the place of a null.
+/// Reads values from this column on, with `null` in the place of a null. Only of a metric that the first tables did not have, a null may
+/// remain.
 fn amounts<S: Shape>(columns: &dyn Columns, first: usize, null: fn(Metric) -> Option<Amount>) -> Result<Amounts<S>, StoreError> {
     let mut column = first;
     Amounts::try_of(|metric| {
-        let amount = columns.amount(column, metric)?;
+        let amount = columns.amount(column, metric)?.or_else(|| null(metric));
         column += 1;
-        required(amount.or_else(|| null(metric))).map(Some)
+        if metric.declared().first { required(amount).map(Some) } else { Ok(amount) }
     })
 }
 

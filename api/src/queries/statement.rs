@@ -40,6 +40,10 @@ pub enum Value {
     Money(Money),
 }
 
+/// Stands for a null in an order: less than any value, as none is negative. Stores disagree about where a null itself belongs, and it
+/// cannot be compared with.
+const NULL_IN_ORDER: i64 = -1;
+
 /// What the rows of `/metrics` can be ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderBy {
@@ -162,22 +166,28 @@ impl Statement {
 
     /// Appends the columns of a minute row `r`.
     pub fn metric_columns(&mut self) -> &mut Statement {
-        self.sql("r.window_start, r.window_end, r.stream_id").values("r", &Metric::ALL)
+        self.sql("r.window_start, r.window_end, r.stream_id").values("r", Metric::ALL)
     }
 
     /// Appends, each behind a comma, the columns of these metrics of a table, in the form in which they travel.
-    pub fn values(&mut self, table: &'static str, metrics: &[Metric]) -> &mut Statement {
-        for &metric in metrics {
+    pub fn values(&mut self, table: &'static str, metrics: impl IntoIterator<Item = Metric>) -> &mut Statement {
+        for metric in metrics {
             let column = self.travelling(metric, &format!("{table}.{}", self.column(metric)));
             self.text += &format!(", {column}");
         }
         self
     }
 
-    /// Appends, each behind a comma, the sums of these metrics over rows `r`, named as the columns are.
-    pub fn sums(&mut self, metrics: &[Metric]) -> &mut Statement {
-        for &metric in metrics {
-            self.text += &format!(", {} as {}", self.sum(metric), self.column(metric));
+    /// Appends, each behind a comma, the sums of these metrics over rows `r`, named as the columns are. A sum is null if any value is: SQL
+    /// alone would leave that value out.
+    pub fn sums(&mut self, metrics: impl IntoIterator<Item = Metric>) -> &mut Statement {
+        for metric in metrics {
+            let (sum, column) = (self.sum(metric), self.column(metric));
+            self.text += &if metric.declared().first {
+                format!(", {sum} as {column}")
+            } else {
+                format!(", case when count(r.{column}) = count(*) then {sum} end as {column}")
+            };
         }
         self
     }
@@ -197,10 +207,19 @@ impl Statement {
         self.sql(if streams.is_empty() { "" } else { ")" })
     }
 
-    /// Appends the condition that a row's values are these at least.
+    /// Appends the condition that a row's values are these at least, which no null is.
     pub fn at_least(&mut self, minima: &Amounts<Minimum>) -> &mut Statement {
         for (metric, minimum) in minima.iter() {
-            self.sql(" and ").order_column(OrderBy::Metric(metric)).sql(" >= ").bind(minimum.into());
+            self.text += &format!(" and r.{} >= ", self.column(metric));
+            self.bind(minimum.into());
+        }
+        self
+    }
+
+    /// Appends the condition that a row's value is not null, if it can be.
+    pub fn is_known(&mut self, metric: Metric) -> &mut Statement {
+        if !metric.declared().first {
+            self.text += &format!(" and r.{} is not null", self.column(metric));
         }
         self
     }
@@ -249,7 +268,11 @@ impl Statement {
             Direction::Ascending => (" >= ", " > "),
         };
         let start = Value::Time(key.window_start);
-        let value = key.value.as_ref().map_or(start.clone(), Value::from);
+        let value = match (by, &key.value) {
+            (OrderBy::WindowStart, _) => start.clone(),
+            (OrderBy::Metric(_), Some(value)) => value.into(),
+            (OrderBy::Metric(_), None) => Value::Count(NULL_IN_ORDER),
+        };
         self.sql(" and ").order_column(by).sql(at_or_behind).bind(value.clone());
         self.sql(" and (").order_column(by).sql(behind).bind(value);
         if by == OrderBy::WindowStart {
@@ -264,7 +287,7 @@ impl Statement {
     /// Appends a stream's score, an aggregate.
     pub fn score(&mut self, by: Metric) -> &mut Statement {
         self.text += &match by.declared().roll_up {
-            RollUp::AtEnd => format!("max(r.{})", self.column(by)),
+            RollUp::AtEnd | RollUp::Distinct => format!("max(r.{})", self.column(by)),
             RollUp::Sum => self.sum(by),
         };
         self
@@ -276,11 +299,12 @@ impl Statement {
         self
     }
 
-    /// Appends the column of an order.
+    /// Appends the column of an order, which has no null.
     fn order_column(&mut self, by: OrderBy) -> &mut Statement {
         self.text += &match by {
             OrderBy::WindowStart => "r.window_start".to_owned(),
-            OrderBy::Metric(metric) => format!("r.{}", self.column(metric)),
+            OrderBy::Metric(metric) if metric.declared().first => format!("r.{}", self.column(metric)),
+            OrderBy::Metric(metric) => format!("coalesce(r.{}, {NULL_IN_ORDER})", self.column(metric)),
         };
         self
     }
@@ -293,11 +317,12 @@ impl Statement {
         }
     }
 
-    /// The sum of a column, an aggregate. None overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest.
-    /// An overflow would be an error of the store, never a wrong number.
+    /// The sum of a column, an aggregate. None overflows: a donation is at most 10⁹ dollars, and 64 bits hold 92 million of the largest, or
+    /// 292 million years of watching. An overflow would be an error of the store, never a wrong number.
     fn sum(&self, metric: Metric) -> String {
         let sum = format!("sum(r.{})", self.column(metric));
-        if metric.declared().unit == Unit::Count { format!("cast({sum} as bigint)") } else { sum }
+        // In Postgres it is a numeric.
+        if metric.declared().unit == Unit::Usd { sum } else { format!("cast({sum} as bigint)") }
     }
 
     /// The form in which a metric's value travels.

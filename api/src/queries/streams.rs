@@ -19,12 +19,12 @@ impl Store {
         self.queries.answer(statement, stream_row).await
     }
 
-    /// The streams that score highest; ties go to the smallest stream.
+    /// The streams that score highest, by the values that are known; ties go to the smallest stream.
     pub async fn top(&self, minutes: u32, n: u32, by: Metric) -> Result<Answer<TopRow>, StoreError> {
         let mut statement = self.queries.statement();
         statement.moment().sql(", r.stream_id, ").score_out(by).sql(" from ").head();
         statement.sql(" left join (select r.stream_id, ").score(by).sql(" as score from stream_metrics_minute r where true");
-        statement.since(Since::Minutes(minutes));
+        statement.since(Since::Minutes(minutes)).is_known(by);
         statement.sql(" group by r.stream_id order by score desc, r.stream_id limit ").bind(Value::Count(n.into()));
         statement.sql(") r on true order by r.score desc, r.stream_id");
         self.queries.answer(statement, move |columns, _| top_row(columns, by)).await
@@ -34,7 +34,7 @@ impl Store {
     pub async fn stream(&self, stream_id: &str, minutes: u32) -> Result<Answer<StreamLine>, StoreError> {
         let mut statement = self.queries.statement();
         let stream = Value::Text(stream_id.to_owned());
-        statement.moment().sql(", s.window_start, s.updated_at").values("s", Presence::METRICS).sql(", ").metric_columns();
+        statement.moment().sql(", s.window_start, s.updated_at").values("s", Presence::metrics()).sql(", ").metric_columns();
         statement.sql(" from ").head();
         statement.sql(" left join stream_state s on s.stream_id = ").bind(stream.clone());
         statement.sql(" left join (select r.* from stream_metrics_minute r where r.stream_id = ").bind(stream);
@@ -70,5 +70,5 @@ fn stream_line(columns: &dyn Columns, at: &Moment) -> Result<Option<StreamLine>,
             updated_at: required(columns.time(MOMENT_COLUMNS + 1)?)?,
         }),
     };
-    Ok(Some(StreamLine { state, row: metric_row_behind(MOMENT_COLUMNS + 2 + Presence::METRICS.len(), columns, at)? }))
+    Ok(Some(StreamLine { state, row: metric_row_behind(MOMENT_COLUMNS + 2 + Presence::metrics().count(), columns, at)? }))
 }

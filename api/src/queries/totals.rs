@@ -30,12 +30,12 @@ impl Store {
     /// Minutes, newest first, and what is present: one line at least.
     pub async fn totals(&self, query: TotalsQuery) -> Result<Answer<TotalsLine>, StoreError> {
         let mut statement = self.queries.statement();
-        statement.moment().sql(", s.streams").values("s", Presence::METRICS);
-        statement.sql(", r.window_start, r.window_end, r.streams").values("r", &Metric::ALL).sql(" from ").head();
-        statement.sql(" cross join (select count(*) as streams").sums(Presence::METRICS);
+        statement.moment().sql(", s.streams").values("s", Presence::metrics());
+        statement.sql(", r.window_start, r.window_end, r.streams").values("r", Metric::ALL).sql(" from ").head();
+        statement.sql(" cross join (select count(*) as streams").sums(Presence::metrics());
         statement.sql(" from stream_state r where true").since(query.since);
         statement.sql(") s left join (select r.window_start, max(r.window_end) as window_end, count(*) as streams");
-        statement.sums(&Metric::ALL).sql(" from stream_metrics_minute r where true").since(query.since);
+        statement.sums(Metric::ALL).sql(" from stream_metrics_minute r where true").since(query.since);
         if let Some(to) = query.to {
             statement.sql(" and r.window_start < ").bind(Value::Time(to));
         }
@@ -46,11 +46,11 @@ impl Store {
 }
 
 fn totals_line(columns: &dyn Columns, at: &Moment) -> Result<Option<TotalsLine>, StoreError> {
-    // The sum of no rows is null.
-    let zero = |metric| Some(Amount::of(metric, 0));
-    let values = amounts(columns, MOMENT_COLUMNS + 1, zero)?;
-    let present = Present { streams: required(columns.count(MOMENT_COLUMNS)?)?, values };
-    let first = MOMENT_COLUMNS + 1 + Presence::METRICS.len();
+    let streams = required(columns.count(MOMENT_COLUMNS)?)?;
+    // The sum of no rows is null in SQL.
+    let null: fn(Metric) -> Option<Amount> = if streams == 0 { |metric| Some(Amount::of(metric, 0)) } else { |_| None };
+    let present = Present { streams, values: amounts(columns, MOMENT_COLUMNS + 1, null)? };
+    let first = MOMENT_COLUMNS + 1 + Presence::metrics().count();
     let row = match columns.time(first)? {
         None => None,
         Some(window_start) => {

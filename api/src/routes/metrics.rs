@@ -216,7 +216,7 @@ fn read_cursor(parameters: &Parameters<'_>, filters: u64, order_by: OrderBy) -> 
             && match (order_by, &cursor.after.value) {
                 (OrderBy::WindowStart, value) => value.is_none(),
                 (OrderBy::Metric(metric), Some(value)) => value.is_of(metric),
-                (OrderBy::Metric(_), None) => false,
+                (OrderBy::Metric(metric), None) => !metric.declared().first,
             }
     };
     let cursor = Cursor::decode(&text).filter(fits);
@@ -246,6 +246,10 @@ fn sort_key(row: &MetricRow, order_by: OrderBy) -> SortKey {
 impl utoipa::IntoParams for OrderBy {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let words = OrderBy::all().map(OrderBy::as_str).collect::<Vec<_>>().join(", ");
-        vec![documented("order_by", params::text(), &format!("One of {words}; the first one if not given"))]
+        vec![documented(
+            "order_by",
+            params::text(),
+            &format!("One of {words}; the first one if not given. Null is the smallest value"),
+        )]
     }
 }

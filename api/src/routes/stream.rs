@@ -90,12 +90,12 @@ async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, Ap
         return Err(ApiError::NoStream);
     }
     let totals = Totals::try_of(|metric| {
-        let values = rows.iter().filter_map(|row| row.values.get(metric)).map(Amount::units);
-        let value = match metric.declared().roll_up {
-            RollUp::AtEnd => values.max().unwrap_or(0),
-            RollUp::Sum => values.sum(),
-        };
-        Ok::<_, ApiError>(Some(Amount::of(metric, value)))
+        let known: Option<Vec<i128>> = rows.iter().map(|row| row.values.get(metric).map(Amount::units)).collect();
+        let value = known.map(|values| match metric.declared().roll_up {
+            RollUp::Sum => values.iter().sum(),
+            RollUp::AtEnd | RollUp::Distinct => values.into_iter().max().unwrap_or(0),
+        });
+        Ok::<_, ApiError>(value.map(|value| Amount::of(metric, value)))
     })?;
     let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
     let stream_id = stream_id.to_owned();

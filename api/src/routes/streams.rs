@@ -94,10 +94,11 @@ struct By;
 impl utoipa::IntoParams for By {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let score = |metric: Metric| match metric.declared().roll_up {
-            RollUp::AtEnd => format!("{}: the maximum", metric.name()),
+            RollUp::AtEnd | RollUp::Distinct => format!("{}: the maximum", metric.name()),
             RollUp::Sum => format!("{}: the sum", metric.name()),
         };
         let scores = Metric::all().map(score).collect::<Vec<_>>().join(", ");
-        vec![documented("by", params::text(), &format!("{scores} ({} if not given)", BY.name()))]
+        let known = "Over the values that are known: nulls are left out, and so is a stream that has nothing else";
+        vec![documented("by", params::text(), &format!("{scores} ({} if not given). {known}", BY.name()))]
     }
 }

@@ -20,7 +20,8 @@ fn a_row_has_all_its_members_in_their_exact_form() {
         }
         let json = answer.json();
         let expected = json!({"window_start": time(minute(3)), "window_end": time(minute(2)), "stream_id": "ä 😀'\"",
-            "active_viewers": 7, "chat_messages": 8, "donations_usd": 25.0, "final": true});
+            "active_viewers": 7, "unique_viewers": 101, "watch_ms": 102_000, "chat_messages": 8, "unique_chatters": 103,
+            "donations": 104, "donations_usd": 25.0, "donors": 105, "final": true});
         assert_eq!(json["rows"][2], expected);
         assert_eq!(column(&json, "final"), [false, false, true]);
         assert_eq!(json["latest_window_start"], time(minute(1)));

@@ -4,7 +4,7 @@ use crate::support::{Answer, TestStore};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(tidemark_api::routes::openapi::document()).unwrap());
+pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(tidemark_api::routes::openapi::document()).unwrap());
 
 /// Panics if the document does not say that this path answers so.
 pub fn check(method: &str, path: &str, answer: &Answer) {

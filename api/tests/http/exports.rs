@@ -49,8 +49,10 @@ fn csv_and_lines_of_json_say_the_same() {
         let csv = api.get("/metrics?format=csv&direction=asc");
         let (a, b, c) = (Micros(minute(3)), Micros(minute(2)), (Micros(minute(1)), Micros(minute(0))));
         let expected = format!(
-            "window_start,window_end,stream_id,active_viewers,chat_messages,donations_usd,final\r\n\
-             {a},{b},\"a,\"\"b\"\"\",1,2,0.25,true\r\n{},{},ä,4,5,1.00,false\r\n",
+            "window_start,window_end,stream_id,active_viewers,unique_viewers,watch_ms,chat_messages,unique_chatters,donations,\
+             donations_usd,donors,final\r\n\
+             {a},{b},\"a,\"\"b\"\"\",1,101,102000,2,103,104,0.25,105,true\r\n\
+             {},{},ä,4,101,102000,5,103,104,1.00,105,false\r\n",
             c.0, c.1
         );
         assert_eq!((csv.body.as_str(), csv.header("content-type")), (expected.as_str(), "text/csv; charset=utf-8"));
@@ -76,7 +78,7 @@ fn no_cell_of_csv_begins_like_a_formula_and_json_is_exact() {
         let api = store.api();
         let csv = api.get("/metrics?format=csv").body;
         for cell in [",\"'=HYPERLINK(\"\"x\"\")\",", ",'+1,", ",'-2,", ",'@sum,", ",'\t=1,", ",''=1,", ",'plain,", ",plain=1,"] {
-            assert!(csv.contains(&format!("{cell}1,2,0.03,false\r\n")), "{cell}: {csv}");
+            assert!(csv.contains(&format!("{cell}1,101,102000,2,103,104,0.03,105,false\r\n")), "{cell}: {csv}");
         }
         let lines = api.get("/metrics?format=ndjson").body;
         let mut names: Vec<_> =

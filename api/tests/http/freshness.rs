@@ -1,6 +1,6 @@
 //! How new an answer is, what may come from memory, and that it is never stale.
 
-use crate::support::{Answer, Api, Row, column, minute, on_every_store, row};
+use crate::support::{Answer, Api, OTHERS, Row, column, minute, on_every_store, row};
 use serde_json::json;
 use std::time::Duration;
 use tidemark_model::Micros;
@@ -70,7 +70,7 @@ fn an_epoch_of_one_answer_is_enough_for_the_next() {
             let writer = scope.spawn(|| {
                 for round in 1..150 {
                     // The number of chat messages is the epoch.
-                    store.commit(&[Row { start, stream_id: "a", viewers: 1, chats: round + 1, cents: 1 }], 0);
+                    store.commit(&[Row { start, stream_id: "a", viewers: 1, chats: round + 1, cents: 1, others: OTHERS }], 0);
                     std::thread::sleep(Duration::from_millis(4));
                 }
             });

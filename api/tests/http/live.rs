@@ -1,6 +1,6 @@
 //! `/live`: what is sent first, what follows, how a client resumes, and what it never misses.
 
-use crate::support::{Event, Live, Row, TestStore, minute, on_every_store, row};
+use crate::support::{Event, Live, NULLS, OTHERS, Row, TestStore, minute, on_every_store, row};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -72,7 +72,8 @@ fn first_a_full_picture_then_every_change() {
         let row_of = |start: i64, stream: &str, viewers: i64, last: bool| {
             let time = |micros| tidemark_model::Micros(micros).to_string();
             json!({"window_start": time(start), "window_end": time(start + 60_000_000), "stream_id": stream,
-                "active_viewers": viewers, "chat_messages": 2, "donations_usd": 2.5, "final": last})
+                "active_viewers": viewers, "unique_viewers": 101, "watch_ms": 102_000, "chat_messages": 2,
+                "unique_chatters": 103, "donations": 104, "donations_usd": 2.5, "donors": 105, "final": last})
         };
         assert_eq!(picture.data["rows"][0], row_of(minute(19), "open", 2, false));
         let epoch = store.commit(&[row(19, "open", 7, 2, 250)], minute(18));
@@ -221,6 +222,7 @@ fn commit_at_random(store: &mut TestStore, done: &AtomicBool, seed: u64, (mut no
             viewers: dice.below(1_000),
             chats: dice.below(1_000),
             cents: dice.below(100_000),
+            others: [OTHERS, NULLS][usize::try_from(dice.below(2)).unwrap()].clone(),
         });
         let rows: Vec<_> = rows.collect();
         // The watermark of this commit leaves open only the three windows that the next one may change.
@@ -295,8 +297,10 @@ fn a_slow_client_is_told_and_catches_up() {
         // One minute, although the running one changes meanwhile.
         let start = minute(3);
         for round in 0..150 {
-            let rows: Vec<_> =
-                names.iter().map(|name| Row { start, stream_id: name, viewers: round, chats: 1, cents: 1 }).collect();
+            let rows: Vec<_> = names
+                .iter()
+                .map(|name| Row { start, stream_id: name, viewers: round, chats: 1, cents: 1, others: OTHERS })
+                .collect();
             epoch = store.commit(&rows, 0);
             // Each commit is read by itself.
             std::thread::sleep(Duration::from_millis(100));

@@ -3,17 +3,22 @@
 use crate::support::{Api, Row, column, on_every_store, row};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use tidemark_model::Metric;
 
 const STREAMS: [&str; 7] = ["a", "B", "ä", "a b", "'", "😀", "z"];
-const ORDERS: [&str; 4] = ["window_start", "donations_usd", "chat_messages", "active_viewers"];
 
-/// Many equal values, so that every tie-break is met.
+/// All that rows can be ordered by.
+fn orders() -> Vec<&'static str> {
+    [&["window_start"], &Metric::ALL.map(Metric::name)[..]].concat()
+}
+
+/// Many equal values, so that every tie-break is met, and nulls where they may be.
 fn rows() -> Vec<Row> {
     let cells = (1..=9).flat_map(|ago| STREAMS.iter().map(move |stream| (ago, stream)));
     cells
         .enumerate()
         .map(|(n, (ago, stream))| (i64::try_from(n).unwrap(), ago, stream))
-        .map(|(n, ago, stream)| row(ago, stream, n % 3, n % 2, n % 4 * 50))
+        .map(|(n, ago, stream)| row(ago, stream, n % 3, n % 2, n % 4 * 50).with_others((n % 4 > 0).then_some(n % 4 - 1)))
         .collect()
 }
 
@@ -42,7 +47,7 @@ fn a_walk_is_the_whole_in_pieces() {
         let rows = rows();
         store.write(&rows);
         let api = store.api();
-        for order in ORDERS {
+        for order in orders() {
             for direction in ["asc", "desc"] {
                 for filter in ["", "&stream_id=%C3%A4", "&from=2020-01-01T00:00:00Z", "&to=2100-01-01T00:00:00Z"] {
                     let query = format!("order_by={order}&direction={direction}{filter}");
@@ -64,7 +69,7 @@ fn a_walk_is_the_whole_in_pieces() {
 #[test]
 fn rows_whose_key_does_not_change_are_seen_exactly_once() {
     on_every_store(|store| {
-        for order in ORDERS {
+        for order in orders() {
             for direction in ["asc", "desc"] {
                 let rows = rows();
                 store.write(&rows);
@@ -74,8 +79,10 @@ fn rows_whose_key_does_not_change_are_seen_exactly_once() {
                 let walked = walk(&api, &format!("order_by={order}&direction={direction}&limit=5"), |_| {
                     rounds += 1;
                     let changed = rows.iter().step_by(3).cloned();
-                    let changed =
-                        changed.map(|row| Row { viewers: rounds % 5, chats: rounds % 4, cents: rounds % 3 * 70, ..row });
+                    let others = (rounds % 2 == 0).then_some(rounds % 3);
+                    let changed = changed
+                        .map(|row| Row { viewers: rounds % 5, chats: rounds % 4, cents: rounds % 3 * 70, ..row })
+                        .map(|row| row.with_others(others));
                     store.write(&changed.chain([row(rounds % 9, "new", rounds, rounds, rounds)]).collect::<Vec<_>>());
                 });
                 for (number, row) in rows.iter().enumerate().filter(|(number, _)| order == "window_start" || number % 3 != 0) {

@@ -90,6 +90,16 @@ fn cases() -> Vec<Case> {
             good: &["0", "007", "9223372036854775807"],
             bad: &["", "-1", "1.5", "9223372036854775808", "many", "%00"],
         },
+        Case { paths: &["/metrics"], parameter: "min_unique_viewers", good: &["0", "12"], bad: &["", "-1", "1.5", "null"] },
+        Case {
+            paths: &["/metrics"],
+            parameter: "min_watch_ms",
+            good: &["0", "9223372036854775807"],
+            bad: &["", "1.5", "1min", "9223372036854775808"],
+        },
+        Case { paths: &["/metrics"], parameter: "min_unique_chatters", good: &["0"], bad: &["", "-1"] },
+        Case { paths: &["/metrics"], parameter: "min_donations", good: &["0"], bad: &["", "0.5"] },
+        Case { paths: &["/metrics"], parameter: "min_donors", good: &["0"], bad: &["", "-1"] },
         Case {
             paths: &["/metrics"],
             parameter: "min_chat_messages",

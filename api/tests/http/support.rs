@@ -12,7 +12,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemark_api::config::Config;
 use tidemark_api::startup::Application;
-use tidemark_model::{Cents, Micros};
+use tidemark_model::metrics::{COUNT, Unit};
+use tidemark_model::{Metric, Micros};
 
 const POSTGRES_TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
 const SQLITE_TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
@@ -107,24 +108,13 @@ impl TestStore {
             TestStore::Sqlite { .. } => {
                 let mut file = self.file();
                 let transaction = file.transaction().unwrap();
-                for row in rows {
-                    let sql = "insert or replace into stream_metrics_minute values (?1, ?1 + 60000000, ?2, ?3, ?4, ?5, 1)";
-                    transaction.execute(sql, (row.start, row.stream_id, row.viewers, row.chats, row.cents)).unwrap();
-                }
+                put(&transaction, rows, 1);
                 transaction.commit().unwrap();
             }
             TestStore::Postgres { .. } => {
-                let sql = "insert into stream_metrics_minute values
-                    (cast($1::text as timestamptz), cast($1::text as timestamptz) + interval '1 minute', $2, $3, $4,
-                     cast($5::text as numeric), 1)
-                    on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-                    chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd";
                 let mut client = self.client();
                 let mut transaction = client.transaction().unwrap();
-                for row in rows {
-                    let (start, dollars) = (Micros(row.start).to_string(), Cents(row.cents).to_string());
-                    transaction.execute(sql, &[&start, &row.stream_id, &row.viewers, &row.chats, &dollars]).unwrap();
-                }
+                upsert(&mut transaction, rows, 1);
                 transaction.commit().unwrap();
             }
         }
@@ -152,10 +142,7 @@ impl TestStore {
                 let mut file = self.file();
                 let transaction = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
                 let epoch = transaction.query_row(&progress, [], |row| row.get(0)).unwrap();
-                for row in rows {
-                    let sql = "insert or replace into stream_metrics_minute values (?1, ?1 + 60000000, ?2, ?3, ?4, ?5, ?6)";
-                    transaction.execute(sql, (row.start, row.stream_id, row.viewers, row.chats, row.cents, epoch)).unwrap();
-                }
+                put(&transaction, rows, epoch);
                 transaction.commit().unwrap();
                 epoch
             }
@@ -163,18 +150,7 @@ impl TestStore {
                 let mut client = self.client();
                 let mut transaction = client.transaction().unwrap();
                 let epoch: i64 = transaction.query_one(&progress, &[]).unwrap().get(0);
-                let sql = "insert into stream_metrics_minute
-                    select cast(start as timestamptz), cast(start as timestamptz) + interval '1 minute', stream, viewers, chats,
-                        cast(cents as numeric) / 100, $6
-                    from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-                        as changed (start, stream, viewers, chats, cents)
-                    on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-                    chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch";
-                let starts: Vec<_> = rows.iter().map(|row| Micros(row.start).to_string()).collect();
-                let streams: Vec<_> = rows.iter().map(|row| row.stream_id).collect();
-                let numbers = |of: fn(&Row) -> i64| rows.iter().map(of).collect::<Vec<_>>();
-                let (viewers, chats, cents) = (numbers(|row| row.viewers), numbers(|row| row.chats), numbers(|row| row.cents));
-                transaction.execute(sql, &[&starts, &streams, &viewers, &chats, &cents, &epoch]).unwrap();
+                upsert(&mut transaction, rows, epoch);
                 transaction.execute("select pg_notify('tidemark_epoch', $1)", &[&epoch.to_string()]).unwrap();
                 transaction.commit().unwrap();
                 epoch
@@ -235,6 +211,48 @@ impl Drop for TestStore {
     }
 }
 
+/// Writes rows to SQLite, replacing older ones.
+fn put(transaction: &rusqlite::Transaction<'_>, rows: &[Row], epoch: i64) {
+    let columns = Metric::ALL.map(Metric::integer_column).join(", ");
+    let places = (0..COUNT).map(|place| format!("?{}", place + 4)).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "insert or replace into stream_metrics_minute (window_start, window_end, stream_id, epoch, {columns})
+         values (?1, ?1 + 60000000, ?2, ?3, {places})"
+    );
+    let mut statement = transaction.prepare(&sql).unwrap();
+    for row in rows {
+        let key: [&dyn rusqlite::ToSql; 3] = [&row.start, &row.stream_id, &epoch];
+        let values = row.values();
+        let values = values.iter().map(|value| value as &dyn rusqlite::ToSql);
+        statement.execute(&*key.into_iter().chain(values).collect::<Vec<_>>()).unwrap();
+    }
+}
+
+/// Writes rows to Postgres, replacing older ones, in one statement: a test may have very many.
+fn upsert(transaction: &mut postgres::Transaction<'_>, rows: &[Row], epoch: i64) {
+    let columns = Metric::ALL.map(Metric::name);
+    let arrays = (0..COUNT).map(|place| format!("${}::bigint[]", place + 4)).collect::<Vec<_>>().join(", ");
+    let values = Metric::ALL.map(|metric| match metric.declared().unit {
+        Unit::Usd => format!("cast({} as numeric) * 0.01", metric.name()),
+        Unit::Count | Unit::Milliseconds => metric.name().to_owned(),
+    });
+    let sql = format!(
+        "insert into stream_metrics_minute (window_start, window_end, stream_id, epoch, {names})
+         select cast(start as timestamptz), cast(start as timestamptz) + interval '1 minute', stream, $3, {values}
+         from unnest($1::text[], $2::text[], {arrays}) as changed (start, stream, {names})
+         on conflict (window_start, stream_id) do update set epoch = excluded.epoch, {set}",
+        names = columns.join(", "),
+        values = values.join(", "),
+        set = columns.map(|name| format!("{name} = excluded.{name}")).join(", "),
+    );
+    let starts: Vec<_> = rows.iter().map(|row| Micros(row.start).to_string()).collect();
+    let streams: Vec<_> = rows.iter().map(|row| row.stream_id).collect();
+    let values: Vec<Vec<_>> = (0..COUNT).map(|place| rows.iter().map(|row| row.values()[place]).collect()).collect();
+    let key: [&(dyn postgres::types::ToSql + Sync); 3] = [&starts, &streams, &epoch];
+    let values = values.iter().map(|values| values as &(dyn postgres::types::ToSql + Sync));
+    transaction.execute(&sql, &key.into_iter().chain(values).collect::<Vec<_>>()).unwrap();
+}
+
 /// A row to write; money in cents.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -243,11 +261,50 @@ pub struct Row {
     pub viewers: i64,
     pub chats: i64,
     pub cents: i64,
+    /// All others, which may be null.
+    pub others: Others,
 }
 
-/// A row of the minute that began so many minutes before the running one.
+/// Values of the metrics that the first tables did not have.
+#[derive(Clone, Debug)]
+pub struct Others {
+    pub unique_viewers: Option<i64>,
+    pub watch_ms: Option<i64>,
+    pub unique_chatters: Option<i64>,
+    pub donations: Option<i64>,
+    pub donors: Option<i64>,
+}
+
+/// Each another one, so that a test sees when two are mistaken for each other.
+pub const OTHERS: Others = Others {
+    unique_viewers: Some(101),
+    watch_ms: Some(102_000),
+    unique_chatters: Some(103),
+    donations: Some(104),
+    donors: Some(105),
+};
+
+/// As in a row that an earlier version wrote.
+pub const NULLS: Others = Others { unique_viewers: None, watch_ms: None, unique_chatters: None, donations: None, donors: None };
+
+impl Row {
+    /// In the order of the columns.
+    fn values(&self) -> [Option<i64>; COUNT] {
+        let Others { unique_viewers, watch_ms, unique_chatters, donations, donors } = self.others;
+        let (viewers, chats, cents) = (Some(self.viewers), Some(self.chats), Some(self.cents));
+        [viewers, unique_viewers, watch_ms, chats, unique_chatters, donations, cents, donors]
+    }
+
+    /// With the same value of all that may be null.
+    pub fn with_others(self, value: Option<i64>) -> Row {
+        let others = Others { unique_viewers: value, watch_ms: value, unique_chatters: value, donations: value, donors: value };
+        Row { others, ..self }
+    }
+}
+
+/// A row of the minute that began so many minutes before the running one; its other values are [`OTHERS`].
 pub fn row(minutes_ago: i64, stream_id: &'static str, viewers: i64, chats: i64, cents: i64) -> Row {
-    Row { start: minute(minutes_ago), stream_id, viewers, chats, cents }
+    Row { start: minute(minutes_ago), stream_id, viewers, chats, cents, others: OTHERS }
 }
 
 /// The start of the minute that began so many minutes before that in which the test got its store, in microseconds.
