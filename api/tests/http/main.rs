@@ -15,6 +15,7 @@ mod going_back;
 mod health;
 mod https;
 mod live;
+mod metrics;
 mod outages;
 mod paging;
 mod parameters;
