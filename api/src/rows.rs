@@ -56,9 +56,10 @@ pub struct TotalsRow {
     pub window_start: UtcTime,
     /// Exclusive.
     pub window_end: UtcTime,
-    /// Streams with a row of this minute; the others are not in the sums.
+    /// Streams with a row of this minute.
     pub streams: i64,
-    /// Their sums. One is null if that value of any stream is null.
+    /// Of all streams. What follows from who is present is of everybody, also in streams without a row of this minute. Null where a stream's
+    /// value is.
     #[serde(flatten)]
     pub values: RowValues,
     /// Whether the row never changes again.

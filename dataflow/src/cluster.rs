@@ -162,10 +162,7 @@ fn run_in_team(
             None => return outcome(control),
         },
     };
-    if !checkpoint::sees_sign(parts.as_ref(), start.plan.keys.tag(), start.plan.fence) {
-        let what = "CHECKPOINT_DIR of this process does not show what process 0 has just written into its own";
-        return Err(RunError::Failed(format!("{what}: all processes must share one directory; mount the same one everywhere")));
-    }
+    refuse_other_directory(parts.as_ref(), &start.plan, options.patience, control)?;
     let fabric = net::together(options.workers, place.process, rows).map_err(RunError::Workers)?;
     let running = Process { options, log, parts, start, control, metrics }.start(fabric, store)?;
     let (ended, end) = sync_channel(1);
@@ -293,6 +290,26 @@ impl Options {
             instance: u64::from_ne_bytes(instance),
             purpose: Purpose::Rows,
         })
+    }
+}
+
+/// All processes must have the same checkpoints before them.
+fn refuse_other_directory(parts: &dyn Parts, plan: &Plan, patience: Duration, control: &Control) -> Result<(), RunError> {
+    let started = Instant::now();
+    loop {
+        match checkpoint::sees_sign(parts, plan.keys.tag(), plan.fence) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                let what = "CHECKPOINT_DIR of this process does not show what process 0 has just written into its own";
+                return Err(RunError::Failed(format!(
+                    "{what}: all processes must share one directory; mount the same one everywhere"
+                )));
+            }
+            Err(error) if checkpoint::may_pass(&error) && started.elapsed() < patience && !control.stopping() => {
+                control.wait_for_stop(Duration::from_millis(100));
+            }
+            Err(error) => return Err(RunError::Failed(format!("CHECKPOINT_DIR cannot be read: {error}"))),
+        }
     }
 }
 

@@ -392,6 +392,9 @@ mod tests {
         let log = Described { ends: Mutex::new(vec![9]), before: Mutex::default() };
         let error = decide(&wish(), &log, &mut MemoryStore::default(), &NoDescriptor).err().expect("nothing can be written");
         assert!(error.may_pass() && error.to_string().contains("CHECKPOINT_DIR"), "{error}");
+        // Nor does it say that another process has another directory.
+        let error = checkpoint::sees_sign(&NoDescriptor, 1, 1).expect_err("nothing can be opened");
+        assert!(checkpoint::may_pass(&error), "{error}");
     }
 
     #[test]

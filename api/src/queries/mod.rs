@@ -82,6 +82,9 @@ pub enum StoreError {
     /// The pipeline was never started on this store.
     #[error("the pipeline has not created its tables yet")]
     NoTables,
+    /// The pipeline that wrote the tables did not know what is asked for.
+    #[error("the tables are of an earlier pipeline: the one of this version adds what they lack when it starts")]
+    Earlier,
     /// The tables are another program's or another version's, or the role may not read them.
     #[error("the store cannot be read: the service's log says why")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -91,6 +94,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a store says that something is not there which came after the first tables. Its language may be any, but names stay.
+    fn is_earlier(lacking: &str) -> bool {
+        let later = Metric::ALL.into_iter().filter(|metric| !metric.declared().first);
+        let columns = later.map(Metric::integer_column).chain(["stream_totals_minute".to_owned()]);
+        columns.into_iter().any(|name| lacking.contains(&name))
+    }
+
     /// Writes it to the log, with all its causes.
     pub fn log(&self) {
         let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());

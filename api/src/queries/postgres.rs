@@ -284,9 +284,15 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// By the class of the server's error code; never by its text, which depends on the server's language.
+/// By the class of the server's error code; never by its text, which depends on the server's language, but for names in it.
 pub(super) fn classify(error: tokio_postgres::Error) -> StoreError {
     match error.code() {
+        Some(code)
+            if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(code)
+                && error.as_db_error().is_some_and(|lacks| StoreError::is_earlier(lacks.message())) =>
+        {
+            StoreError::Earlier
+        }
         Some(code) if *code == SqlState::UNDEFINED_TABLE => StoreError::NoTables,
         Some(code) if *code == SqlState::QUERY_CANCELED => StoreError::TimedOut,
         // Connection trouble, too few resources, an operator's intervention, the system's own errors, a standby's conflict.

@@ -162,9 +162,14 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// SQLite has one code for most faults of a statement, so a missing table shows in its (English, fixed) text only.
+/// SQLite has one code for most faults of a statement, so a missing table or column shows in its (English, fixed) text only.
 fn classify(error: rusqlite::Error) -> StoreError {
     match &error {
+        rusqlite::Error::SqliteFailure(cause, Some(text)) | rusqlite::Error::SqlInputError { error: cause, msg: text, .. }
+            if cause.code == ErrorCode::Unknown && text.starts_with("no such ") && StoreError::is_earlier(text) =>
+        {
+            StoreError::Earlier
+        }
         rusqlite::Error::SqliteFailure(cause, text) => match cause.code {
             ErrorCode::OperationInterrupted => StoreError::TimedOut,
             ErrorCode::Unknown if text.as_ref().is_some_and(|text| text.starts_with("no such table")) => StoreError::NoTables,

@@ -178,6 +178,14 @@ impl Statement {
         self
     }
 
+    /// Appends, each behind a comma, the columns of these metrics of rows `r`, as they are stored.
+    pub fn columns(&mut self, metrics: impl IntoIterator<Item = Metric>) -> &mut Statement {
+        for metric in metrics {
+            self.text += &format!(", r.{}", self.column(metric));
+        }
+        self
+    }
+
     /// Appends, each behind a comma, the sums of these metrics over rows `r`, named as the columns are. A sum is null if any value is: SQL
     /// alone would leave that value out.
     pub fn sums(&mut self, metrics: impl IntoIterator<Item = Metric>) -> &mut Statement {
@@ -240,6 +248,12 @@ impl Statement {
                 " and r.window_start > coalesce((select max(watermark) from progress) - 60000000, -9000000000000000000)"
             }
         })
+    }
+
+    /// Appends the condition that a row is of a minute before the first that has totals.
+    pub fn before_totals(&mut self) -> &mut Statement {
+        let never = if self.dialect == Dialect::Postgres { "'infinity')" } else { "9000000000000000000)" };
+        self.sql(" and r.window_start < coalesce((select min(window_start) from stream_totals_minute), ").sql(never)
     }
 
     /// Appends a lower bound on `window_start`.

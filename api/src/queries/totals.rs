@@ -1,6 +1,6 @@
-//! Sums over all streams: `/metrics/totals`.
+//! All streams together: `/metrics/totals`.
 
-use super::statement::Value;
+use super::statement::{Statement, Value};
 use super::{Columns, MOMENT_COLUMNS, Since, Store, StoreError, amounts, required};
 use crate::amounts::{Presence, Shape};
 use crate::rows::{Answer, Moment, Present, TotalsRow};
@@ -22,7 +22,7 @@ pub struct TotalsQuery {
 pub struct TotalsLine {
     /// Of the streams whose newest minute is not before the range.
     pub present: Present,
-    /// One minute's sums, if there is one.
+    /// One minute's totals, if there is one.
     pub row: Option<TotalsRow>,
 }
 
@@ -34,14 +34,23 @@ impl Store {
         statement.sql(", r.window_start, r.window_end, r.streams").values("r", Metric::ALL).sql(" from ").head();
         statement.sql(" cross join (select count(*) as streams").sums(Presence::metrics());
         statement.sql(" from stream_state r where true").since(query.since);
-        statement.sql(") s left join (select r.window_start, max(r.window_end) as window_end, count(*) as streams");
-        statement.sums(Metric::ALL).sql(" from stream_metrics_minute r where true").since(query.since);
-        if let Some(to) = query.to {
-            statement.sql(" and r.window_start < ").bind(Value::Time(to));
-        }
-        statement.sql(" group by r.window_start order by r.window_start desc limit ").bind(Value::Count(query.limit.into()));
+        statement.sql(") s left join (select * from (select r.window_start, r.window_end, r.streams").columns(Metric::ALL);
+        within(statement.sql(" from stream_totals_minute r where true"), &query);
+        // Of the time before the first of them, which an earlier program wrote, there are sums of rows.
+        statement.sql(" union all select r.window_start, max(r.window_end) as window_end, count(*) as streams").sums(Metric::ALL);
+        within(statement.sql(" from stream_metrics_minute r where true"), &query).before_totals();
+        statement.sql(" group by r.window_start) r order by r.window_start desc limit ").bind(Value::Count(query.limit.into()));
         statement.sql(") r on true order by r.window_start desc");
         self.queries.answer(statement, totals_line).await
+    }
+}
+
+/// Appends the bounds of the minutes.
+fn within<'a>(statement: &'a mut Statement, query: &TotalsQuery) -> &'a mut Statement {
+    statement.since(query.since);
+    match query.to {
+        Some(to) => statement.sql(" and r.window_start < ").bind(Value::Time(to)),
+        None => statement,
     }
 }
 

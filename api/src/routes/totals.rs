@@ -1,4 +1,4 @@
-//! `/metrics/totals`: the sums over all streams, minute by minute.
+//! `/metrics/totals`: all streams together, minute by minute.
 
 use crate::error::ApiError;
 use crate::freshness::Freshness;
@@ -23,7 +23,7 @@ pub struct TotalsAnswer {
     server_time_utc: UtcTime,
 }
 
-/// The sums over all streams, minute by minute.
+/// All streams together, minute by minute.
 #[utoipa::path(
     get,
     path = "/metrics/totals",

@@ -60,6 +60,23 @@ fn tables_of_another_program_are_not_read() {
 }
 
 #[test]
+fn tables_of_an_earlier_pipeline_are_waited_for_and_told() {
+    on_every_store(|store| {
+        let earlier = "the tables are of an earlier pipeline: the one of this version adds what they lack when it starts";
+        store.execute("alter table stream_metrics_minute drop column donors");
+        let api = store.api();
+        for path in ["/metrics", "/metrics/latest", "/streams/s"] {
+            let answer = api.get(path);
+            assert_eq!(answer.problem(503)["detail"], earlier, "{path}");
+        }
+        store.execute("alter table stream_metrics_minute add column donors integer");
+        api.json("/metrics");
+        store.execute("drop table stream_totals_minute");
+        assert_eq!(api.get("/metrics/totals").problem(503)["detail"], earlier);
+    });
+}
+
+#[test]
 fn a_database_file_that_comes_goes_and_is_replaced() {
     let mut store = TestStore::sqlite();
     let api = store.api();

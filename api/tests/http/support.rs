@@ -166,7 +166,7 @@ impl TestStore {
     }
 
     /// An instant as SQL; 0 is null.
-    fn time(&self, micros: i64) -> String {
+    pub fn time(&self, micros: i64) -> String {
         match (self, micros) {
             (_, 0) => "null".to_owned(),
             (TestStore::Sqlite { .. }, micros) => micros.to_string(),

@@ -151,9 +151,13 @@ pub fn leave_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> std::io::Resu
     parts.create(sign(pipeline, fence), 0)?.persist()
 }
 
-/// Whether this process sees the sign: if not, it would not see other processes' parts either.
-pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> bool {
-    parts.open(sign(pipeline, fence), 0).is_ok()
+/// Whether this process sees the sign: if not, it would not see other processes' parts either. An error if that cannot be told.
+pub fn sees_sign(parts: &dyn Parts, pipeline: u32, fence: i64) -> std::io::Result<bool> {
+    match parts.open(sign(pipeline, fence), 0) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes what checkpoints of a pipeline up to `last` wrote and none in `kept` needs. A newer one is perhaps being made, or belongs to
