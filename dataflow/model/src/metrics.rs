@@ -38,6 +38,17 @@ pub enum Unit {
     Usd,
 }
 
+impl Unit {
+    /// As a label of Prometheus.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Count => "count",
+            Unit::Milliseconds => "milliseconds",
+            Unit::Usd => "usd",
+        }
+    }
+}
+
 /// How the value for several windows comes from theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RollUp {
@@ -169,6 +180,11 @@ impl Metric {
             Unit::Count | Unit::Milliseconds => self.name().to_owned(),
             Unit::Usd => format!("{}_cents", self.name().trim_end_matches("_usd")),
         }
+    }
+
+    /// A value in its unit: as answers have it, but a floating-point number.
+    pub fn number(self, value: i64) -> f64 {
+        value as f64 / if self.declared().unit == Unit::Usd { 100.0 } else { 1.0 }
     }
 
     /// A value as answers have it.

@@ -1,6 +1,6 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
-use super::{Commit, Receipt, Store, StoreError};
+use super::{Commit, Receipt, Store, StoreError, Total};
 use crate::Slice;
 use crate::background::{Background, Haste, Started, Step};
 use crate::checkpoint::schedule::Settled;
@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tidemark_model::Micros;
+use tidemark_model::{Metric, Micros, Minute};
 use timely::scheduling::SyncActivator;
 
 /// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
@@ -88,6 +88,7 @@ impl Committer {
             last_beat,
             per_commit: PER_COMMIT.0,
             waits_for_log: false,
+            totals: BTreeMap::new(),
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -181,6 +182,8 @@ struct Thread {
     per_commit: usize,
     /// The last attempt waited in vain for the log's word, not for the store.
     waits_for_log: bool,
+    /// Totals of the newest minute that is over, and of later ones.
+    totals: BTreeMap<Minute, Total>,
 }
 
 impl Thread {
@@ -296,6 +299,7 @@ impl Thread {
         }
         let (rows, letters) = (commit.rows.len() as u64, commit.dead_letters.len());
         self.metrics.committed(epoch, rows, commit.corrections, commit.watermark, took);
+        self.tell_totals(commit);
         let watermark = commit.watermark.map(|watermark| watermark.to_string());
         tracing::debug!(epoch, rows, dead_letters = letters, watermark, "committed");
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {
@@ -304,6 +308,15 @@ impl Thread {
         let next_offsets: Vec<_> = commit.partitions.values().map(|mark| (mark.partition, mark.next_offset)).collect();
         self.log.committed(&next_offsets);
         Ok(())
+    }
+
+    /// Tells of the newest minute that is over by the clock. Late events may change it still.
+    fn tell_totals(&mut self, commit: &Commit) {
+        self.totals.extend(commit.totals.iter().map(|total| (total.minute, *total)));
+        let over = self.totals.range(..Minute::first_open(self.clock.glance().wall)).next_back();
+        let Some((&minute, Total { streams, totals, .. })) = over else { return };
+        self.metrics.minute(*streams, Metric::ALL.into_iter().zip(commit.whole.of(minute, &totals.values)));
+        self.totals = self.totals.split_off(&minute);
     }
 
     /// Tries until it succeeds, for a bounded time, as long as the fault may pass. Meanwhile the store hears of this run if it can.

@@ -22,7 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
-use tidemark_model::{Micros, Reason};
+use tidemark_model::{Metric, Micros, Reason};
 
 /// A gauge with a fraction.
 type Seconds = Gauge<f64, AtomicU64>;
@@ -46,6 +46,12 @@ struct ByState {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByWorker {
     worker: u64,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByMetric {
+    metric: &'static str,
+    unit: &'static str,
 }
 
 /// All metrics of the process. What each is stands beside its name in `register`.
@@ -75,6 +81,8 @@ pub struct Metrics {
     /// Number of the last commit.
     pub epoch: Gauge,
     last_commit: Seconds,
+    minute_streams: Gauge,
+    minute_totals: Family<ByMetric, Gauge<f64, AtomicU64>>,
     /// Seconds since 1970 of the stored watermark.
     pub watermark: Gauge,
     partition_watermark: Family<ByPartition, Gauge>,
@@ -155,6 +163,15 @@ impl Metrics {
         self.last_commit.set(now());
         if let Some(watermark) = watermark {
             self.watermark.set(whole_seconds(watermark));
+        }
+    }
+
+    /// Of the newest minute that is over: so many streams have a row, and these are the metrics of all, none if it is not known.
+    pub fn minute(&self, streams: i64, values: impl Iterator<Item = (Metric, Option<i64>)>) {
+        self.minute_streams.set(streams);
+        for (metric, value) in values {
+            let of = ByMetric { metric: metric.name(), unit: metric.declared().unit.name() };
+            self.minute_totals.get_or_create(&of).set(value.map_or(f64::NAN, |value| metric.number(value)));
         }
     }
 

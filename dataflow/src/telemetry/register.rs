@@ -21,6 +21,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("tidemark");
         metrics.register_records(&mut registry);
         metrics.register_commits(&mut registry);
+        metrics.register_minutes(&mut registry);
         metrics.register_watermark(&mut registry);
         metrics.register_state(&mut registry);
         registry.register_collector(Box::new(Process));
@@ -43,6 +44,8 @@ impl Metrics {
             commit_seconds: Histogram::new(COMMIT),
             epoch: Default::default(),
             last_commit: Default::default(),
+            minute_streams: Default::default(),
+            minute_totals: Default::default(),
             watermark: Default::default(),
             partition_watermark: Default::default(),
             partition_lag: Default::default(),
@@ -107,6 +110,14 @@ impl Metrics {
             "Time from the start until everything stored was replayed",
             &self.recovery_seconds,
         );
+    }
+
+    fn register_minutes(&self, registry: &mut Registry) {
+        let help = "Streams in which something happened in the newest minute that is over by the clock";
+        register(registry, "minute_streams", help, &self.minute_streams);
+        let help =
+            "Each metric of that minute, of all streams together, as far as it is known; docs/metrics.md says what it means";
+        register(registry, "minute_totals", help, &self.minute_totals);
     }
 
     fn register_watermark(&self, registry: &mut Registry) {
