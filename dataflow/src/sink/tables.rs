@@ -131,15 +131,13 @@ type Found = BTreeMap<String, BTreeMap<String, Column>>;
 pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
     refuse_encoding(transaction)?;
     upgrade(transaction, again)?;
-    refuse_incomplete_keys(transaction)?;
-    refuse_missing_privileges(transaction)
+    refuse_incomplete_keys(transaction)
 }
 
 /// Makes the tables and columns that are missing.
 pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
     let mut found = columns(transaction)?;
     refuse_foreign(&found)?;
-    refuse_newer(transaction, &found)?;
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
@@ -154,10 +152,12 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
         }
         found = columns(transaction)?;
     }
+    refuse_missing_privileges(transaction)?;
+    refuse_newer(transaction, &found)?;
     add_columns(transaction, &found)
 }
 
-/// Tables of a newer program are refused before anything is altered.
+/// Tables of a newer program are refused.
 fn refuse_newer(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), Failure> {
     let progress = found.get("progress");
     if !progress.is_some_and(|progress| progress.contains_key("schema_version") && progress.contains_key("metrics")) {
