@@ -47,6 +47,7 @@ const ASSETS: &[Asset] = assets![
     "theme.js",
     "main.js",
     "metrics.js",
+    "choose.js",
     "place.js",
     "api.js",
     "live.js",
@@ -58,6 +59,7 @@ const ASSETS: &[Asset] = assets![
     "figures.js",
     "plot.js",
     "lane.js",
+    "scale.js",
     "minutes.js",
     "streams.js",
     "pipeline.js",
@@ -67,11 +69,23 @@ const ASSETS: &[Asset] = assets![
 /// The page, with the directory of its assets and the metrics filled in, and its tag.
 static PAGE: LazyLock<(String, EntityTag)> = LazyLock::new(|| {
     let metrics = Metric::ALL.map(|metric| {
-        let Declared { name, unit, roll_up, .. } = metric.declared();
-        json!({"name": name, "money": unit == Unit::Usd, "level": roll_up == RollUp::AtEnd})
+        let Declared { name, unit, meaning, roll_up, events, first } = metric.declared();
+        let unit = match unit {
+            Unit::Count => "count",
+            Unit::Milliseconds => "milliseconds",
+            Unit::Usd => "usd",
+        };
+        let roll_up = match roll_up {
+            RollUp::AtEnd => "at_end",
+            RollUp::Distinct => "distinct",
+            RollUp::Sum => "sum",
+        };
+        let events: Vec<_> = events.iter().map(|event| event.as_str()).collect();
+        json!({"name": name, "unit": unit, "meaning": meaning, "roll_up": roll_up, "events": events, "first": first})
     });
+    let metrics = json!(metrics).to_string().replace('&', "&amp;").replace('\'', "&#39;");
     let page = include_str!("page/index.html").replace(ASSETS_PLACE, &format!("assets/{}", *VERSION));
-    let page = page.replace(METRICS_PLACE, &json!(metrics).to_string());
+    let page = page.replace(METRICS_PLACE, &metrics);
     let tag = EntityTag::new_weak(hash([page.as_bytes()]));
     (page, tag)
 });

@@ -8,6 +8,7 @@ mod connection;
 mod driver;
 mod expected;
 mod looks;
+mod metrics;
 mod numbers;
 mod pipeline;
 mod places;

@@ -119,11 +119,15 @@ impl Writer {
             let size = 12 / (1 + i64::try_from(stream).unwrap()) + 1;
             let (start, name) = (minute * MINUTE, &self.streams[stream]);
             let values = (start, name, size * (20 + viewers), scale * size * chats, scale * cents / 8 * size, epoch);
+            // What users do in a minute follows from the rest, roughly.
             transaction
                 .execute(
-                    "insert into stream_metrics_minute values (?1, ?1 + 60000000, ?2, ?3, ?4, ?5, ?6)
+                    "insert into stream_metrics_minute (window_start, window_end, stream_id, active_viewers, unique_viewers, watch_ms,
+                         chat_messages, unique_chatters, donations, donations_cents, donors, epoch)
+                     values (?1, ?1 + 60000000, ?2, ?3, ?3 + ?3 / 9, ?3 * 57345, ?4, ?3 / 4, ?5 / 500, ?5, ?3 / 20, ?6)
                      on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-                     chat_messages = chat_messages + excluded.chat_messages,
+                     unique_viewers = excluded.unique_viewers, watch_ms = excluded.watch_ms,
+                     chat_messages = chat_messages + excluded.chat_messages, donations = donations + excluded.donations,
                      donations_cents = donations_cents + excluded.donations_cents, epoch = excluded.epoch",
                     values,
                 )

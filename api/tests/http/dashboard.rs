@@ -3,6 +3,7 @@
 
 use crate::support::{TestStore, column, minute, on_every_store, row};
 use serde_json::{Value, json};
+use tidemark_model::Metric;
 
 /// The page's own links into its assets.
 fn assets(page: &str) -> Vec<String> {
@@ -41,6 +42,23 @@ fn the_page_and_its_assets_are_cached_as_long_as_they_hold() {
         api.get(path).problem(404);
     }
     api.request("POST", "/").problem(405);
+}
+
+#[test]
+fn the_page_knows_the_metrics_as_they_are_declared() {
+    let page = TestStore::sqlite().api().get("/").body;
+    let (_, rest) = page.split_once("<meta name=\"metrics\" content='").unwrap();
+    let (content, _) = rest.split_once("'>").unwrap();
+    let metrics: Vec<Value> = serde_json::from_str(&content.replace("&#39;", "'").replace("&amp;", "&")).unwrap();
+    assert_eq!(metrics.len(), Metric::ALL.len());
+    for (told, metric) in metrics.iter().zip(Metric::ALL) {
+        let declared = metric.declared();
+        assert_eq!((&told["name"], &told["meaning"]), (&json!(declared.name), &json!(declared.meaning)));
+        assert_eq!(told["first"], declared.first);
+        assert!(["count", "milliseconds", "usd"].contains(&told["unit"].as_str().unwrap()));
+        assert!(["at_end", "distinct", "sum"].contains(&told["roll_up"].as_str().unwrap()));
+        assert_eq!(told["events"].as_array().unwrap().len(), declared.events.len());
+    }
 }
 
 #[test]

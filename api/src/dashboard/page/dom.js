@@ -30,6 +30,16 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
 }
 
+/** Makes a button show and hide a part of the page, which is hidden at first. */
+export function disclose(button, part) {
+  const open = (isOpen) => {
+    part.hidden = !isOpen;
+    setAttribute(button, "aria-expanded", String(isOpen));
+  };
+  button.addEventListener("click", () => open(part.hidden));
+  open(false);
+}
+
 function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) setAttribute(node, name, value);
   node.append(...children);

@@ -24,18 +24,32 @@ export function moment(instant, now) {
   return day(instant) === day(now) ? clock(instant) : `${day(instant)}, ${clock(instant)}`;
 }
 
+const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
+
 /** How long something takes, in at most two units: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min", "3 d 4 h". */
-export function duration(milliseconds) {
+export function duration(milliseconds, units = UNITS) {
   const seconds = Math.max(0, milliseconds / 1000);
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
-  const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
   const first = units.findIndex(([, size]) => whole >= size);
   const [large, small] = [units[first], units[first + 1]];
   const rest = Math.floor((whole % large[1]) / small[1]);
   const start = `${Math.floor(whole / large[1])} ${large[0]}`;
   return rest ? `${start} ${rest} ${small[0]}` : start;
+}
+
+/** Time that people spent, which is counted in hours at most: "0 s", "3 min 20 s", "3 h 12 min", "1,234 h". */
+export function timeSpent(milliseconds) {
+  const hours = milliseconds / 3_600_000;
+  if (hours >= 100) return `${count(Math.round(hours))} h`;
+  return milliseconds === 0 ? "0 s" : duration(milliseconds, UNITS.slice(1));
+}
+
+/** The same for axes, in one unit: "0", "30 min", "1.2K h". */
+export function shortTime(seconds) {
+  const [unit, size] = UNITS.slice(1).find(([, size]) => seconds >= size) ?? UNITS.at(-1);
+  return seconds === 0 ? "0" : `${short(seconds / size)} ${unit}`;
 }
 
 /** Minutes as a range is called: "15 minutes", "6 hours". */

@@ -6,7 +6,8 @@ const TOP = 14; // room for the highest label
 export const AXIS = 20; // room for the clock under the lowest lane
 
 /**
- * `values` are `{start, end, value, final}`, `value` a number or null; `x(instant)` is in pixels, right of the gutter for labels.
+ * `values` are `{start, end, value, final, unknown}`, `value` a number or null, which is `unknown` if there is one all the same;
+ * `x(instant)` is in pixels, right of the gutter for labels.
  * Returns where the cursor finds a value: `y(value)` in pixels.
  */
 export function drawLane(svg, { kind, width, gutter, height, values, scale, x, clockTicks, watermarkX }) {
@@ -15,6 +16,7 @@ export function drawLane(svg, { kind, width, gutter, height, values, scale, x, c
   setAttribute(svg, "viewBox", `0 0 ${width} ${height}`);
   setAttribute(svg, "height", height);
   const live = watermarkX < width ? [shape("rect", { class: "live-band", x: watermarkX, y: 0, width: width - watermarkX, height: bottom })] : [];
+  const gaps = values.filter(isGap).map(({ start, end }) => shape("rect", { class: "unknown", x: x(start), y: TOP, width: x(end) - x(start), height: bottom - TOP }));
   const inside = watermarkX > gutter && watermarkX < width;
   const mark = inside ? [shape("line", { class: "watermark", x1: watermarkX, x2: watermarkX, y1: 0, y2: bottom })] : [];
   const grid = scale.ticks.flatMap(({ at, text }) => [
@@ -25,35 +27,46 @@ export function drawLane(svg, { kind, width, gutter, height, values, scale, x, c
   const clocks = (clockTicks ?? []).map(({ at, text, anchor }) =>
     shape("text", { class: "tick", x: x(at), y: height - 4, "text-anchor": anchor }, text),
   );
-  svg.replaceChildren(...live, ...grid, ...content, ...mark, ...clocks, shape("g", { class: "cursor" }));
+  svg.replaceChildren(...live, ...gaps, ...grid, ...content, ...mark, ...clocks, shape("g", { class: "cursor" }));
   return { y, bottom };
 }
 
-/** A scale that ends at a round figure, and its marks. `whole`: between two marks there are whole numbers only. */
-export function scaleOf(highest, whole, label) {
-  const max = roundUp(Math.max(highest, whole ? 2 : 1), whole);
+/** A scale that ends at a round length, and its marks. */
+export function scaleOf(highest, round, label) {
+  const max = round(highest);
   return { max, ticks: [0, max / 2, max].map((at) => ({ at, text: label(at) })) };
 }
 
-function roundUp(value, whole) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  const steps = [1, 2, 3, 4, 6, 8, 10].map((step) => step * power);
-  return steps.find((step) => step >= value && (!whole || Number.isInteger(step / 2))) ?? 10 * power;
+/** Whether there is a value here that nobody knows. */
+export function isGap({ value, unknown }) {
+  return unknown && value === null;
 }
 
 function middle(value, x) {
   return x((value.start + value.end) / 2);
 }
 
-// Known values are joined directly; a minute without a row has none.
+// Known values are joined directly over minutes without a row, which have none. Over a gap they are not.
 function line(values, x, y, bottom) {
-  const known = values.filter(({ value }) => value !== null);
-  if (known.length === 0) return [];
+  const runs = [[]];
+  for (const value of values) {
+    if (value.value !== null) runs.at(-1).push(value);
+    else if (isGap(value)) runs.push([]);
+  }
+  const known = runs.filter((run) => run.length > 0);
+  const shapes = known.flatMap((run) => stretch(run, x, y, bottom));
+  const end = known.at(-1)?.at(-1);
+  return end ? [...shapes, shape("circle", { class: "end", cx: middle(end, x), cy: y(end.value), r: 3.5 })] : [];
+}
+
+// Of values without a gap.
+function stretch(run, x, y, bottom) {
+  if (run.length === 1) return [shape("circle", { class: "alone", cx: middle(run[0], x), cy: y(run[0].value), r: 2 })];
   const point = (value) => `${middle(value, x).toFixed(1)},${y(value.value).toFixed(1)}`;
-  const lastFinal = known.findLastIndex(({ final }) => final);
+  const lastFinal = run.findLastIndex(({ final }) => final);
   const parts = [
-    ["final", known.slice(0, lastFinal + 1)],
-    ["live", known.slice(Math.max(0, lastFinal))],
+    ["final", run.slice(0, lastFinal + 1)],
+    ["live", run.slice(Math.max(0, lastFinal))],
   ];
   const shapes = [];
   for (const [name, part] of parts) {
@@ -63,8 +76,6 @@ function line(values, x, y, bottom) {
     shapes.push(shape("path", { class: `area ${name}`, d: `M${left.toFixed(1)},${bottom}L${path}L${right.toFixed(1)},${bottom}Z` }));
     shapes.push(shape("path", { class: `line ${name}`, d: `M${path}` }));
   }
-  const end = known.at(-1);
-  shapes.push(shape("circle", { class: "end", cx: middle(end, x), cy: y(end.value), r: 3.5 }));
   return shapes;
 }
 

@@ -1,12 +1,13 @@
 // Puts the page together: where the reader is → what is asked and what is pushed → what is shown. Each part is its own module.
 
 import { ask, askHealth } from "./api.js";
+import { showChoice } from "./choose.js";
 import { showConnection } from "./connection.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { showFigures } from "./figures.js";
 import { MINUTE, count, moment, span, visible } from "./format.js";
 import { Live } from "./live.js";
-import { LEVELS, each } from "./metrics.js";
+import { LEVELS, each, valueOf } from "./metrics.js";
 import { showMinutes } from "./minutes.js";
 import { RANGES, go, href, onChange, read } from "./place.js";
 import { Rate, isQuiet, showDeadLetters, showPartitions, showPipeline } from "./pipeline.js";
@@ -131,7 +132,7 @@ function presentOf(asked, body) {
   return { ...levelsOf(body.present), note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
 }
 
-const levelsOf = (row) => each(LEVELS, ({ name, read }) => (name in row ? read(row[name]) : null));
+const levelsOf = (row) => each(LEVELS, (metric) => valueOf(metric, row));
 
 async function refreshHealth(signal) {
   try {
@@ -211,6 +212,7 @@ function showPlace() {
   const name = place.stream ? visible(place.stream) : "All streams";
   setText(byId("title"), name);
   document.title = `${name} · Tidemark`;
+  showChoice(place);
   byId("back").hidden = !place.stream;
   byId("back").href = href({ ...place, stream: null });
   for (const minutes of RANGES) {
@@ -247,9 +249,10 @@ function showPicture() {
   showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "" : `Last ${span(place.minutes)}`);
   if (!shown) return;
   const newest = place.stream && minutes.at(-1);
-  showFigures(minutes, isFinal, place.to ? null : presentNow(newest, at), at);
-  plot.show({ buckets: buckets(series, minutes, from, upTo, size), size, from, to: upTo, watermark: series.watermark, now: at });
-  showMinutes(minutes, isFinal, at);
+  showFigures(minutes, isFinal, place.to ? null : presentNow(newest, at), at, place.show);
+  const drawn = buckets(series, minutes, from, upTo, size);
+  plot.show({ buckets: drawn, size, from, to: upTo, watermark: series.watermark, now: at, shown: place.show });
+  showMinutes(minutes, isFinal, at, place.show);
   byId("no-rows").hidden = minutes.length > 0;
   setText(byId("no-rows-text"), place.stream ? "No event of this stream in this range." : "No event in this range.");
 }

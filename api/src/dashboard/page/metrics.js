@@ -1,17 +1,45 @@
 // The metrics as the service declares them, and how a value of each is read, added and shown. The page itself names none.
 
-import { count, short } from "./format.js";
+import { count, short, shortTime, timeSpent } from "./format.js";
 import { cents, dollars, roughDollars } from "./money.js";
+import { roundCount, roundMoney, roundTime } from "./scale.js";
 
-// `length` is on a chart's axis; `whole`: between two marks of it there are whole numbers only.
-const COUNT = { zero: 0, read: (number) => number, show: count, length: (number) => number, axis: short, whole: true, pronoun: "them" };
-const MONEY = { zero: 0n, read: cents, show: dollars, length: roughDollars, axis: (at) => `$${short(at)}`, whole: false, pronoun: "it" };
+// `length` is on a chart's axis, `round` the end of an axis that reaches a length, and `axis` the text of a mark.
+const number = (value) => value;
+const UNITS = {
+  count: { zero: 0, from: number, show: count, length: number, round: roundCount, axis: short, pronoun: "them" },
+  milliseconds: { zero: 0, from: number, show: timeSpent, length: (time) => time / 1000, round: roundTime, axis: shortTime, pronoun: "it" },
+  usd: { zero: 0n, from: cents, show: dollars, length: roughDollars, round: roundMoney, axis: (at) => `$${short(at)}`, pronoun: "it" },
+};
 
-/** In the order of tables. `level`: over time there is a highest one and no sum. */
-export const METRICS = JSON.parse(document.querySelector("meta[name=metrics]").content).map(({ name, money, level }, place) => {
-  return { name, money, level, ...(money ? MONEY : COUNT), label: labelOf(name), tone: `tone-${place % 3}` };
+// What several minutes have together.
+const TOGETHER = {
+  at_end: "Of several minutes, the highest is shown.",
+  distinct: "Of several minutes, the highest is shown: a sum would count a user again in each of them.",
+  sum: "Several minutes are added.",
+};
+
+const DECLARED = JSON.parse(document.querySelector("meta[name=metrics]").content);
+// What the same events change has the same colour.
+const TONES = [...new Set(DECLARED.map(({ events }) => events.join()))];
+
+/**
+ * In the order of tables. `first`: it is shown unless the reader chose otherwise, and never null. `level`: it is of an instant.
+ * `adds`: over time there is a sum of it; of others there is a highest one only.
+ */
+export const METRICS = DECLARED.map(({ name, unit, meaning, roll_up, events, first }) => {
+  const words = { meaning: `${capitalised(meaning)}.`, together: TOGETHER[roll_up], label: labelOf(name) };
+  const tone = `tone-${TONES.indexOf(events.join()) % 3}`;
+  const kind = { level: roll_up === "at_end", adds: roll_up === "sum", money: unit === "usd" };
+  return { name, first, tone, ...words, ...kind, ...UNITS[unit] };
 });
 export const LEVELS = METRICS.filter(({ level }) => level);
+
+/** Those of these names, in their order. */
+export const named = (names) => METRICS.filter(({ name }) => names.includes(name));
+
+/** A row's value, or null if that is not known. */
+export const valueOf = ({ name, from }, row) => (row[name] === null || row[name] === undefined ? null : from(row[name]));
 
 /** An object with a member for each of these metrics. */
 export function each(metrics, value) {
@@ -21,12 +49,20 @@ export function each(metrics, value) {
 /** A value as people read it; null is none. */
 export const textOf = (metric, value) => (value === null ? "–" : metric.show(value));
 
-/** What the highest level is called. */
+/** What the highest one is called. */
 export const peakOf = ({ label }) => `Peak ${label.toLowerCase()}`;
 
-// The unit, and what goes without saying, is left out.
+// The unit, and what goes without saying, is left out: not where two would then have one label.
 function labelOf(name) {
-  const words = name.replace(/^active_|_usd$/g, "").replaceAll("_", " ");
+  const same = DECLARED.some((other) => other.name !== name && bare(other.name) === name);
+  return capitalised(same ? `number of ${bare(name)}` : bare(name));
+}
+
+function bare(name) {
+  return name.replace(/^active_|_usd$/g, "").replace(/_ms$/, " time").replaceAll("_", " ");
+}
+
+function capitalised(words) {
   return words[0].toUpperCase() + words.slice(1);
 }
 

@@ -1,25 +1,29 @@
-// Where the reader is: stream, time range and order of the list, all in the URL, so that a link, a reload and the back button work.
+// Where the reader is: stream, time range, order of the list and the metrics that are shown, all in the URL, so that a link, a reload and
+// the back button work.
 
 import { MINUTE } from "./format.js";
-import { METRICS } from "./metrics.js";
+import { METRICS, named } from "./metrics.js";
 
 export const RANGES = [15, 60, 360, 1440];
 export const ORDERS = METRICS.toReversed();
-const DEFAULTS = { minutes: 60, by: ORDERS[0].name };
+const FIRST = METRICS.filter(({ first }) => first).map(({ name }) => name);
+const DEFAULTS = { minutes: 60, by: FIRST.at(-1), show: FIRST };
 
 /**
  * The place that a URL's query says; what cannot be used counts as absent.
- * `stream`: its id or null for all. `to`: the range's exclusive end, or null for now.
+ * `stream`: its id or null for all. `to`: the range's exclusive end, or null for now. `show`: names of metrics, one at least.
  */
 export function read(search = location.search) {
   const query = new URLSearchParams(search);
   const minutes = Number(query.get("minutes") ?? DEFAULTS.minutes);
+  const show = named(query.getAll("show")).map(({ name }) => name);
   const to = Math.floor(Date.parse(query.get("to") ?? "") / MINUTE) * MINUTE;
   return {
     stream: query.get("stream") || null,
     minutes: Number.isInteger(minutes) && minutes >= 1 && minutes <= 1440 ? minutes : DEFAULTS.minutes,
     to: Number.isFinite(to) && to > 0 && to < 8.6e15 ? to : null,
     by: ORDERS.some(({ name }) => name === query.get("by")) ? query.get("by") : DEFAULTS.by,
+    show: show.length ? show : DEFAULTS.show,
   };
 }
 
@@ -30,6 +34,7 @@ export function href(place) {
   if (place.minutes !== DEFAULTS.minutes) query.set("minutes", place.minutes);
   if (place.to) query.set("to", new Date(place.to).toISOString().replace(".000Z", "Z"));
   if (place.by !== DEFAULTS.by) query.set("by", place.by);
+  if (place.show.join() !== DEFAULTS.show.join()) for (const name of place.show) query.append("show", name);
   const text = query.toString();
   return text ? `?${text}` : "./";
 }

@@ -1,20 +1,36 @@
-// The charts over one axis of time, one for each metric, with one cursor that pointer and arrow keys move.
+// The charts over one axis of time, one for each metric that is shown, with one cursor that pointer and arrow keys move.
 
-import { byId, element, setAttribute, setText, shape } from "./dom.js";
+import { byId, disclose, element, setAttribute, setText, shape } from "./dom.js";
 import { MINUTE, clock, day, moment } from "./format.js";
-import { AXIS, drawLane, scaleOf } from "./lane.js";
+import { AXIS, drawLane, isGap, scaleOf } from "./lane.js";
 import { METRICS, textOf } from "./metrics.js";
 
-const LANES = METRICS.map((metric, index) => {
-  const { name, label, level, tone, whole, axis } = metric;
-  const unit = level ? element("span", { class: "muted" }, "at the minute’s end") : element("span", { class: "muted per-bucket" }, "per minute");
-  const [readout, svg] = [element("output", {}, "–"), shape("svg", { role: "img" })];
-  const head = element("p", { class: "lane-head" }, element("span", {}, label), " ", unit, readout);
-  byId("watermark-flag").before(element("div", { class: `lane ${tone}` }, head, svg));
-  const height = (level ? 148 : 92) + (index === METRICS.length - 1 ? AXIS : 0);
+const LANES = METRICS.map((metric) => {
+  const { name, label, level, tone, round, axis } = metric;
+  const [unit, readout, svg] = [element("span", { class: "muted" }), element("output", {}, "–"), shape("svg", { role: "img" })];
+  const head = element("div", { class: "lane-head" }, ...explained(metric), unit, readout);
+  const root = element("div", { id: `lane-${name}`, class: `lane ${tone}` }, head, svg);
+  byId("watermark-flag").before(root);
   const number = (bucket) => (bucket[name] === null ? null : metric.length(bucket[name]));
-  return { label, whole, axis, readout, svg, kind: level ? "line" : "bars", height, number, show: (bucket) => textOf(metric, bucket[name]) };
+  const values = (buckets) => buckets.map((bucket) => ({ ...bucket, value: number(bucket), unknown: bucket.unknown.has(name) }));
+  const [kind, height] = level ? ["line", 148] : ["bars", 92];
+  return { name, label, metric, root, unit, round, axis, readout, svg, kind, height, number, values, show: (bucket) => textOf(metric, bucket[name]) };
 });
+
+// The name, a button that opens what it means below.
+function explained({ name, label, meaning, together }) {
+  const text = element("p", { id: `meaning-${name}`, class: "meaning" }, `${meaning} ${together}`);
+  const button = element("button", { id: `explain-${name}`, class: "explain", type: "button", "aria-controls": text.id }, label);
+  disclose(button, text);
+  return [button, text];
+}
+
+// What a value is of.
+function unitOf({ level, adds }, size) {
+  if (level) return "at the minute’s end";
+  if (size === 1) return "per minute";
+  return adds ? `per ${size} minutes` : `highest minute of ${size}`;
+}
 
 const GUTTER = 44; // for the labels of the axes, in pixels
 
@@ -22,6 +38,7 @@ export class Plot {
   #root = byId("plot");
   #scrub = byId("scrub");
   #data = null;
+  #lanes = []; // those that are shown
   #drawn = [];
   #cursor = null; // the start of the bucket under it
   #x = () => 0;
@@ -35,9 +52,11 @@ export class Plot {
     this.#scrub.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** `{buckets, size, from, to, watermark, now}`; instants in milliseconds. */
+  /** `{buckets, size, from, to, watermark, now, shown}`; instants in milliseconds, `shown` names of metrics. */
   show(data) {
     this.#data = data;
+    this.#lanes = LANES.filter(({ name }) => data.shown.includes(name));
+    for (const lane of LANES) lane.root.hidden = !this.#lanes.includes(lane);
     this.#draw();
   }
 
@@ -48,16 +67,23 @@ export class Plot {
     const [first, last] = [buckets[0]?.start ?? from, buckets.at(-1)?.end ?? to];
     this.#x = (instant) => GUTTER + ((instant - first) / (last - first)) * (width - GUTTER);
     const watermarkX = watermark === null ? GUTTER : Math.max(GUTTER, Math.min(width, this.#x(watermark)));
-    this.#drawn = LANES.map((lane, index) => {
-      const values = buckets.map((bucket) => ({ ...bucket, value: lane.number(bucket) }));
-      const scale = scaleOf(Math.max(0, ...values.map(({ value }) => value ?? 0)), lane.whole, lane.axis);
-      const clockTicks = index === LANES.length - 1 ? clockTicksOf(first, last, width) : null;
-      const { kind, height, svg } = lane;
+    let hasGaps = false;
+    this.#drawn = this.#lanes.map((lane, index) => {
+      const values = lane.values(buckets);
+      const scale = scaleOf(Math.max(0, ...values.map(({ value }) => value ?? 0)), lane.round, lane.axis);
+      const clockTicks = index === this.#lanes.length - 1 ? clockTicksOf(first, last, width) : null;
+      const { kind, svg } = lane;
+      const height = lane.height + (clockTicks ? AXIS : 0);
+      hasGaps ||= values.some(isGap);
+      setText(lane.unit, unitOf(lane.metric, size));
       setAttribute(svg, "aria-label", this.#summary(lane));
       return drawLane(svg, { kind, width, gutter: GUTTER, height, values, scale, x: this.#x, clockTicks, watermarkX });
     });
-    for (const unit of document.querySelectorAll(".per-bucket")) setText(unit, size === 1 ? "per minute" : `per ${size} minutes`);
+    byId("legend-unknown").hidden = !hasGaps;
     const flag = byId("watermark-flag");
+    // In the highest chart, below its head.
+    const highest = this.#lanes[0].svg.getBoundingClientRect().top - this.#root.getBoundingClientRect().top;
+    flag.style.insetBlockStart = `${highest}px`;
     flag.hidden = watermark === null || watermarkX <= GUTTER || watermarkX >= width;
     flag.style.insetInlineStart = `${watermarkX}px`;
     flag.classList.toggle("before", watermarkX > width / 2);
@@ -80,7 +106,7 @@ export class Plot {
     const bucket = buckets[index];
     // Without a cursor the last whole one: a running minute's numbers would look like a drop.
     const shown = bucket ?? buckets.findLast(({ end }) => end <= now) ?? buckets.at(-1);
-    LANES.forEach((lane, number) => {
+    this.#lanes.forEach((lane, number) => {
       setText(lane.readout, shown ? lane.show(shown) : "–");
       const cursor = lane.svg.querySelector(".cursor");
       const { y, bottom } = this.#drawn[number];
@@ -93,7 +119,7 @@ export class Plot {
     setText(byId("plot-moment"), shown ? this.#describe(shown, bucket) : "");
     setAttribute(this.#scrub, "aria-valuemax", Math.max(0, buckets.length - 1));
     setAttribute(this.#scrub, "aria-valuenow", index < 0 ? Math.max(0, buckets.length - 1) : index);
-    const text = shown ? LANES.map((lane) => `${lane.label} ${lane.show(shown)}`).join(", ") : "no data";
+    const text = shown ? this.#lanes.map((lane) => `${lane.label} ${lane.show(shown)}`).join(", ") : "no data";
     setAttribute(this.#scrub, "aria-valuetext", shown ? `${moment(shown.start, now)}: ${text}, ${shown.final ? "final" : "may still change"}` : text);
   }
 

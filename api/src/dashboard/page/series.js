@@ -1,14 +1,15 @@
 // Minutes of one stream or of all: what was asked for, and what was pushed since.
 
 import { MINUTE } from "./format.js";
-import { LEVELS, METRICS, each } from "./metrics.js";
+import { LEVELS, METRICS, each, valueOf } from "./metrics.js";
 
-/** A minute as the page works with it, with a member for each metric. */
+/** A minute as the page works with it, with a member for each metric. `unknown`: names of those that are null in the row. */
 function minuteOf(row) {
-  return { ...each(METRICS, ({ name, read }) => read(row[name])), start: Date.parse(row.window_start) };
+  const unknown = METRICS.filter(({ name }) => row[name] === null).map(({ name }) => name);
+  return { ...each(METRICS, (metric) => valueOf(metric, row)), unknown, start: Date.parse(row.window_start) };
 }
 
-/** A minute of which only that is known which is added over time. */
+/** A minute without what is of its end. */
 export function withoutLevels(minute) {
   return { ...minute, ...each(LEVELS, () => null) };
 }
@@ -64,26 +65,32 @@ export class Series {
   }
 }
 
-/** Of each metric the exact sum of minutes, or the minute with its highest level (null if there is none). */
+/** Of each metric the exact sum of minutes (null if one of them is), or the minute with its highest value (null if there is none). */
 export function totals(minutes) {
-  return each(METRICS, ({ name, level, zero }) => {
-    if (!level) return minutes.reduce((sum, minute) => sum + minute[name], zero);
+  return each(METRICS, ({ name, adds, zero }) => {
+    if (adds) return minutes.reduce((sum, minute) => plus(sum, minute[name]), zero);
     return minutes.reduce((peak, minute) => (minute[name] === null || peak?.[name] >= minute[name] ? peak : minute), null);
   });
 }
 
-/** Minutes put together by `size` of them, without gaps: sums, and the highest levels (null if there is none). */
+const plus = (a, b) => (a === null || b === null ? null : a + b);
+
+/**
+ * Minutes put together by `size` of them, without gaps: sums and highest values as of `totals`. `unknown` are the metrics that are null in
+ * one of the rows.
+ */
 export function buckets(series, minutes, from, to, size) {
   const width = size * MINUTE;
   // Buckets begin where the clock has round figures, so they do not move with the range.
   const first = Math.floor(from / width) * width;
   const all = [];
-  const empty = each(METRICS, ({ level, zero }) => (level ? null : zero));
-  for (let start = first; start < to; start += width) all.push({ ...empty, start, end: start + width });
+  const empty = each(METRICS, ({ adds, zero }) => (adds ? zero : null));
+  for (let start = first; start < to; start += width) all.push({ ...empty, unknown: new Set(), start, end: start + width });
   for (const minute of minutes) {
     const bucket = all[Math.floor((minute.start - first) / width)];
-    for (const { name, level } of METRICS) {
-      if (!level) bucket[name] += minute[name];
+    for (const name of minute.unknown) bucket.unknown.add(name);
+    for (const { name, adds } of METRICS) {
+      if (adds) bucket[name] = plus(bucket[name], minute[name]);
       else if (bucket[name] === null || minute[name] > bucket[name]) bucket[name] = minute[name];
     }
   }

@@ -14,10 +14,11 @@ export function showStreams(rows, place, note) {
   for (const { name } of ORDERS) {
     const link = byId(`by-${name}`);
     link.href = href({ ...place, by: name });
+    link.hidden = name !== place.by && !place.show.includes(name);
     setAttribute(link, "aria-current", name === place.by && "true");
   }
   const metric = ORDERS.find(({ name }) => name === place.by);
-  setText(byId("top-value"), metric.level ? peakOf(metric) : metric.label);
+  setText(byId("top-value"), metric.adds ? metric.label : peakOf(metric));
   setText(byId("top-note"), note);
   const all = byId("all-streams");
   all.href = href({ ...place, stream: null });
@@ -26,7 +27,7 @@ export function showStreams(rows, place, note) {
   setText(byId("top-empty"), place.to ? "The list is known for ranges up to now only." : "No stream was heard of in this range.");
   byId("top").classList.toggle("loading", rows === null);
   if (rows === null) return;
-  const values = rows.map((row) => metric.read(row.value));
+  const values = rows.map((row) => metric.from(row.value));
   const lengths = values.map(metric.length);
   const highest = Math.max(0, ...lengths);
   const wanted = rows.map((row, index) => {
