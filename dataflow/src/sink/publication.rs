@@ -57,10 +57,10 @@ impl Publication {
             id,
             taken_at: request.taken_at,
             watermark,
+            metrics: Manifest::metrics(&self.whole),
             open: request.open,
             partitions: self.partitions.clone(),
             parts: Vec::new(),
-            metrics: Manifest::metrics(&self.whole),
             increments: before.iter().filter(|increment| increment.newest >= first_open).cloned().collect(),
         };
         self.making = Some((manifest, Vec::new()));
