@@ -25,8 +25,9 @@ pub enum Command {
     ///
     /// Reads one consistent state of the store, also while the pipeline runs, then the log up to just the offsets that this state
     /// stands for, with the settings that its rows were made with; recomputes all by a second, naive implementation; and compares
-    /// every row of stream_metrics_minute, stream_state and dead_letters and the partitions' watermarks. Verdicts in which a clock
-    /// had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
+    /// every row of stream_metrics_minute, stream_totals_minute (from the first that is there), stream_state and dead_letters and the
+    /// partitions' watermarks. Values that are null, because an older version wrote the row, are counted and not compared. Verdicts in
+    /// which a clock had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
     ///
     /// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach, records expired).
     Verify(VerifyArgs),

@@ -293,7 +293,7 @@ impl Options {
     }
 }
 
-/// All processes must have the same checkpoints before them.
+/// Refuses to start if CHECKPOINT_DIR is not the directory that process 0 writes to; waits while it cannot be read.
 fn refuse_other_directory(parts: &dyn Parts, plan: &Plan, patience: Duration, control: &Control) -> Result<(), RunError> {
     let started = Instant::now();
     loop {

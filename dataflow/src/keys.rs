@@ -50,9 +50,9 @@ impl ViewerKey {
         RANGE_OF[(self.0 >> (u64::BITS - CELLS.ilog2())) as usize].into()
     }
 
-    /// The id that all events of this kind have in common which are this user's.
+    /// One id for all events of a kind which are this user's, so that only the first counts.
     pub fn in_common(self, kind: Kind) -> EventKey {
-        // Hashes of different kinds differ in their prefix only, so any other bits will do.
+        // It must differ from event ids and between kinds.
         EventKey(self.0, self.1 ^ (kind as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 

@@ -213,6 +213,7 @@ fn tables_of_the_version_before_get_their_columns() {
     database.sql(TABLES);
     database.sql("alter table progress drop run, drop heartbeat_at, drop trouble");
     database.sql("alter table stream_metrics_minute drop donors");
+    database.sql("alter table stream_totals_minute drop watch_ms");
     database.sql(RIGHTS);
     let said = refusal(&mut database.writer());
     assert!(said.contains("sql/migrate/added_columns.sql"), "{said}");

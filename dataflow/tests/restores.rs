@@ -30,7 +30,8 @@ use tidemark_model::Micros;
 const EVENTS: usize = 9_000;
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(90);
-const TABLES: [&str; 5] = ["dead_letters", "progress", "progress_partitions", "stream_metrics_minute", "stream_state"];
+const TABLES: [&str; 6] =
+    ["dead_letters", "progress", "progress_partitions", "stream_metrics_minute", "stream_state", "stream_totals_minute"];
 
 type Open<'a> = dyn Fn() -> Result<Box<dyn Store>, StoreError> + Sync + 'a;
 

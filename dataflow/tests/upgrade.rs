@@ -56,7 +56,7 @@ impl Place {
 /// `nulls` counts, of the rows from a minute on, those that lack a metric.
 fn goes_on(place: &Place, checkpoint: &str, nulls: &mut dyn FnMut(&str, &str) -> i64) {
     let said = place.run(&["verify"], false);
-    assert!(said.contains("of an earlier program") && said.contains("unique_viewers"), "{said}");
+    assert!(said.contains("made by an older version") && said.contains("unique_viewers"), "{said}");
     let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
     // Without it the whole log would be replayed, and the rows would be right all the same.
     assert!(said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used"), "{said}");

@@ -27,10 +27,15 @@ fill_tables() {
   psql -qX -v ON_ERROR_STOP=1 "$database_url" -f "$root/sql/init/001_tables.sql" >/dev/null
   psql -qX -v ON_ERROR_STOP=1 "$database_url" >/dev/null <<SQL
 insert into stream_metrics_minute
-  select at, at + interval '1 minute', 'stream-' || number, (number * 7919 + ago) % 5000, (number * 104729 + ago) % 900,
-    ((number::bigint * 15485863 + ago) % 100000)::numeric / 100, 1
+  select at, at + interval '1 minute', 'stream-' || number, (number * 7919 + ago) % 5000, (number * 7919 + ago) % 5000 + 9,
+    (number * 7919 + ago) % 5000 * 60000, (number * 104729 + ago) % 900, (number * 104729 + ago) % 300, number % 10,
+    ((number::bigint * 15485863 + ago) % 100000)::numeric / 100, number % 7, 1
   from generate_series(0, $2 - 1) ago, generate_series(1, $1) number,
     lateral (select date_trunc('minute', now()) - make_interval(mins => ago) as at) start;
+insert into stream_totals_minute
+  select window_start, window_end, count(*), sum(active_viewers), sum(unique_viewers), sum(watch_ms), sum(chat_messages),
+    sum(unique_chatters), sum(donations), sum(donations_usd), sum(donors), 1
+  from stream_metrics_minute group by 1, 2;
 insert into progress (pipeline, epoch, watermark, fence, fingerprint, hash_key, checkpoints, updated_at)
 values ('bench', 1, now() - interval '10 minutes', 1, 'kafka:bench', '\\x00', '[]', now());
 vacuum analyze;

@@ -57,7 +57,9 @@ merge() {
   cat <<'SQL'
 insert into stream_metrics_minute select * from changed
   on conflict (window_start, stream_id) do update set active_viewers = excluded.active_viewers,
-    chat_messages = excluded.chat_messages, donations_usd = excluded.donations_usd, epoch = excluded.epoch;
+    unique_viewers = excluded.unique_viewers, watch_ms = excluded.watch_ms, chat_messages = excluded.chat_messages,
+    unique_chatters = excluded.unique_chatters, donations = excluded.donations, donations_usd = excluded.donations_usd,
+    donors = excluded.donors, epoch = excluded.epoch;
 SQL
   if [[ $1 == both ]]; then
     cat <<'SQL'

@@ -77,7 +77,7 @@ create table if not exists progress (
     heartbeat_at timestamptz,                         -- the database's clock at that run's last sign of life, every 2 s
     trouble      text,                                -- what holds the pipeline up at the moment; null: nothing
     schema_version integer,                           -- version of these tables; null: 1
-    metrics      text                                 -- the metrics that the tables have, with commas between them
+    metrics     text                                  -- the metrics that the tables have, with commas between them
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (

@@ -3,8 +3,9 @@
 --   psql --single-transaction -v ON_ERROR_STOP=1 -f sql/migrate/from_replaced_pipeline.sql DATABASE_URL
 --
 -- Its stream_metrics_minute and stream_state stay under the names replaced_…; drop them once you are content. Their rows are copied,
--- with money rounded half-up to cents, epoch 0, and null in the metrics that it did not have. What the log still has, tidemark-dataflow then computes anew over them; older rows
--- stay as the replaced pipeline left them (`verify` reports them as rows that the log knows nothing of). Run it with the dataflow stopped.
+-- with money rounded half-up to cents, epoch 0, and null in the metrics that it did not have. What the log still has, tidemark-dataflow then
+-- computes anew over them; older rows stay as the replaced pipeline left them (`verify` reports them as rows that the log knows nothing of). Run
+-- it with the dataflow stopped.
 
 alter table stream_metrics_minute rename to replaced_stream_metrics_minute;
 alter table if exists stream_state rename to replaced_stream_state;

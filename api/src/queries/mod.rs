@@ -83,7 +83,7 @@ pub enum StoreError {
     #[error("the pipeline has not created its tables yet")]
     NoTables,
     /// The pipeline that wrote the tables did not know what is asked for.
-    #[error("the tables are of an earlier pipeline: the one of this version adds what they lack when it starts")]
+    #[error("the tables were made by an older version: start this version's tidemark-dataflow once, which adds what they lack")]
     Earlier,
     /// The tables are another program's or another version's, or the role may not read them.
     #[error("the store cannot be read: the service's log says why")]
@@ -98,7 +98,8 @@ impl StoreError {
     fn is_earlier(lacking: &str) -> bool {
         let later = Metric::ALL.into_iter().filter(|metric| !metric.declared().first);
         let columns = later.map(Metric::integer_column).chain(["stream_totals_minute".to_owned()]);
-        columns.into_iter().any(|name| lacking.contains(&name))
+        let words: Vec<&str> = lacking.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        columns.into_iter().any(|name| words.contains(&&*name))
     }
 
     /// Writes it to the log, with all its causes.

@@ -62,7 +62,8 @@ fn tables_of_another_program_are_not_read() {
 #[test]
 fn tables_of_an_earlier_pipeline_are_waited_for_and_told() {
     on_every_store(|store| {
-        let earlier = "the tables are of an earlier pipeline: the one of this version adds what they lack when it starts";
+        let earlier =
+            "the tables were made by an older version: start this version's tidemark-dataflow once, which adds what they lack";
         store.execute("alter table stream_metrics_minute drop column donors");
         let api = store.api();
         for path in ["/metrics", "/metrics/latest", "/streams/s"] {

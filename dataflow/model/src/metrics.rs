@@ -73,7 +73,7 @@ pub struct Declared {
     pub roll_up: RollUp,
     /// The events that change it.
     pub events: &'static [Kind],
-    /// Whether the first tables had it. Another one's column is null in rows that a program wrote which did not know it.
+    /// Whether the first tables had it. The column of another one is null in rows that were written before it was there.
     pub first: bool,
 }
 
@@ -237,7 +237,7 @@ impl std::fmt::Display for Values {
     }
 }
 
-/// From which window on the values of each metric are whole. What came before was folded by a program that did not know the metric.
+/// The first window in which each metric is known in full. Before, a version that did not know the metric took part in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whole(pub [Minute; COUNT]);
 

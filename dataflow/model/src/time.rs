@@ -6,7 +6,7 @@ use std::fmt;
 /// Microseconds in a minute.
 const MINUTE_MICROS: i64 = 60_000_000;
 /// Nanoseconds in a minute.
-const MINUTE_NANOS: i64 = 60_000_000_000;
+pub const MINUTE_NANOS: i64 = 60_000_000_000;
 
 /// An event's instant, in nanoseconds since 1970: the unit in which event times are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

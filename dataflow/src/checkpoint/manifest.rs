@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use tidemark_model::metrics::Whole;
+use tidemark_model::time::MINUTE_NANOS;
 use tidemark_model::{Kind, Metric, Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes. A new metric alone does not: a manifest names those
@@ -100,12 +101,13 @@ impl Manifest {
         Metric::ALL.map(|metric| (metric.name().to_owned(), whole.0[metric as usize])).into()
     }
 
-    /// From which window on a run that goes on from here has whole values. Of a metric that the checkpoint does not have it has none for
-    /// windows of which anything was folded; if it follows from who is present, nor for those that a join before them reaches.
+    /// The first window of which a run that goes on from here knows each metric in full. One that the checkpoint lacks is known after the
+    /// last window that it had begun; one of presence only once every join before that has timed out.
     pub fn whole(&self, viewer_timeout_nanos: i64) -> Whole {
-        let after = self.open.last().map_or(Minute(0), |last| Minute(last.0 + 1));
-        let reached = after.last_nanosecond().0.saturating_add(viewer_timeout_nanos) / 60_000_000_000;
-        let reached = Minute(u32::try_from(reached).unwrap_or(u32::MAX).saturating_add(1));
+        let first_open = self.watermark.map_or(Minute(0), Minute::first_open);
+        let after = self.open.last().map_or(first_open, |last| first_open.max(Minute(last.0 + 1)));
+        let timed_out = (i64::from(after.0) * MINUTE_NANOS).saturating_add(viewer_timeout_nanos) / MINUTE_NANOS;
+        let reached = Minute(u32::try_from(timed_out).unwrap_or(u32::MAX).saturating_add(1));
         Whole(Metric::ALL.map(|metric| {
             let known = self.metrics.iter().find(|(name, _)| name == metric.name()).map(|(_, from)| *from);
             known.unwrap_or(if metric.declared().events.contains(&Kind::ViewerJoin) { reached } else { after })
@@ -196,5 +198,41 @@ fn measure(mut part: Box<dyn Read>) -> io::Result<Part> {
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of windows that it has begun, and of those that a viewer of then can reach, a checkpoint of three metrics says too little.
+    #[test]
+    fn a_metric_that_a_checkpoint_lacks_is_known_after_all_that_it_had_begun() {
+        let manifest = |open: &[u32], watermark: Option<u32>| Manifest {
+            version: 4,
+            id: Id { pipeline: 1, fence: 1, number: 1 },
+            taken_at: Micros(0),
+            watermark: watermark.map(|minute| Minute(minute).start()),
+            open: open.iter().copied().map(Minute).collect(),
+            partitions: BTreeMap::new(),
+            parts: Vec::new(),
+            increments: Vec::new(),
+            metrics: first_metrics(),
+        };
+        let timeout = 10 * MINUTE_NANOS;
+        for (manifest, after) in [
+            (manifest(&[100, 105], Some(100)), 106),
+            // A quiet pipeline has closed all windows, but viewers are there.
+            (manifest(&[], Some(200)), 200),
+            (manifest(&[], None), 0),
+        ] {
+            let whole = manifest.whole(timeout);
+            let from = |metric: Metric| whole.0[metric as usize].0;
+            assert_eq!((from(Metric::ActiveViewers), from(Metric::ChatMessages)), (0, 0));
+            assert_eq!((from(Metric::Donors), from(Metric::WatchMs)), (after, after + 11));
+            // Today's checkpoint remembers it.
+            let later = Manifest { version: VERSION, metrics: Manifest::metrics(&whole), open: vec![Minute(500)], ..manifest };
+            assert_eq!(later.whole(timeout), whole);
+        }
     }
 }

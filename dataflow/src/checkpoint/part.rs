@@ -34,9 +34,9 @@ pub enum Key {
     Ids(Minute, usize),
     /// A worker's shares of open rows, perhaps in several sections. They add, so any worker may take them up.
     Shares,
-    /// Steps of the present counts, likewise.
+    /// Steps of each stream's presence, likewise.
     Steps,
-    /// Sums of the steps of closed windows, likewise.
+    /// Viewers who are present at the end of the last closed window, likewise.
     Bases,
 }
 
@@ -180,7 +180,8 @@ pub fn read(
 ) -> io::Result<()> {
     let mut found = Head::zeroed();
     part.read_exact(bytemuck::bytes_of_mut(&mut found))?;
-    if !READ.into_iter().any(|version| found == Head::of(version, id, worker)) {
+    let version = u32::try_from(found.version).unwrap_or(u32::MAX);
+    if !READ.contains(&version) || found != Head::of(version, id, worker) {
         return Err(damaged(format!(
             "it is not part {worker} of checkpoint {id} in a version from {} to {VERSION}",
             READ.start()

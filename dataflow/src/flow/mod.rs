@@ -23,7 +23,7 @@ use tidemark_model::{Cents, Kind, Micros, Minute, Nanos, Reason};
 pub struct Admitted {
     /// Whose event it is; names the owner.
     pub viewer: ViewerKey,
-    /// Whether that is a user, and not what stands in for one.
+    /// Whether the event has a valid `user_id`.
     pub by_user: bool,
     /// The stream.
     pub stream: StreamKey,

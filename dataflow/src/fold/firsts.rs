@@ -1,5 +1,5 @@
-//! What is counted once a window: event ids, and of each user the first chat message and the first donation, as if they had an id in
-//! common. An id is forgotten when its window closes: no admitted event can meet it again.
+//! What is counted once a window: event ids, and of each user the first chat message and the first donation, by an id of user and
+//! kind. An id is forgotten when its window closes: no admitted event can meet it again.
 //!
 //! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
 //! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.

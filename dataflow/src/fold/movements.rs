@@ -4,15 +4,15 @@ use super::windows::{Value, work};
 use differential_dataflow::difference::{IsZero, Semigroup};
 use smallvec::{SmallVec, smallvec};
 use std::collections::BTreeSet;
+use tidemark_model::time::MINUTE_NANOS;
 use tidemark_model::{Minute, Nanos};
 
-/// Nanoseconds in a minute, and in a millisecond.
-pub(super) const MINUTE: i64 = 60_000_000_000;
+/// Nanoseconds in a millisecond.
 const MILLISECOND: i64 = 1_000_000;
 
 /// The window of an instant, which may be the end of a presence and so be later than any event.
 fn window_of(at: Nanos) -> Minute {
-    Minute(u32::try_from(at.0 / MINUTE).expect("64 bits of nanoseconds are fewer minutes than 32 bits count"))
+    Minute(u32::try_from(at.0 / MINUTE_NANOS).expect("64 bits of nanoseconds are fewer minutes than 32 bits count"))
 }
 
 /// A join or a leave.
@@ -35,9 +35,9 @@ impl Moved {
         Moved(ts << 1 | u64::from(movement == Movement::Leave))
     }
 
-    /// Less than any movement in this window or after it, and greater than all before.
+    /// A bound: movements of this window and of later ones are not less, earlier ones are.
     fn first_of(window: Minute) -> Moved {
-        Moved(i64::from(window.0).saturating_mul(MINUTE).cast_unsigned() << 1)
+        Moved(i64::from(window.0).saturating_mul(MINUTE_NANOS).cast_unsigned() << 1)
     }
 
     pub(super) fn minute(self) -> Minute {
@@ -52,12 +52,12 @@ impl Moved {
         Nanos((self.0 >> 1).cast_signed())
     }
 
-    /// The first instant at which a join no longer counts, but for what comes after it. A leave never counts.
+    /// When a join times out if nothing follows it. Of a leave its own time.
     fn runs_out(self, timeout: i64) -> Nanos {
         Nanos(if self.is_leave() { self.ts().0 } else { self.ts().0.saturating_add(timeout) })
     }
 
-    /// The last window to which it matters: presence at its beginning, at least, follows from it.
+    /// The last window whose values depend on it.
     pub(super) fn matters_to(self, timeout: i64) -> Minute {
         window_of(self.runs_out(timeout))
     }
@@ -217,7 +217,7 @@ impl Many {
 pub struct Step {
     /// Change of the present count.
     pub present: i64,
-    /// Who is there but was not, less who was there but is not at any instant.
+    /// Viewers who are there at some instant of the window but were not just before it, less those who were just before it but are not.
     pub fresh: i64,
     /// In whole milliseconds.
     pub watched: i64,
@@ -253,13 +253,13 @@ impl Steps {
         &self.0
     }
 
-    /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1). Whom it makes `fresh` is told apart.
+    /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1). [`place`] sets `fresh`.
     pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i64) {
         if from >= until {
             return;
         }
         let (first, last) = (window_of(from), window_of(until));
-        let left = |at: Nanos, of: Minute| (i64::from(of.0) + 1) * (MINUTE / MILLISECOND) - at.0 / MILLISECOND;
+        let left = |at: Nanos, of: Minute| (i64::from(of.0) + 1) * (MINUTE_NANOS / MILLISECOND) - at.0 / MILLISECOND;
         self.add(first, Step { present: sign, fresh: 0, watched: sign * left(from, first) });
         self.add(last, Step { present: -sign, fresh: 0, watched: -sign * left(until, last) });
     }
@@ -283,7 +283,7 @@ impl Steps {
 pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
     let (before, next) = history.around(moved);
     let same_instant = |other: &Moved| other.ts() == moved.ts();
-    // It is there, or it is a join and a leave is.
+    // It is known already, or it is a join at the instant of a leave.
     if next.as_ref().is_some_and(same_instant) {
         return;
     }
@@ -293,7 +293,7 @@ pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &m
         history.put(moved);
         return;
     }
-    // Elsewhere the viewer is there for all of a window, or for nothing of it.
+    // `fresh` can change only in windows where a presence begins or ends.
     let mut windows: SmallVec<[Minute; 3]> = smallvec![moved.minute()];
     for end in [was, Some(is)].into_iter().flatten().map(|(_, until)| window_of(until)) {
         if end > moved.minute() && !windows.contains(&end) {

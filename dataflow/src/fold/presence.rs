@@ -7,7 +7,7 @@
 //! long in all, follows from that sum before the window and the step at it. So order of arrival does not matter, a late movement changes
 //! all later windows, and a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
-//! Of a viewer's movements in closed windows only the last matters; a viewer whose last movement is a leave, or a join that has timed
+//! Of a viewer's movements those in open windows are kept, and the last one before them; a viewer whose last movement is a leave, or a join that has timed
 //! out, is dropped: of a range's viewers those who left once they are one in so many, and all others in turn.
 //!
 //! A snapshot of all viewers may take its time, range by range, while more happens: of those who move before their range is saved it is
@@ -108,9 +108,9 @@ impl Presence {
         }
     }
 
-    /// A movement in an open window: how the present counts of the viewer's stream change.
+    /// A movement in an open window: how the presence in the viewer's stream changes.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
-        // Nobody is ever present for no time.
+        // With a timeout of zero nobody is ever present, so a join counts as a leave.
         let movement = if self.timeout > 0 { movement } else { Movement::Leave };
         let moved = Moved::new(ts, movement);
         self.meanwhile += 1;
@@ -184,7 +184,7 @@ impl Presence {
     }
 
     /// The movements of a range's viewers, as of the beginning of a snapshot if the range is not saved: those of one viewer follow each
-    /// other, in the order of their windows.
+    /// other, in their order.
     pub fn movements(&self, range: usize) -> impl Iterator<Item = (ViewerKey, Moved)> {
         let Range { viewers, several, before, .. } = &self.ranges[range];
         let before = before.as_ref().filter(|before| !before.is_empty());

@@ -82,7 +82,7 @@ impl Sum {
     }
 }
 
-/// What presence makes of a window: so many are there at the end of the one before, and this is the step.
+/// What presence makes of a window. `before`: viewers who are present at the end of the window before it.
 fn presence(before: i64, step: Step) -> Totals {
     let values = Values::of([
         (Metric::ActiveViewers, before + step.present),
@@ -182,8 +182,8 @@ impl Known {
     }
 }
 
-/// What presence makes of those windows of which it makes something. Nobody is there before the first step, but for those who came in
-/// closed windows, nor after the window of the last one.
+/// What presence makes of these windows, without zeros. Nobody is there before the first step, but for those who came in closed windows,
+/// nor after the window of the last one.
 fn presences(base: i64, steps: &ByWindow<Step>, windows: &[Minute]) -> impl Iterator<Item = (Minute, Totals)> {
     let first = if base == 0 { steps.first() } else { None };
     let first = first.map_or(0, |step| windows.partition_point(|&minute| minute < step));

@@ -60,7 +60,7 @@ impl Witness {
     }
 
     /// The records responsible for the row of `minute` and `stream`, by partition and offset: every event of the stream in that
-    /// minute, whether it counts or not, and of each user the counted joins or leaves that decide presence just before it and at its end.
+    /// minute, whether it counts or not, and of each user the last counted join or leave before it and the last one before its end.
     ///
     /// Records that do not decode have no stream and are not here.
     pub fn of_row(&self, minute: Minute, stream: &str) -> Vec<Evidence> {

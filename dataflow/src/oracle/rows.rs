@@ -26,15 +26,19 @@ pub(super) fn rows(
     for (stream, events) in streams {
         let presence = Presence::of(&events, viewer_timeout);
         let totals = totals(&events);
-        for &minute in &minutes {
-            let mut row = totals.get(&minute).copied().unwrap_or_default();
+        // Before and after these minutes there is nothing of the stream.
+        let first = *totals.keys().next().expect("a stream has an event");
+        let last = totals.keys().next_back().map_or(0, |minute| i128::from(minute.0)).max(presence.last_minute());
+        for &minute in minutes.range(first..).take_while(|minute| i128::from(minute.0) <= last) {
+            let counted = totals.get(&minute);
+            let mut row = counted.copied().unwrap_or_default();
             presence.tell(minute, &mut row);
             let (streams, sums) = all.entry(minute).or_default();
-            *streams += i64::from(totals.contains_key(&minute));
             for (sum, value) in sums.0.iter_mut().zip(row.0) {
                 *sum = sum.checked_add(value).expect("the totals of a minute fit 64 bits");
             }
-            if totals.contains_key(&minute) {
+            if counted.is_some() {
+                *streams += 1;
                 rows.insert((minute, stream.to_owned()), row);
             }
         }
@@ -124,6 +128,11 @@ impl Presence {
             *self.wholly.entry(first + 1).or_default() += 1;
             *self.wholly.entry(last).or_default() -= 1;
         }
+    }
+
+    /// The last minute in which somebody is there.
+    fn last_minute(&self) -> i128 {
+        self.at_an_end.keys().next_back().copied().unwrap_or(0)
     }
 
     fn tell(&self, minute: Minute, row: &mut Values) {

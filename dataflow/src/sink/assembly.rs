@@ -15,7 +15,8 @@ pub struct Assembly {
     watermark: Option<Micros>,
     whole: Whole,
     names: KeyMap<StreamKey, Named>,
-    /// The newest totals that no commit has taken along yet. Those that are replayed too: the program before may not have known them.
+    /// Totals that no commit has taken along yet. Replayed ones are kept too, because the version before may not have written any: one for
+    /// each minute that is replayed.
     totals: BTreeMap<Minute, Total>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,

@@ -242,7 +242,7 @@ impl Thread {
     fn gather(&self, (mut last, mut commit): (Slice, Commit)) -> (Slice, Commit, usize) {
         let mut slices = 1;
         let mut bytes = commit.letter_bytes();
-        while commit.rows.len() + commit.dead_letters.len() < self.per_commit
+        while commit.rows.len() + commit.totals.len() + commit.dead_letters.len() < self.per_commit
             && bytes < BYTES_PER_COMMIT
             && let Ok((slice, later)) = self.slices.try_recv()
         {
@@ -315,7 +315,7 @@ impl Thread {
         self.totals.extend(commit.totals.iter().map(|total| (total.minute, *total)));
         let over = self.totals.range(..Minute::first_open(self.clock.glance().wall)).next_back();
         let Some((&minute, Total { streams, totals, .. })) = over else { return };
-        self.metrics.minute(*streams, Metric::ALL.into_iter().zip(commit.whole.of(minute, &totals.values)));
+        self.metrics.minute(minute.start(), *streams, Metric::ALL.into_iter().zip(commit.whole.of(minute, &totals.values)));
         self.totals = self.totals.split_off(&minute);
     }
 

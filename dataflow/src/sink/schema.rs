@@ -1,10 +1,10 @@
-//! Which program's the tables are, and what those of an earlier one lack.
+//! The version of the tables, and the columns that older ones lack.
 
 use super::StoreError;
-use super::columns::Dialect;
+use super::columns::{Dialect, Table};
 use tidemark_model::Metric;
 
-/// Version of the tables; raised by a change of which an earlier program must know to write into them. Those of version 1 tell none.
+/// Version of the tables; raised when an older program would write wrong rows into them. Those of version 1 tell none.
 pub(crate) const VERSION: i32 = 2;
 
 /// A column that came after the first tables. It may be null: in rows that an earlier program wrote it is.
@@ -27,11 +27,9 @@ pub(crate) fn added(dialect: Dialect) -> Vec<Added> {
     let progress =
         [("run", "text"), ("heartbeat_at", time), ("trouble", "text"), ("schema_version", "integer"), ("metrics", "text")];
     let progress = progress.map(|(column, kind)| Added { table: "progress", column: column.to_owned(), kind });
-    let metrics = Metric::ALL.into_iter().filter(|metric| !metric.declared().first);
-    let metrics = metrics.map(|metric| Added {
-        table: "stream_metrics_minute",
-        column: dialect.column(metric),
-        kind: dialect.kind(metric),
+    let metrics = Table::ALL.into_iter().flat_map(|table| {
+        let metrics = Metric::ALL.into_iter().filter(|metric| !metric.declared().first);
+        metrics.map(move |metric| Added { table: table.name(), column: dialect.column(metric), kind: dialect.kind(metric) })
     });
     progress.into_iter().chain(metrics).collect()
 }

@@ -130,8 +130,7 @@ type Found = BTreeMap<String, BTreeMap<String, Column>>;
 /// be on their way back.
 pub(super) fn ensure(transaction: &mut Transaction<'_>, again: bool) -> Result<(), Failure> {
     refuse_encoding(transaction)?;
-    upgrade(transaction, again)?;
-    refuse_incomplete_keys(transaction)
+    upgrade(transaction, again)
 }
 
 /// Makes the tables and columns that are missing.
@@ -152,6 +151,8 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
         }
         found = columns(transaction)?;
     }
+    // A restore makes keys, and then gives rights, after it has filled the tables.
+    refuse_incomplete_keys(transaction)?;
     refuse_missing_privileges(transaction)?;
     refuse_newer(transaction, &found)?;
     add_columns(transaction, &found)

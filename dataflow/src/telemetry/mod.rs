@@ -22,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
+use tidemark_model::metrics::Unit;
 use tidemark_model::{Metric, Micros, Reason};
 
 /// A gauge with a fraction.
@@ -81,8 +82,7 @@ pub struct Metrics {
     /// Number of the last commit.
     pub epoch: Gauge,
     last_commit: Seconds,
-    minute_streams: Gauge,
-    minute_totals: Family<ByMetric, Gauge<f64, AtomicU64>>,
+    minute: Family<ByMetric, Gauge<f64, AtomicU64>>,
     /// Seconds since 1970 of the stored watermark.
     pub watermark: Gauge,
     partition_watermark: Family<ByPartition, Gauge>,
@@ -167,11 +167,14 @@ impl Metrics {
     }
 
     /// Of the newest minute that is over: so many streams have a row, and these are the metrics of all, none if it is not known.
-    pub fn minute(&self, streams: i64, values: impl Iterator<Item = (Metric, Option<i64>)>) {
-        self.minute_streams.set(streams);
+    pub fn minute(&self, start: Micros, streams: i64, values: impl Iterator<Item = (Metric, Option<i64>)>) {
+        let set = |metric, unit, value| {
+            self.minute.get_or_create(&ByMetric { metric, unit }).set(value);
+        };
+        set("window_start", "seconds", seconds(start.0));
+        set("streams", Unit::Count.name(), streams as f64);
         for (metric, value) in values {
-            let of = ByMetric { metric: metric.name(), unit: metric.declared().unit.name() };
-            self.minute_totals.get_or_create(&of).set(value.map_or(f64::NAN, |value| metric.number(value)));
+            set(metric.name(), metric.declared().unit.name(), value.map_or(f64::NAN, |value| metric.number(value)));
         }
     }
 

@@ -44,8 +44,7 @@ impl Metrics {
             commit_seconds: Histogram::new(COMMIT),
             epoch: Default::default(),
             last_commit: Default::default(),
-            minute_streams: Default::default(),
-            minute_totals: Default::default(),
+            minute: Default::default(),
             watermark: Default::default(),
             partition_watermark: Default::default(),
             partition_lag: Default::default(),
@@ -113,11 +112,9 @@ impl Metrics {
     }
 
     fn register_minutes(&self, registry: &mut Registry) {
-        let help = "Streams in which something happened in the newest minute that is over by the clock";
-        register(registry, "minute_streams", help, &self.minute_streams);
-        let help =
-            "Each metric of that minute, of all streams together, as far as it is known; docs/metrics.md says what it means";
-        register(registry, "minute_totals", help, &self.minute_totals);
+        let help = "The newest minute that is over by the clock, of all streams together: its start in seconds since 1970, the streams in \
+                    which something happened, and each metric (docs/metrics.md), NaN if it is not known";
+        register(registry, "minute", help, &self.minute);
     }
 
     fn register_watermark(&self, registry: &mut Registry) {

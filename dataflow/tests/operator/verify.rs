@@ -110,7 +110,10 @@ fn each_metric_is_compared_and_nulls_of_an_earlier_program_are_counted() {
             }
         }
         let said = stack.run(&["verify"]).expect(0);
-        assert!(said.out.contains("; 5 values are null, in rows of an earlier program, and were not compared"), "{said:#?}");
+        assert!(
+            said.out.contains("; 5 values were not compared: they are null, in rows that an older version wrote"),
+            "{said:#?}"
+        );
         assert_eq!(stack.run(&["verify", "--json"]).expect(0).json()[0]["unknown_values"], 5);
     }
 }

@@ -1,7 +1,8 @@
-use super::super::movements::{MINUTE, Step};
+use super::super::movements::Step;
 use super::super::windows::WORK;
 use super::*;
 use differential_dataflow::difference::Semigroup;
+use tidemark_model::time::MINUTE_NANOS as MINUTE;
 
 const TIMEOUT: i64 = 3 * MINUTE;
 const VIEWER: ViewerKey = ViewerKey(2, 2);

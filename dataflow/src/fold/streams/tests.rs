@@ -1,8 +1,8 @@
-use super::super::movements::MINUTE;
 use super::super::windows::WORK;
 use super::*;
 use std::collections::BTreeMap;
 use tidemark_model::Nanos;
+use tidemark_model::time::MINUTE_NANOS as MINUTE;
 
 const STREAMS: u64 = 5;
 

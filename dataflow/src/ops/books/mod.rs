@@ -46,10 +46,10 @@ pub fn open(place: &store::Store, control: Option<&Arc<Control>>) -> Result<Box<
     })
 }
 
-/// Tables of an earlier program lack columns.
-fn earlier(place: &str, column: &str) -> StoreError {
+/// Tables of an older version lack columns, or a table.
+fn earlier(place: &str, what: &str) -> StoreError {
     StoreError::Fatal(format!(
-        "{place}: the tables are of an earlier program ({column}): start tidemark-dataflow once, which adds what they lack"
+        "{place}: {what}: if the tables were made by an older version, start tidemark-dataflow once, which adds what they lack"
     ))
 }
 

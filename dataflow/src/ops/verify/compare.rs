@@ -16,7 +16,7 @@ pub struct Findings {
     pub shown: Vec<Difference>,
     /// All of them.
     pub total: u64,
-    /// Values that were not compared: they are null, in rows that an earlier program wrote.
+    /// Values that were not compared: they are null, in rows that an older version wrote.
     pub unknown: u64,
     limit: usize,
 }

@@ -35,7 +35,7 @@ impl Report<'_> {
         );
         let unknown = match findings.unknown {
             0 => String::new(),
-            values => format!("; {values} values are null, in rows of an earlier program, and were not compared"),
+            values => format!("; {values} values were not compared: they are null, in rows that an older version wrote"),
         };
         let log = format!("{records} records of the log ({:.1} s)", took.as_secs_f64());
         if findings.total == 0 {
