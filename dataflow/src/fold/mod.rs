@@ -34,6 +34,8 @@ pub struct Fold {
     streams: Streams,
     watermark: Option<Micros>,
     metrics: FoldMetrics,
+    /// Of the event in hand.
+    steps: Steps,
 }
 
 impl Fold {
@@ -45,6 +47,7 @@ impl Fold {
             streams: Streams::default(),
             watermark: None,
             metrics,
+            steps: Steps::default(),
         }
     }
 
@@ -120,12 +123,16 @@ impl Fold {
             Kind::Donation => Counted { donations: 1, amount: event.amount, donors: first(Kind::Donation), ..Counted::default() },
             _ => Counted::default(),
         };
-        let steps = match event.kind {
-            Kind::ViewerJoin => self.presence.insert(event.viewer, event.ts, Movement::Join),
-            Kind::ViewerLeave => self.presence.insert(event.viewer, event.ts, Movement::Leave),
-            _ => Steps::default(),
+        let movement = match event.kind {
+            Kind::ViewerJoin => Some(Movement::Join),
+            Kind::ViewerLeave => Some(Movement::Leave),
+            _ => None,
         };
-        self.streams.count((event.stream, minute), counted, &steps);
+        self.steps.clear();
+        if let Some(movement) = movement {
+            self.presence.insert(event.viewer, event.ts, movement, &mut self.steps);
+        }
+        self.streams.count((event.stream, minute), counted, &self.steps);
         true
     }
 }

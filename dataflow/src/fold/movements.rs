@@ -245,7 +245,7 @@ impl Value for Step {
 
 /// Steps of a stream, each at a window: few, where presences begin and end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steps(SmallVec<[(Minute, Step); 4]>);
+pub struct Steps(SmallVec<[(Minute, Step); 2]>);
 
 impl Steps {
     /// Each of them, in no order.
@@ -253,29 +253,24 @@ impl Steps {
         &self.0
     }
 
-    /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1). [`place`] sets `fresh`.
-    pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i64) {
-        if from >= until {
-            return;
-        }
-        let (first, last) = (window_of(from), window_of(until));
-        let left = |at: Nanos, of: Minute| (i64::from(of.0) + 1) * (MINUTE_NANOS / MILLISECOND) - at.0 / MILLISECOND;
-        self.add(first, Step { present: sign, fresh: 0, watched: sign * left(from, first) });
-        self.add(last, Step { present: -sign, fresh: 0, watched: -sign * left(until, last) });
+    /// None any more.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
-    /// Adds to the step at a window.
-    pub(super) fn add(&mut self, at: Minute, change: Step) {
-        match self.0.iter().position(|&(minute, _)| minute == at) {
-            None if change.is_zero() => {}
-            None => self.0.push((at, change)),
-            Some(place) => {
-                self.0[place].1.plus_equals(&change);
-                if self.0[place].1.is_zero() {
-                    self.0.swap_remove(place);
-                }
-            }
-        }
+    /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1), as if it made nobody `fresh`.
+    #[cfg(test)]
+    pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i64) {
+        let edges = [(from, sign), (until, -sign)];
+        self.0.extend(edges.map(|(at, sign)| (window_of(at), Step::edge(at, sign))));
+    }
+}
+
+impl Step {
+    /// A presence begins here (`sign` = 1), or ends (−1).
+    fn edge(at: Nanos, sign: i64) -> Step {
+        let end = (i64::from(window_of(at).0) + 1) * (MINUTE_NANOS / MILLISECOND);
+        Step { present: sign, fresh: 0, watched: sign * (end - at.0 / MILLISECOND) }
     }
 }
 
@@ -287,32 +282,34 @@ pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &m
     if next.as_ref().is_some_and(same_instant) {
         return;
     }
-    let was = before.map(|before| before.presence(next, timeout));
-    let is = moved.presence(next, timeout);
-    if moved.is_leave() && was.is_none_or(|(_, until)| until <= moved.ts()) {
-        history.put(moved);
-        return;
+    let cut = before.map(|before| before.presence(next, timeout).1).filter(|&until| until > moved.ts());
+    let (ts, until) = moved.presence(next, timeout);
+    // Where presence begins or ends now, or no longer does.
+    let edges = match (moved.is_leave(), cut) {
+        (true, Some(end)) => [(end, 1), (ts, -1)],
+        (false, Some(end)) => [(end, 1), (until, -1)],
+        (false, None) => [(ts, 1), (until, -1)],
+        (true, None) => return history.put(moved),
+    };
+    let mut changes: SmallVec<[(Minute, Step); 2]> =
+        edges.into_iter().map(|(at, sign)| (window_of(at), Step::edge(at, sign))).collect();
+    if changes[0].0 == changes[1].0 {
+        let (_, other) = changes.remove(1);
+        changes[0].1.plus_equals(&other);
     }
-    // `fresh` can change only in windows where a presence begins or ends.
-    let mut windows: SmallVec<[Minute; 3]> = smallvec![moved.minute()];
-    for end in [was, Some(is)].into_iter().flatten().map(|(_, until)| window_of(until)) {
-        if end > moved.minute() && !windows.contains(&end) {
-            windows.push(end);
+    // Behind the last movement an end changes nothing of it, but at the very start of a window.
+    let behind = |at: Nanos| next.is_none() && window_of(at) > moved.minute() && at.0 % MINUTE_NANOS != 0;
+    let mut fresh = |history: &History, sign: i64| {
+        let may_change = |window: Minute| edges.iter().any(|&(at, _)| window_of(at) == window && !behind(at));
+        for (window, step) in changes.iter_mut().filter(|(window, _)| may_change(*window)) {
+            step.fresh += sign * history.fresh(*window, timeout);
         }
-    }
-    for &window in &windows {
-        steps.add(window, Step { fresh: -history.fresh(window, timeout), ..Step::default() });
-    }
-    if let (Some(before), Some(was)) = (before, was) {
-        steps.presence(was, -1);
-        steps.presence(before.presence(Some(moved), timeout), 1);
-    }
-    steps.presence(is, 1);
+    };
+    fresh(history, -1);
     if let Some(join) = before.filter(same_instant) {
         history.remove(join);
     }
     history.put(moved);
-    for &window in &windows {
-        steps.add(window, Step { fresh: history.fresh(window, timeout), ..Step::default() });
-    }
+    fresh(history, 1);
+    steps.0.extend(changes.into_iter().filter(|(_, step)| !step.is_zero()));
 }

@@ -108,15 +108,23 @@ impl Presence {
         }
     }
 
-    /// A movement in an open window: how the presence in the viewer's stream changes.
-    pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
+    /// A movement in an open window: adds to `steps` how the presence in the viewer's stream changes.
+    pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement, steps: &mut Steps) {
         // With a timeout of zero nobody is ever present, so a join counts as a leave.
         let movement = if self.timeout > 0 { movement } else { Movement::Leave };
         let moved = Moved::new(ts, movement);
         self.meanwhile += 1;
         let range = &mut self.ranges[viewer.range()];
         self.remembered += usize::from(range.remember(viewer));
-        range.insert(viewer, moved, self.timeout)
+        range.insert(viewer, moved, self.timeout, steps);
+    }
+
+    /// The steps of one movement.
+    #[cfg(test)]
+    pub fn steps_of(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement) -> Steps {
+        let mut steps = Steps::default();
+        self.insert(viewer, ts, movement, &mut steps);
+        steps
     }
 
     /// Windows before `first_open` are closed. Who no longer matters is dropped by [`Presence::tidy`].
@@ -250,27 +258,25 @@ impl Range {
         true
     }
 
-    fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64) -> Steps {
+    fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64, steps: &mut Steps) {
         let Range { viewers, several, leaves, .. } = self;
-        let mut steps = Steps::default();
         if moved.is_leave() {
             *leaves.entry(moved.minute()).or_default() += 1;
         }
         match viewers.entry(viewer) {
             Entry::Vacant(entry) => {
-                place(&mut History::none(), moved, timeout, &mut steps);
+                place(&mut History::none(), moved, timeout, steps);
                 entry.insert(Slot(moved));
             }
             Entry::Occupied(mut entry) => match entry.get().place() {
-                Some(at) => place(&mut several[at], moved, timeout, &mut steps),
+                Some(at) => place(&mut several[at], moved, timeout, steps),
                 None => {
                     let mut history = History::of(entry.get().0);
-                    place(&mut history, moved, timeout, &mut steps);
+                    place(&mut history, moved, timeout, steps);
                     entry.insert(history.only().map_or_else(|| Slot::several(several.insert(history)), Slot));
                 }
             },
         }
-        steps
     }
 
     /// Whether one for so many of the viewers left in closed windows.

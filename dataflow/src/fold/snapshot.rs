@@ -274,7 +274,7 @@ mod tests {
     fn slices_wait_while_streams_are_saved_and_when_too_much_has_happened() {
         let mut state = fold();
         let join = |state: &mut Fold, range, number| {
-            state.presence.insert(ViewerKey::in_range(range, number), Nanos(0), Movement::Join);
+            state.presence.steps_of(ViewerKey::in_range(range, number), Nanos(0), Movement::Join);
         };
         (0..3).for_each(|range| join(&mut state, range, 0));
         let (_parts, saver, _notice) = saver();
@@ -290,7 +290,7 @@ mod tests {
         let moving = ViewerKey::in_range(1, 0).0;
         (0..MOST_REMEMBERED as u64).for_each(|number| {
             for _ in 0..2 {
-                state.presence.insert(ViewerKey(moving, number), Nanos(0), Movement::Join);
+                state.presence.steps_of(ViewerKey(moving, number), Nanos(0), Movement::Join);
             }
         });
         assert!(!snapshot.holds_up(&state));

@@ -8,21 +8,23 @@ use tidemark_model::{Kind, Metric, Minute, Values};
 const MINUTE: i128 = 60_000_000_000;
 const MILLISECOND: i128 = 1_000_000;
 
+/// By minute and stream.
+type Rows = BTreeMap<(Minute, String), Values>;
+/// By minute: how many streams have a row, and the metrics of all streams together.
+type Totals = BTreeMap<Minute, (i64, Values)>;
+
 /// The rows of the counted events: one for each minute of a stream in which at least one of them falls.
 ///
 /// `viewer_timeout` is in microseconds.
 ///
-/// With them the totals of each minute that has a row: how many there are, and the metrics of all streams together.
-pub(super) fn rows(
-    counted: &[&Event],
-    viewer_timeout: i64,
-) -> (BTreeMap<(Minute, String), Values>, BTreeMap<Minute, (i64, Values)>) {
+/// With them the totals of each minute that has a row.
+pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> (Rows, Totals) {
     let mut streams: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in counted {
         streams.entry(&event.stream).or_default().push(event);
     }
     let minutes: BTreeSet<Minute> = counted.iter().map(|event| Minute::of(event.ts)).collect();
-    let (mut rows, mut all) = (BTreeMap::new(), BTreeMap::<Minute, (i64, Values)>::new());
+    let (mut rows, mut all) = (Rows::new(), Totals::new());
     for (stream, events) in streams {
         let presence = Presence::of(&events, viewer_timeout);
         let totals = totals(&events);

@@ -8,6 +8,7 @@ use super::columns::Dialect;
 use super::schema::{self, Added};
 use super::session::{self, Transaction};
 use super::transaction::{Failure, TABLES};
+use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
 use tidemark_model::Metric;
 
@@ -113,7 +114,10 @@ const TABLE: [Table; 6] = [
         privileges: WRITTEN,
     },
 ];
-/// Tables that the first program did not have.
+/// What makes tables and columns that an older version's lack.
+const ADDED_COLUMNS: &str = "sql/migrate/added_columns.sql";
+
+/// Tables that the first version did not have.
 const LATER: [&str; 1] = ["stream_totals_minute"];
 
 /// A column that is there.
@@ -141,13 +145,14 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
         let again = again && missing.iter().any(|name| !LATER.contains(name));
+        let script = if missing.iter().all(|name| LATER.contains(name)) { ADDED_COLUMNS } else { "sql/init/001_tables.sql" };
         let missing = missing.join(", ");
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
         }
         transaction.batch_execute("set local client_min_messages = warning")?;
         if let Err(error) = transaction.batch_execute(TABLES) {
-            return Err(not_allowed(error, &format!("the tables {missing} are missing"), "sql/init/001_tables.sql"));
+            return Err(not_allowed(error, &format!("the tables {missing} are missing"), script));
         }
         found = columns(transaction)?;
     }
@@ -175,9 +180,14 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
     let absent: Vec<Added> = schema::added(Dialect::Postgres).into_iter().filter(absent).collect();
     let Some(Added { table, column, .. }) = absent.first() else { return Ok(()) };
     let all: Vec<String> = absent.iter().map(Added::statement).collect();
-    if let Err(error) = transaction.batch_execute(&all.join("; ")) {
-        let what = format!("the table {table} is of an earlier version, without {column}");
-        return Err(not_allowed(error, &what, "sql/migrate/added_columns.sql"));
+    // Who waits for a lock that shuts everybody out has all that come later wait behind it.
+    if let Err(error) = transaction.batch_execute(&format!("set local lock_timeout = '2s'; {}", all.join("; "))) {
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            let what = format!("column {column} is to be added to {table}, which another session uses (a dump, a long query)");
+            return Err(StoreError::Transient(format!("{what}: tried again; end that session, or wait for it")).into());
+        }
+        let what = format!("the table {table} is of an older version, without {column}");
+        return Err(not_allowed(error, &what, ADDED_COLUMNS));
     }
     tracing::info!(columns = all.len(), "tables of an earlier program: columns were added");
     Ok(())
@@ -185,7 +195,7 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
 
 /// What the role may not do itself, its administrator may.
 fn not_allowed(error: session::Error, what: &str, script: &str) -> Failure {
-    if error.code() != Some(&::postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
+    if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         return error.into();
     }
     let why = error.as_db_error().map_or("permission denied", |error| error.message());

@@ -84,7 +84,7 @@ fn any_order_and_any_closing_give_what_the_definition_says() {
             let ts = i64::from(minute) * MINUTE + offset;
             let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
             movements.push((ts, movement));
-            let steps = presence.insert(ViewerKey::in_range(3, number), Nanos(ts), movement);
+            let steps = presence.steps_of(ViewerKey::in_range(3, number), Nanos(ts), movement);
             assert!(steps.each().iter().all(|(changed, _)| changed.0 >= minute), "what was before is as it was");
             counts.add(&steps);
             for minute in first_open..first_open + 10 {
@@ -120,7 +120,7 @@ fn a_viewer_who_moves_very_often_costs_as_much_a_movement_however_often_it_is() 
             WORK.set(0);
             for number in 0..all {
                 let (ts, leaves) = movements(number, all);
-                presence.insert(VIEWER, Nanos(ts), if leaves { Movement::Leave } else { Movement::Join });
+                presence.steps_of(VIEWER, Nanos(ts), if leaves { Movement::Leave } else { Movement::Join });
             }
             WORK.get() / usize::try_from(all).unwrap()
         };
@@ -141,7 +141,7 @@ fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
                 let (range, number) = (usize::try_from(random(9).min(2)).unwrap(), random(6));
                 let ts = (i64::from(*first_open) + i64::try_from(random(4)).unwrap()) * MINUTE + 1;
                 let movement = if random(2) == 0 { Movement::Join } else { Movement::Leave };
-                presence.insert(ViewerKey::in_range(range, number), Nanos(ts), movement);
+                presence.steps_of(ViewerKey::in_range(range, number), Nanos(ts), movement);
                 if random(5) == 0 {
                     *first_open += 1;
                     close(presence, *first_open, true);
@@ -177,7 +177,7 @@ fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
     for at_a_time in [1, 7, 300] {
         let (mut presence, mut present) = (Presence::new(i64::MAX / 4), 1_000);
         for number in 0..present {
-            presence.insert(ViewerKey::in_range(3, number), Nanos(0), Movement::Join);
+            presence.steps_of(ViewerKey::in_range(3, number), Nanos(0), Movement::Join);
         }
         close(&mut presence, 1, true);
         let mut minute = 1;
@@ -185,9 +185,9 @@ fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
             // As many more come and go again in two windows.
             for number in present.saturating_sub(at_a_time)..present {
                 let (viewer, guest) = (ViewerKey::in_range(3, number), ViewerKey::in_range(3, 1_000 + number));
-                presence.insert(guest, Nanos(i64::from(minute) * MINUTE), Movement::Join);
-                presence.insert(viewer, Nanos(i64::from(minute) * MINUTE), Movement::Leave);
-                presence.insert(guest, Nanos(i64::from(minute + 1) * MINUTE), Movement::Leave);
+                presence.steps_of(guest, Nanos(i64::from(minute) * MINUTE), Movement::Join);
+                presence.steps_of(viewer, Nanos(i64::from(minute) * MINUTE), Movement::Leave);
+                presence.steps_of(guest, Nanos(i64::from(minute + 1) * MINUTE), Movement::Leave);
             }
             present = present.saturating_sub(at_a_time);
             minute += 2;
@@ -211,7 +211,7 @@ fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
         let minutes = if stays { [5, 7] } else { [0, 1] };
         for (minute, movement) in minutes.into_iter().zip([Movement::Join, Movement::Leave]) {
             let ts = Nanos(minute * MINUTE + i64::try_from(number).unwrap());
-            presence.insert(viewer, ts, movement);
+            presence.steps_of(viewer, ts, movement);
             if stays {
                 expected.push((viewer, Moved::new(ts, movement)));
             }
@@ -230,9 +230,9 @@ fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
 #[test]
 fn who_left_and_whose_time_ran_out_is_forgotten() {
     let (mut presence, mut counts) = (Presence::new(TIMEOUT), Counts::default());
-    counts.add(&presence.insert(VIEWER, Nanos(0), Movement::Join));
-    counts.add(&presence.insert(VIEWER, Nanos(MINUTE), Movement::Leave));
-    counts.add(&presence.insert(ViewerKey(3, 3), Nanos(0), Movement::Join));
+    counts.add(&presence.steps_of(VIEWER, Nanos(0), Movement::Join));
+    counts.add(&presence.steps_of(VIEWER, Nanos(MINUTE), Movement::Leave));
+    counts.add(&presence.steps_of(ViewerKey(3, 3), Nanos(0), Movement::Join));
     assert_eq!((presence.viewers(), counts.at(0), counts.at(1)), (2, 2, 1));
     close(&mut presence, 2, true);
     assert_eq!((presence.viewers(), counts.at(2)), (1, 1));
