@@ -252,7 +252,7 @@ fn run_on_sqlite(go_back: &dyn Fn(&Path, &Path)) {
         let tables = rusqlite::Connection::open(&store).and_then(|connection| {
             connection.query_row("select count(*) from sqlite_schema where type = 'table'", [], |row| row.get::<_, i64>(0))
         });
-        if tables.is_ok_and(|tables| tables == 5) { Found::in_sqlite(&store) } else { Found::default() }
+        if usize::try_from(tables.unwrap_or(0)) == Ok(TABLES.len()) { Found::in_sqlite(&store) } else { Found::default() }
     };
     let save = || {
         let connection = rusqlite::Connection::open(&store).unwrap();
