@@ -299,7 +299,9 @@ impl Log for FaultyLog {
         for &partition in start.keys() {
             partitions.insert(partition, Partition::default());
         }
-        Ok(Box::new(FaultySource { source, chance: self.chance.clone(), partitions, question: None }))
+        // In some runs fetches are rare, so that what the last one told is old, and what was written during a pause is not at hand.
+        let fetches = if self.chance.one_in(2) { 100 } else { 2 };
+        Ok(Box::new(FaultySource { source, chance: self.chance.clone(), partitions, question: None, fetches }))
     }
 
     fn topic(&self) -> &str {
@@ -317,6 +319,8 @@ struct FaultySource {
     partitions: BTreeMap<i32, Partition>,
     /// When the leaders were asked, and after how many more turns they answer.
     question: Option<(Asked, u32)>,
+    /// One turn in so many has a fetch.
+    fetches: u32,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -361,7 +365,7 @@ impl Source for FaultySource {
                 continue;
             }
             let end = self.source.position(partition)?.end_offset;
-            if self.chance.one_in(2) {
+            if self.chance.one_in(self.fetches) {
                 state.fetched = end;
             }
             if let Some((asked, _)) = answered {
