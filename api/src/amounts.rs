@@ -52,8 +52,8 @@ pub struct Row;
 #[derive(Clone, Copy, Debug)]
 pub struct Presence;
 
-/// Values over several windows of a stream: sums, and the peak of what is present. Users who are counted once in each window cannot be
-/// added, so these metrics are left out.
+/// Values over several rows of a stream: sums, and the largest number of viewers present. Metrics of distinct users are left out: a sum
+/// would count a user again in each window.
 #[derive(Clone, Copy, Debug)]
 pub struct Period;
 
@@ -90,7 +90,7 @@ impl Shape for Period {
     fn described(metric: Metric) -> String {
         let what = if metric.declared().roll_up == RollUp::AtEnd { "largest" } else { "sum of" };
         let null = if metric.declared().first { "" } else { "; null if it is null in one of them" };
-        format!("the {what} {} of the period's windows{null}", metric.name())
+        format!("the {what} {} of the period's rows{null}", metric.name())
     }
 }
 

@@ -37,7 +37,7 @@ impl History {
         }
     }
 
-    /// Takes note of what a client was told, from which it may go on: it may be older than the first look of the one reader.
+    /// Remembers a moment that a client was told, because it may resume from there. It may be older than the reader's first look.
     pub fn told(&mut self, at: &Moment) {
         match self.marks.front() {
             None => self.record(at),

@@ -11,7 +11,7 @@ fn nullable() -> impl Iterator<Item = Metric> {
     Metric::ALL.into_iter().filter(|metric| !metric.declared().first)
 }
 
-/// Every metric has this value: a count, or so many cents.
+/// Every metric has this value: a count, or cents.
 fn all(minutes_ago: i64, stream_id: &'static str, value: i64) -> Row {
     row(minutes_ago, stream_id, value, value, value).with_others(Some(value))
 }

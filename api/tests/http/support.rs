@@ -302,12 +302,12 @@ impl Row {
     }
 }
 
-/// A row of the minute that began so many minutes before the running one; its other values are [`OTHERS`].
+/// A row of the minute that began this many minutes before the running one; its other values are [`OTHERS`].
 pub fn row(minutes_ago: i64, stream_id: &'static str, viewers: i64, chats: i64, cents: i64) -> Row {
     Row { start: minute(minutes_ago), stream_id, viewers, chats, cents, others: OTHERS }
 }
 
-/// The start of the minute that began so many minutes before that in which the test got its store, in microseconds.
+/// The start of the minute that began this many minutes before that in which the test got its store, in microseconds.
 pub fn minute(minutes_ago: i64) -> i64 {
     let running = RUNNING_MINUTE.get().expect("the thread that has the store asks");
     (running - minutes_ago) * 60_000_000

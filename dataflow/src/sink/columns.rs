@@ -83,12 +83,13 @@ impl Dialect {
     /// metrics and `epoch`. A row that is unchanged keeps its epoch.
     pub fn upsert_rows(self, schema: &str, table: Table, source: &str) -> String {
         let (name, own, columns) = (table.name(), table.own_column(), self.columns(str::to_owned));
-        let (key, values) = match table {
-            Table::Streams => ("window_start, stream_id", String::new()),
-            Table::Totals => ("window_start", format!("{own}, ")),
+        let (key, value) = match table {
+            Table::Streams => ("window_start, stream_id", None),
+            Table::Totals => ("window_start", Some(own)),
         };
-        let values = format!("window_end, {values}{columns}");
-        let each = |write: &dyn Fn(&str) -> String| values.split(", ").map(write).collect::<Vec<_>>().join(", ");
+        let metrics = Metric::ALL.map(|metric| self.column(metric));
+        let values: Vec<&str> = ["window_end"].into_iter().chain(value).chain(metrics.iter().map(|column| &**column)).collect();
+        let each = |write: &dyn Fn(&&str) -> String| values.iter().map(write).collect::<Vec<_>>().join(", ");
         let set = each(&|column| format!("{column} = excluded.{column}"));
         let (stored, new) = (each(&|column| format!("stored.{column}")), each(&|column| format!("excluded.{column}")));
         let differs = match self {

@@ -166,7 +166,7 @@ impl Metrics {
         }
     }
 
-    /// Of the newest minute that is over: so many streams have a row, and these are the metrics of all, none if it is not known.
+    /// Tells of the newest minute that is over: its start, how many streams have a row, and each metric of all streams (`None`: not known).
     pub fn minute(&self, start: Micros, streams: i64, values: impl Iterator<Item = (Metric, Option<i64>)>) {
         let set = |metric, unit, value| {
             self.minute.get_or_create(&ByMetric { metric, unit }).set(value);

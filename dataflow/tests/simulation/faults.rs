@@ -319,7 +319,7 @@ struct FaultySource {
     partitions: BTreeMap<i32, Partition>,
     /// When the leaders were asked, and after how many more turns they answer.
     question: Option<(Asked, u32)>,
-    /// One turn in so many has a fetch.
+    /// A fetch happens in one turn of this many.
     fetches: u32,
 }
 
