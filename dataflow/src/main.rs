@@ -5,7 +5,6 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidemark_dataflow::cli::{Cli, Command};
@@ -29,14 +28,18 @@ use tracing_subscriber::filter::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> ExitCode {
-    let process = process::begin();
+fn main() {
+    process::run(program)
+}
+
+/// Returns the exit status.
+fn program(process: &Process) -> u8 {
     let command = Cli::try_parse().unwrap_or_else(|error| usage::exit(&error)).into_command();
     match &command {
-        Command::Run(args) => start_logging(&process, args.log_format, LevelFilter::INFO),
-        Command::Rebuild(args) => start_logging(&process, args.run.log_format, LevelFilter::WARN),
+        Command::Run(args) => start_logging(process, args.log_format, LevelFilter::INFO),
+        Command::Rebuild(args) => start_logging(process, args.run.log_format, LevelFilter::WARN),
         Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) | Command::Healthcheck { .. } => {
-            start_logging(&process, LogFormat::Text, LevelFilter::WARN)
+            start_logging(process, LogFormat::Text, LevelFilter::WARN)
         }
     }
     #[cfg(feature = "failpoints")]
@@ -45,16 +48,11 @@ fn main() -> ExitCode {
     let outcome = match &command {
         Command::Run(args) => {
             return match run(args, &mut out) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => 0,
                 Err(error) => {
                     tracing::error!("{error:#}");
                     let of_log = matches!(error.downcast_ref(), Some(RunError::Plan(PlanError::Source(SourceError::Setting(_)))));
-                    let status: u8 = if of_log || error.is::<SettingsError>() { 2 } else { 1 };
-                    if args.processes > 1 {
-                        // Workers that wait for a process that is gone still run: nothing of theirs must run into the end of this one.
-                        process::exit(status.into());
-                    }
-                    status.into()
+                    if of_log || error.is::<SettingsError>() { 2 } else { 1 }
                 }
             };
         }
@@ -64,20 +62,20 @@ fn main() -> ExitCode {
         Command::Rebuild(args) => rebuild(args, &mut out),
         Command::Healthcheck { port } => {
             return match https::is_healthy(([127, 0, 0, 1], *port).into(), "/metrics") {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => 0,
                 Err(why) => {
                     tracing::error!("{why}");
-                    Outcome::NotDone.into()
+                    Outcome::NotDone.status()
                 }
             };
         }
     };
     match outcome {
-        Ok(outcome) => outcome.into(),
-        Err(OpsError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => READER_GONE.into(),
+        Ok(outcome) => outcome.status(),
+        Err(OpsError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => READER_GONE,
         Err(error) => {
             tracing::error!("{error}");
-            Outcome::NotDone.into()
+            Outcome::NotDone.status()
         }
     }
 }

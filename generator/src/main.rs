@@ -5,7 +5,6 @@ use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,8 +24,12 @@ const BAD_USAGE: u8 = 2;
 /// How long after a signal the program ends at the latest, whatever does not answer. The last deliveries take at most 10 s of it.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-fn main() -> ExitCode {
-    let process = process::begin();
+fn main() {
+    process::run(program)
+}
+
+/// Returns the exit status.
+fn program(process: &Process) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
     };
     let mut progress = Progress::new();
     let stop = Arc::new(AtomicBool::new(false));
-    if let Err(error) = start_logging(&process, &progress).and_then(|()| catch_signals(&stop)) {
+    if let Err(error) = start_logging(process, &progress).and_then(|()| catch_signals(&stop)) {
         return complain(&format!("{error:#}"), exit_status(&error));
     }
     let command = cli.command.unwrap_or_else(|| Command::Generate(Box::new(cli.generate)));
@@ -44,14 +47,14 @@ fn main() -> ExitCode {
         drop(writeln!(std::io::stdout(), "{line}"));
     }
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => complain(&format!("{error:#}"), exit_status(&error)),
     }
 }
 
-fn complain(text: &str, status: u8) -> ExitCode {
+fn complain(text: &str, status: u8) -> u8 {
     process::tell(&format!("tidemark-generator: {text}"));
-    ExitCode::from(status)
+    status
 }
 
 fn exit_status(error: &anyhow::Error) -> u8 {

@@ -78,7 +78,7 @@ pub(crate) fn non_empty(value: &Option<String>) -> Option<&str> {
 
 /// Removes environment variables that are set but empty, so that they count as unset and defaults apply.
 ///
-/// Call it before any thread is started and before the command line is parsed; [`process::begin`] does.
+/// Call it before any thread is started and before the command line is parsed; [`process::run`] does.
 pub fn unset_empty_variables() {
     for (name, value) in std::env::vars_os() {
         if value.is_empty() {

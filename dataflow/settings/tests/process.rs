@@ -1,4 +1,4 @@
-//! Programs that begin with [`process::begin`], whose standard error is in the ways in which it can be bad.
+//! Programs of [`process::run`], whose standard error is in the ways in which it can be bad.
 //!
 //! Each case runs this file again as a program: the test `role` is one, by the variable `ROLE`.
 
@@ -15,30 +15,39 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn role() {
     let Ok(role) = std::env::var("ROLE") else { return };
-    let process = process::begin();
-    let writer = process.log_writer();
-    tracing_subscriber::fmt().with_writer(move || writer).with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
-    process.log_is_ready();
-    match role.as_str() {
-        "few lines" => (0..20).for_each(|line| {
-            tracing::info!("line {line}");
-            std::thread::sleep(Duration::from_millis(5));
-        }),
-        "many lines" => many_lines(),
-        "many lines, and more when a reader is there" => {
-            many_lines();
-            std::fs::write(std::env::var("MARK").unwrap(), "").unwrap();
-            std::io::stdin().read_exact(&mut [0]).unwrap();
-            tracing::info!("one more line");
+    process::run(|process| {
+        let writer = process.log_writer();
+        tracing_subscriber::fmt().with_writer(move || writer).with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
+        process.log_is_ready();
+        match role.as_str() {
+            "few lines" => (0..20).for_each(|line| {
+                tracing::info!("line {line}");
+                std::thread::sleep(Duration::from_millis(5));
+            }),
+            "many lines" => many_lines(),
+            "many lines, and more when a reader is there" => {
+                many_lines();
+                std::fs::write(std::env::var("MARK").unwrap(), "").unwrap();
+                std::io::stdin().read_exact(&mut [0]).unwrap();
+                tracing::info!("one more line");
+            }
+            "panic" => {
+                drop(std::thread::Builder::new().name("worker 3".to_owned()).spawn(|| panic!("the sum is odd")));
+                std::thread::sleep(PATIENCE);
+            }
+            "exit handler" => {
+                extern "C" fn handler() {
+                    // SAFETY: it ends the process.
+                    unsafe { libc::_exit(9) }
+                }
+                // SAFETY: the handler unwinds nowhere.
+                assert_eq!(unsafe { libc::atexit(handler) }, 0);
+                print!("a line without an end");
+            }
+            other => panic!("no such role: {other}"),
         }
-        "panic" => {
-            drop(std::thread::Builder::new().name("worker 3".to_owned()).spawn(|| panic!("the sum is odd")));
-            std::thread::sleep(PATIENCE);
-        }
-        other => panic!("no such role: {other}"),
-    }
-    drop(process);
-    process::exit(7);
+        7
+    })
 }
 
 fn many_lines() {
@@ -149,6 +158,14 @@ fn a_panic_of_any_thread_ends_the_process() {
     let (mut child, reader) = start(program("panic"));
     drop(reader);
     assert_eq!(status(&mut child), Some(process::PANICKED));
+}
+
+#[test]
+fn no_exit_handler_of_a_library_runs_at_the_end_and_all_output_is_written() {
+    let output = program("exit handler").stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{text}");
+    assert!(text.ends_with("a line without an end"), "{text}");
 }
 
 #[test]

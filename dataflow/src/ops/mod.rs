@@ -17,8 +17,6 @@ pub mod past;
 pub mod rebuild;
 pub mod verify;
 
-use std::process::ExitCode;
-
 /// How a command ended; the same for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -30,13 +28,14 @@ pub enum Outcome {
     NotDone,
 }
 
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> ExitCode {
-        ExitCode::from(match outcome {
+impl Outcome {
+    /// The exit status that tells it.
+    pub fn status(self) -> u8 {
+        match self {
             Outcome::Fine => 0,
             Outcome::Differences => 1,
             Outcome::NotDone => 2,
-        })
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! What every program does first, so that no thread's end, no reader's end and no low limit leaves a process that only seems alive.
+//! How every program begins and ends, so that no thread's end, no reader's end and no low limit leaves a process that only seems alive.
 //!
 //! - a panic of any thread is logged and ends the process with status [`PANICKED`]
 //! - log lines go through `output`, which neither fails nor waits when standard error takes nothing
 //! - the soft limit of open descriptors is raised to the hard one
+//! - the end is [`exit`]'s, which no thread that still runs can spoil
 //!
 //! `SIGPIPE` stays ignored, as Rust's runtime sets it: a socket whose peer is gone must not end the process. A command whose reader
 //! of standard output went away ends with [`READER_GONE`] and without a word.
@@ -13,6 +14,7 @@ pub use output::{LogWriter, StandardError, flush, tell, write_to};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::Write;
 use std::panic::PanicHookInfo;
 
 /// Exit status after a panic of any thread, as Rust has it for the main thread.
@@ -22,18 +24,21 @@ pub const PANICKED: i32 = 101;
 /// It is not 0, because `verify | head -1` must not say that all rows are right.
 pub const READER_GONE: u8 = 141;
 
-/// Held by `main` to its end: the last log lines are written when it is dropped, within a bound.
-#[must_use = "it writes the last log lines when `main` drops it"]
+/// What a program finds set up.
 pub struct Process {
     descriptors: Descriptors,
 }
 
-/// Sets the process up. Call it first in `main`: no other thread may run yet, because empty environment variables are removed.
-pub fn begin() -> Process {
+/// Sets the process up, runs the program, and ends with the status that it returns. Nothing comes before it in `main`: no other thread
+/// may run yet, because empty environment variables are removed.
+pub fn run(program: impl FnOnce(&Process) -> u8) -> ! {
     crate::unset_empty_variables();
     output::start();
     std::panic::set_hook(Box::new(end_of_a_panic));
-    Process { descriptors: raise_descriptors() }
+    let status = program(&Process { descriptors: raise_descriptors() });
+    // A last line without an end; whoever read it may be gone.
+    drop(std::io::stdout().flush());
+    exit(status.into())
 }
 
 impl Process {
@@ -54,13 +59,8 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        flush();
-    }
-}
-
-/// Ends the process at once, with the last log lines written. Threads that still run do not notice, and nothing of theirs is torn down.
+/// Ends the process at once, with the last log lines written. No library's exit handlers run: a thread that still runs could meet them.
+/// OpenSSL's free what a thread frees itself when it ends, and a process that should end with status 1 was aborted.
 pub fn exit(status: i32) -> ! {
     flush();
     // SAFETY: it ends the process, runs no handlers and returns never.
