@@ -145,9 +145,13 @@ impl Scene {
     }
 
     fn says(self, what: &str) -> Scene {
+        self.until(what, |process| process.said().contains(what))
+    }
+
+    fn until(self, what: &str, holds: impl Fn(&Process) -> bool) -> Scene {
         let until = Instant::now() + STATE;
         let mut scene = self;
-        while !scene.process.said().contains(what) {
+        while !holds(&scene.process) {
             let ended = scene.process.ended();
             assert!(ended.is_none() && Instant::now() < until, "{ended:?}, not {what:?}: {}", scene.process.said());
             std::thread::sleep(Duration::from_millis(20));
@@ -188,6 +192,12 @@ fn a_dir() -> tempfile::TempDir {
     std::fs::create_dir_all(file_log::topic_dir(&dir.path().join("log"), TOPIC)).unwrap();
     std::fs::write(file_log::partition_path(&dir.path().join("log"), TOPIC, 0), b"").unwrap();
     dir
+}
+
+/// Up to where the only partition is committed, once the store is there.
+fn next_offset(dir: &Path) -> Option<i64> {
+    let store = rusqlite::Connection::open_with_flags(dir.join("tidemark.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+    store.ok()?.query_row("select next_offset from progress_partitions", [], |row| row.get(0)).ok()
 }
 
 /// Something that is to be committed.
@@ -288,7 +298,9 @@ fn dataflow_without_brokers() -> Option<Scene> {
     publisher.publish(Record { payload: b"{}", ..Record::default() }).unwrap();
     publisher.finish().unwrap();
     let settings = [("KAFKA_BOOTSTRAP", network.address()), ("KAFKA_TOPIC", topic.as_str())];
-    let scene = Scene::of(dataflow(dir.path(), &settings)?).says("reading").then(Duration::from_secs(3));
+    // What is not committed yet could not be any more: then it ends with status 1.
+    let committed = |_: &Process| next_offset(dir.path()) == Some(1);
+    let scene = Scene::of(dataflow(dir.path(), &settings)?).until("it has committed the record", committed);
     network.set(Way::Stalled);
     publisher.publish(Record { payload: b"{}", ..Record::default() }).unwrap();
     publisher.finish().unwrap();
