@@ -16,7 +16,7 @@ use tidemark_dataflow::flow::{Admitted, Watermark};
 use tidemark_dataflow::fold::{Buffers, Fold, Input};
 use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_model::{Cents, Kind, Micros, Minute, Nanos};
+use tidemark_model::{Cents, Grain, Kind, Micros, Minute, Nanos};
 
 /// Allocates as the program does.
 #[global_allocator]
@@ -58,7 +58,7 @@ fn measure(viewers: usize) {
     let viewers: Vec<(ViewerKey, StreamKey)> =
         (0..viewers).map(|number| (ViewerKey(random.random(), random.random()), streams[number % STREAMS])).collect();
     let (metrics, _registry) = Metrics::new();
-    let mut fold = Fold::new(TIMEOUT, metrics.of_worker(0));
+    let mut fold = Fold::new(TIMEOUT, &Grain::ALL, metrics.of_worker(0));
     gather(&mut fold, &viewers);
     let mut buffers = Buffers::default();
     let (mut all, mut folding) = (Vec::new(), Vec::new());
@@ -80,7 +80,12 @@ fn measure(viewers: usize) {
             let folded = start.elapsed();
             let (mut changes, mut closed) = (0, 0);
             fold.changes(|_, change| changes += usize::from(black_box(change).events > 0));
-            fold.close(|_, change| closed += usize::from(black_box(change).events < 0));
+            fold.close(
+                |_, change| closed += usize::from(black_box(change).events < 0),
+                |_, _, past| {
+                    black_box(past);
+                },
+            );
             while fold.tidy() {}
             let took = start.elapsed();
             assert!(changes > 0, "events change rows");
@@ -111,7 +116,7 @@ fn windows() {
         [("forwards", (0..WINDOWS).collect()), ("backwards", (0..WINDOWS).rev().collect()), ("shuffled", shuffled)]
     {
         let (metrics, _registry) = Metrics::new();
-        let mut fold = Fold::new(TIMEOUT, metrics.of_worker(0));
+        let mut fold = Fold::new(TIMEOUT, &Grain::ALL, metrics.of_worker(0));
         let mut buffers = Buffers::default();
         let (mut opening, mut closing) = (Vec::new(), Vec::new());
         let start = Instant::now();
@@ -146,7 +151,12 @@ fn windows() {
         for closed in (0..=WINDOWS).step_by(AT_A_TIME).skip(1) {
             let (slice, mut rows) = (Instant::now(), 0);
             fold.open(vec![watermark(Nanos(START + closed * MINUTE).to_micros(), Vec::new())]);
-            fold.close(|_, change| rows += usize::from(black_box(change).events != 0));
+            fold.close(
+                |_, change| rows += usize::from(black_box(change).events != 0),
+                |_, _, past| {
+                    black_box(past);
+                },
+            );
             while fold.tidy() {}
             assert_eq!(rows, AT_A_TIME * STREAMS as usize, "each stream has a row in each window");
             closing.push(slice.elapsed().as_secs_f64() * 1e9 / rows as f64);
@@ -167,7 +177,7 @@ fn gather(fold: &mut Fold, viewers: &[(ViewerKey, StreamKey)]) {
     let mut rows = 0;
     fold.changes(|_, _| rows += 1);
     assert_eq!(rows, STREAMS, "each stream has a row");
-    fold.close(|_, _| ());
+    fold.close(|_, _| (), |_, _, _| ());
 }
 
 fn batches(random: &mut Xoshiro256PlusPlus, viewers: &[(ViewerKey, StreamKey)], from: i64) -> Vec<Vec<Admitted>> {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tidemark_dataflow::Slice;
 use tidemark_dataflow::flow::{RowKey, Share, Totals};
 use tidemark_dataflow::keys::StreamKey;
-use tidemark_dataflow::views::minute_metrics;
+use tidemark_dataflow::views;
 use tidemark_model::{Metric, Minute, Values};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
@@ -50,7 +50,7 @@ fn measure(name: &str, streams: usize, minutes: u32) {
         let seen = Rc::clone(&rows);
         let probe = worker.dataflow::<Slice, _, _>(|scope| {
             let shares = input.to_stream(scope).as_collection();
-            let rows = minute_metrics(shares).inner;
+            let rows = views::rows(shares).inner;
             rows.inspect(move |(_, _, diff)| seen.set(seen.get() + usize::from(*diff > 0))).probe().0
         });
         let mut nanos = Vec::new();
@@ -59,7 +59,7 @@ fn measure(name: &str, streams: usize, minutes: u32) {
             let first = if slice == 0 { 0 } else { MINUTES - minutes };
             let changes: Vec<(RowKey, Totals)> = keys
                 .iter()
-                .flat_map(|&stream| (first..MINUTES).map(move |minute| ((stream, Minute(minute)), change())))
+                .flat_map(|&stream| (first..MINUTES).map(move |minute| ((stream, Minute(minute).into()), change())))
                 .collect();
             let expected = changes.len();
             rows.set(0);

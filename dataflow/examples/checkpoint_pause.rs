@@ -26,10 +26,12 @@ use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::fold::Fold;
+use tidemark_dataflow::rollups::RollUps;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::MemoryStore;
 use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
-use tidemark_model::Micros;
+use tidemark_model::metrics::Whole;
+use tidemark_model::{Grain, Micros};
 
 /// Allocates as the program does.
 #[global_allocator]
@@ -105,8 +107,8 @@ fn measure(viewers: i64, streams: i64, workers: usize, time: Duration, every: Du
     let next_offsets = newest.partitions.iter().map(|(&partition, read_to)| (partition, read_to.next_offset)).collect();
     newest.check(parts.as_ref(), &next_offsets).map_err(anyhow::Error::msg)?;
     let verified = started.elapsed();
-    let mut fold = Fold::new(12 * 3_600 * 1_000_000_000, metrics.of_worker(0));
-    fold.restore(&newest, parts.as_ref(), 0, 1)?;
+    let mut fold = Fold::new(12 * 3_600 * 1_000_000_000, &Grain::ALL, metrics.of_worker(0));
+    fold.restore(&mut RollUps::new(&Grain::ALL, Whole::default().rolled_up), &newest, parts.as_ref(), 0, 1)?;
     say(&format!(
         "  the last checkpoint: {} MB; verified in {verified:.2?}, taken up by one worker in {:.2?}",
         newest.bytes() >> 20,

@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         hash_key,
         run: "sink_rate".to_owned(),
         again: false,
+        grains: &tidemark_model::Grain::ALL,
     };
     let stored = store.begin(&begin, &mut |_| Ok(Decision::default()))?;
     if stored.epoch > 0 {
@@ -99,9 +100,9 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
     for minute in 0..minutes {
         for (&stream, name) in names {
             let some = (stream.0 % 1_000).cast_signed();
-            let values = Metric::ALL.map(|metric| some + (metric as i64 + 1) * number);
-            let totals = Totals { events: 1, values: Values(values) };
-            rows.push(Row { minute: Minute(FIRST_MINUTE + minute), stream, stream_id: Arc::clone(name), totals });
+            let values = Values::of(Metric::MINUTE.map(|metric| (metric, some + (metric as i64 + 1) * number)));
+            let totals = Totals { events: 1, values };
+            rows.push(Row { window: Minute(FIRST_MINUTE + minute).into(), stream, stream_id: Arc::clone(name), totals });
         }
     }
     let mark = |partition| PartitionMark::at_end(partition, number);
@@ -112,9 +113,9 @@ fn commit(number: i64, minutes: u32, names: &BTreeMap<StreamKey, Arc<str>>) -> C
 fn write_rows(path: &Path, commit: &Commit) -> anyhow::Result<()> {
     let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
     let mut file = BufWriter::new(file);
-    for Row { minute, stream_id, totals, .. } in &commit.rows {
-        let (start, end) = (minute.start(), minute.end());
-        let values: Vec<String> = totals.values.iter().map(|(metric, value)| metric.shown(value)).collect();
+    for Row { window, stream_id, totals, .. } in &commit.rows {
+        let (start, end) = (window.start(), window.end());
+        let values: Vec<String> = Metric::MINUTE.iter().map(|metric| metric.shown(totals.values[*metric])).collect();
         writeln!(file, "{start}\t{end}\t{stream_id}\t{}\t1", values.join("\t"))?;
     }
     Ok(file.flush()?)

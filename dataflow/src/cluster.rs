@@ -20,6 +20,7 @@ use crate::pipeline::{self, Inputs, State};
 use crate::plan::{self, Plan, PlanError, Wish};
 use crate::reader::{Desk, Reader};
 use crate::reading::Monotonic;
+use crate::rollups::{self, RollUps};
 use crate::rules::Rules;
 use crate::run::Control;
 use crate::sink::commit::{Committer, Keeper};
@@ -276,7 +277,7 @@ impl Options {
         let no_random = |error| RunError::Workers(format!("the system gives no random bytes: {error}"));
         getrandom::fill(&mut instance).map_err(no_random)?;
         let Options { wish, slice, idle_after, max_ahead, .. } = self;
-        let until_end = wish.until_end;
+        let Wish { until_end, grains, .. } = wish;
         Ok(Greeting {
             pipeline: wish.pipeline.clone(),
             build: net::greeting::build(),
@@ -284,7 +285,7 @@ impl Options {
             process: place.process,
             workers: self.workers,
             settings: format!(
-                "topic={topic} {} slice={slice:?} idle_after={idle_after:?} max_ahead={max_ahead:?} until_end={until_end}",
+                "topic={topic} {} slice={slice:?} idle_after={idle_after:?} max_ahead={max_ahead:?} rows of {grains:?} until_end={until_end}",
                 wish.rules.fingerprint()
             ),
             instance: u64::from_ne_bytes(instance),
@@ -406,13 +407,18 @@ fn work(
     let idle_after = options.idle_after.map(|after| i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
     let known = Rc::new(RefCell::new(Known::default()));
     let (notify, notices) = channel();
-    let mut fold = Fold::new(rules.viewer_timeout_nanos(), metrics.of_worker(worker.index()));
-    if let Some(checkpoint) = &plan.checkpoint
-        && let Err(error) = fold.restore(checkpoint, parts.as_ref(), worker.index(), worker.peers())
+    let checkpoint = plan.checkpoint.as_ref();
+    let whole = checkpoint.map(|checkpoint| checkpoint.whole(rules.viewer_timeout_nanos())).unwrap_or_default();
+    let grains = options.wish.grains;
+    let whole = whole.from(plan.rolled_up).only(grains);
+    let mut fold = Fold::new(rules.viewer_timeout_nanos(), grains, metrics.of_worker(worker.index()));
+    let mut rollups = RollUps::new(grains, whole.rolled_up);
+    if let Some(checkpoint) = checkpoint
+        && let Err(error) = fold.restore(&mut rollups, checkpoint, parts.as_ref(), worker.index(), worker.peers())
     {
         return control.fail(format!("checkpoint {}: {error}", checkpoint.id));
     }
-    let checkpoint = plan.checkpoint.as_ref();
+    let saved = rollups::Saved::default();
     let start = watermark::Start {
         partitions: unread(plan, &rules),
         at: checkpoint.and_then(|checkpoint| checkpoint.watermark),
@@ -433,7 +439,9 @@ fn work(
             notices: notify,
             spare: Spare::default(),
             background: options.background.clone(),
+            rollups: Rc::clone(&saved),
         },
+        rollups: (rollups, saved),
         stints: options.stints,
         idle: idle.clone(),
         resume: Resume {
@@ -441,7 +449,7 @@ fn work(
             names: plan.names.clone(),
             partitions: unread(plan, &rules),
             checkpoints: plan.checkpoints.clone(),
-            whole: checkpoint.map(|checkpoint| checkpoint.whole(rules.viewer_timeout_nanos())).unwrap_or_default(),
+            whole,
             pipeline: plan.keys.tag(),
             fence: plan.fence,
             workers: worker.peers(),

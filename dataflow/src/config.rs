@@ -14,6 +14,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tidemark_model::Grain;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
 use tidemark_settings::store::StoreArgs;
@@ -66,6 +67,9 @@ pub struct RunArgs {
     /// A partition further ahead of the pipeline's watermark waits for those that hold it; changes no result
     #[arg(long, env = "MAX_AHEAD", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
     pub max_ahead: Duration,
+    /// Rows of hours and days too; those of minutes stay as they are
+    #[arg(long, env = "ROLLUPS", value_name = "WHICH", value_enum, default_value = "hour,day", ignore_case = true)]
+    pub rollups: RollUps,
     /// Where checkpoints are kept, shared by all processes; default: DATA_DIR/checkpoints
     #[arg(long, env = "CHECKPOINT_DIR", value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
@@ -91,6 +95,29 @@ pub struct RunArgs {
     /// Form of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_name = "FORM", value_enum, default_value = "text", ignore_case = true)]
     pub log_format: LogFormat,
+}
+
+/// Windows that are made of minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RollUps {
+    /// Hours and days.
+    #[value(name = "hour,day")]
+    HourDay,
+    /// Hours.
+    Hour,
+    /// None.
+    Off,
+}
+
+impl RollUps {
+    /// The windows that rows are of, with minutes.
+    fn grains(self) -> &'static [Grain] {
+        match self {
+            RollUps::HourDay => &Grain::ALL,
+            RollUps::Hour => &Grain::ALL[..2],
+            RollUps::Off => &Grain::ALL[..1],
+        }
+    }
 }
 
 /// Form of log lines.
@@ -153,6 +180,7 @@ impl RunArgs {
                 until_end: self.until_end,
                 ignore_checkpoints: self.ignore_checkpoints,
                 again: false,
+                grains: self.rollups.grains(),
             },
             workers: usize::from(self.workers),
             slice: self.slice,

@@ -14,6 +14,16 @@ use tidemark_model::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamKey(pub u64, pub u64);
 
+impl StreamKey {
+    /// What stands for all streams together. No stream has it but by a chance of one in 2¹²⁸.
+    pub const ALL: StreamKey = StreamKey(0, 0);
+
+    /// The range that the stream is in: whose hours and days the range's owner has.
+    pub fn range(self) -> usize {
+        range_of(self.0)
+    }
+}
+
 /// A (stream, user), or what stands in for it: its owner is the worker that this hash names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ViewerKey(pub u64, pub u64);
@@ -44,10 +54,14 @@ static RANGE_OF: [u8; CELLS] = {
     ranges
 };
 
+fn range_of(hash: u64) -> usize {
+    RANGE_OF[(hash >> (u64::BITS - CELLS.ilog2())) as usize].into()
+}
+
 impl ViewerKey {
     /// The range that the viewer is in.
     pub fn range(self) -> usize {
-        RANGE_OF[(self.0 >> (u64::BITS - CELLS.ilog2())) as usize].into()
+        range_of(self.0)
     }
 
     /// One id for all events of a kind which are this user's, so that only the first counts.

@@ -8,6 +8,7 @@
 //! - [`watermark`]: marks of all partitions to the pipeline's watermark of each slice
 //! - [`exchange`]: events on their way to the worker that owns their viewer
 //! - [`fold`]: duplicates, presence, totals: small differences per (stream, minute), at the viewer's owner
+//! - [`rollups`]: hours and days of streams, made of closed minutes
 //! - [`views`]: differential collections: the sum of all differences is a row
 //! - [`sink`]: changes of closed slices to one transaction: Postgres, SQLite, or memory
 //!
@@ -55,6 +56,7 @@ pub mod plan;
 pub mod reader;
 pub mod reading;
 pub mod resume;
+pub mod rollups;
 pub mod rules;
 pub mod run;
 pub mod sink;

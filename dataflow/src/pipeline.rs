@@ -6,6 +6,8 @@ use crate::flow::{Change, Mark};
 use crate::fold::idle::Idle;
 use crate::fold::snapshot::Saver;
 use crate::fold::{self, Fold, Stints};
+use crate::keys::StreamKey;
+use crate::rollups::{self, RollUps};
 use crate::sink::commit::Committer;
 use crate::sink::{self, Resume};
 use crate::telemetry::Metrics;
@@ -16,6 +18,7 @@ use differential_dataflow::AsCollection;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use tidemark_model::{Grain, Window};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::vec::{Broadcast, Map};
@@ -40,6 +43,8 @@ pub struct State {
     pub fold: Fold,
     /// Begins the worker's parts of checkpoints.
     pub saver: Saver,
+    /// The hours and days that the worker owns, and where they are saved.
+    pub rollups: (RollUps, rollups::Saved),
     /// How long it folds at once.
     pub stints: Stints,
     /// Tells when there is time to fold an open slice's events.
@@ -67,17 +72,21 @@ pub fn build(inputs: Inputs<'_>, state: State, known: Rc<RefCell<Known>>) -> Don
     let watermark = watermark::of_all_partitions(inputs.marks.clone(), state.tracker, state.metrics, state.troubles);
     let watermarks = watermark.clone().broadcast();
     watermark::observe(watermarks.clone(), known);
-    let shares = fold::shares(inputs.events, watermarks, state.fold, state.saver, state.stints, state.idle);
+    let (shares, closed) = fold::shares(inputs.events, watermarks.clone(), state.fold, state.saver, state.stints, state.idle);
     let (folded, shares) = shares.probe();
-    let shares = shares.as_collection();
-    let rows = views::minute_metrics(shares.clone());
-    let totals = views::minute_totals(shares, rows.clone());
+    let rolled = rollups::rolled(closed, watermarks, state.rollups.0, state.rollups.1);
+    let rows = views::rows(shares.concat(rolled).as_collection());
+    let totals = views::totals(rows.clone());
 
-    // In the first slice nothing is read that the store does not have: its rows are those of a checkpoint, perhaps millions.
-    let row = |((key, totals), slice, diff)| (diff > 0 && slice > 0).then_some((slice, Change::Row(key, totals)));
+    // In the first slice nothing is read that the store does not have: its rows of minutes are those of a checkpoint, perhaps millions.
+    // Hours and days are made of closed minutes, and a replay may close more than before.
+    let row = |(((stream, window), totals), slice, diff): (((StreamKey, Window), _), Slice, isize)| {
+        let is_new = diff > 0 && (slice > 0 || window.grain > Grain::Minute) && stream != StreamKey::ALL;
+        is_new.then_some((slice, Change::Row(stream, window, totals)))
+    };
     let rows = rows.inner.flat_map(row);
     let total =
-        |((minute, (streams, totals)), slice, diff)| (diff > 0).then_some((slice, Change::Total(minute, streams, totals)));
+        |((window, (streams, totals)), slice, diff)| (diff > 0).then_some((slice, Change::Total(window, streams, totals)));
     let totals = totals.inner.flat_map(total);
     let marks = with_slice(inputs.marks, |mark| match mark {
         Mark::Partition(mark) => Some(Change::Partition(Box::new(mark))),

@@ -13,7 +13,7 @@ use crate::sink::{Begin, Decision, Store, StoreError, Stored};
 use crate::source::{Description, Log, SourceError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tidemark_model::{Micros, Minute, Nanos, Reason};
+use tidemark_model::{Grain, Micros, Minute, Nanos, Reason};
 
 /// Where a partition without stored progress starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -54,13 +54,15 @@ pub struct Plan {
     pub partitions: BTreeMap<i32, PartitionPlan>,
     /// Stored verdicts that a clock had a part in.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Streams that have rows in open windows, and the newest of these. Only the sink asks for them, so they stay with process 0.
+    /// Streams that have rows which are not final, and the newest window of these. Only the sink asks for them, so they stay with process 0.
     #[serde(skip)]
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.
     pub checkpoint: Option<Manifest>,
     /// The checkpoints that stay valid, newest first.
     pub checkpoints: Vec<Manifest>,
+    /// The first hour, and the first day, whose rows are stored or can be: not all earlier ones are there.
+    pub rolled_up: [Minute; Grain::ALL.len() - 1],
 }
 
 impl Plan {
@@ -110,6 +112,8 @@ pub struct Wish {
     pub ignore_checkpoints: bool,
     /// This process has run the pipeline before: it goes on from what the store holds, and makes nothing anew.
     pub again: bool,
+    /// The windows that rows are of, from short to long; the first is a minute.
+    pub grains: &'static [Grain],
 }
 
 /// Takes over the pipeline and decides where this run starts.
@@ -128,6 +132,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         hash_key: draw()?,
         run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
         again: wish.again,
+        grains: wish.grains,
     };
     let mut checkpoints = Vec::new();
     let mut unanswered = None;
@@ -228,6 +233,11 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
     let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
+    // Of hours and days that were not kept so far the next ones are the first: nothing tells the names of streams that are in the present
+    // ones.
+    let first_open = stored.watermark.map(Minute::first_open);
+    let next = |grain: Grain| first_open.map_or(Minute(0), |first_open| grain.end_of(grain.window_of(first_open)));
+    let rolled_up = [0, 1].map(|at| stored.rolled_up[at].unwrap_or_else(|| next(Grain::ALL[at + 1])));
     let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
     Plan {
         fence: stored.fence,
@@ -239,6 +249,7 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         names,
         keys,
         checkpoints,
+        rolled_up,
     }
 }
 
@@ -354,6 +365,7 @@ mod tests {
             until_end: false,
             ignore_checkpoints: false,
             again: false,
+            grains: &Grain::ALL,
         }
     }
 
@@ -379,6 +391,7 @@ mod tests {
         let checkpoint = Manifest {
             version: checkpoint::manifest::VERSION,
             metrics: Vec::new(),
+            rolled_up: [None; 2],
             id: checkpoint::Id { pipeline: 1, fence: 1, number: 1 },
             taken_at: Micros(0),
             watermark: None,

@@ -73,6 +73,7 @@ impl World {
     fn start(&self, idle_after: Duration) -> JoinHandle<Result<(), RunError>> {
         let setup = Setup {
             checkpoint_every: Duration::from_millis(500),
+            grains: &tidemark_model::Grain::ALL,
             rules: Rules::default(),
             workers: 2,
             slice: Duration::from_millis(100),

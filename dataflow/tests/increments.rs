@@ -60,6 +60,7 @@ impl World {
             now: NOW,
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every,
+            grains: &tidemark_model::Grain::ALL,
         }
     }
 

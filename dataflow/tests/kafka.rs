@@ -93,6 +93,7 @@ impl Running {
     fn start(log: Arc<dyn Log>, store: &Path, workers: usize, until_end: bool) -> Running {
         let setup = support::Setup {
             checkpoint_every: Duration::from_millis(500),
+            grains: &tidemark_model::Grain::ALL,
             rules: Rules::default(),
             workers,
             slice: Duration::from_millis(50),

@@ -32,6 +32,7 @@ fn it_is_read_by_its_owner_from_its_beginning() {
     let rules = Rules::default();
     let setup = Setup {
         checkpoint_every: Duration::from_millis(20),
+        grains: &tidemark_model::Grain::ALL,
         rules,
         workers: 3,
         slice: Duration::from_millis(5),

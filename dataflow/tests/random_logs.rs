@@ -41,6 +41,7 @@ fn differences(seed: u64) -> Vec<String> {
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600, 100_000_000])),
             // With each slice, every few, or only at the end.
             checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 5_000, 1_000_000_000])),
+            grains: &tidemark_model::Grain::ALL,
         };
         setup.run_to_end(&log, &store, &parts);
         let tables = store.tables();

@@ -25,13 +25,12 @@ use tidemark_dataflow::sink::{Store, StoreError};
 use tidemark_dataflow::source::Log;
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_model::Micros;
+use tidemark_model::{Micros, Table};
 
 const EVENTS: usize = 9_000;
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(90);
-const TABLES: [&str; 6] =
-    ["dead_letters", "progress", "progress_partitions", "stream_metrics_minute", "stream_state", "stream_totals_minute"];
+const OTHER_TABLES: [&str; 4] = ["dead_letters", "progress", "progress_partitions", "stream_state"];
 
 type Open<'a> = dyn Fn() -> Result<Box<dyn Store>, StoreError> + Sync + 'a;
 
@@ -73,6 +72,7 @@ impl Traffic {
             now: Micros(0),
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every: Duration::from_millis(100),
+            grains: &tidemark_model::Grain::ALL,
         };
         let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
         options.wish.until_end = false;
@@ -171,9 +171,13 @@ impl Drop for Database {
     }
 }
 
+fn tables() -> impl Iterator<Item = &'static str> {
+    OTHER_TABLES.into_iter().chain(Table::ALL.map(Table::name))
+}
+
 /// For each table.
 fn each(statement: &str) -> String {
-    TABLES.map(|table| statement.replace('$', table)).join("; ")
+    tables().map(|table| statement.replace('$', table)).collect::<Vec<_>>().join("; ")
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn rows_that_are_copied_back_under_a_run() {
     let go_back = || {
         let copy = each("insert into public.$ select * from saved.$");
         // As a commit does, the progress table first: otherwise the two end in a deadlock.
-        database.sql(&format!("begin; lock progress; truncate {}; {copy}; commit", TABLES.join(", ")));
+        database.sql(&format!("begin; lock progress; truncate {}; {copy}; commit", tables().collect::<Vec<_>>().join(", ")));
     };
     database.run(&save, &go_back);
     let row = database.client().query_one("select run, heartbeat_at > now() - interval '1 minute', fence from progress", &[]);
@@ -225,7 +229,7 @@ fn tables_that_are_dropped_and_come_back_after_a_while() {
         )
     };
     let go_back = || {
-        database.sql(&format!("drop table {}", TABLES.join(", ")));
+        database.sql(&format!("drop table {}", tables().collect::<Vec<_>>().join(", ")));
         std::thread::sleep(Duration::from_secs(4));
         let there = database.client().query_one("select count(*) from pg_tables where schemaname = 'public'", &[]);
         assert_eq!(there.unwrap().get::<_, i64>(0), 0, "a run that was there before makes no tables");
@@ -249,10 +253,10 @@ fn run_on_sqlite(go_back: &dyn Fn(&Path, &Path)) {
     let (store, copy) = (dir.path().join("tidemark.db"), dir.path().join("copy.db"));
     let open = || Ok(Box::new(SqliteStore::open(&store)?) as Box<dyn Store>);
     let find = || {
-        let tables = rusqlite::Connection::open(&store).and_then(|connection| {
+        let found = rusqlite::Connection::open(&store).and_then(|connection| {
             connection.query_row("select count(*) from sqlite_schema where type = 'table'", [], |row| row.get::<_, i64>(0))
         });
-        if usize::try_from(tables.unwrap_or(0)) == Ok(TABLES.len()) { Found::in_sqlite(&store) } else { Found::default() }
+        if usize::try_from(found.unwrap_or(0)) == Ok(tables().count()) { Found::in_sqlite(&store) } else { Found::default() }
     };
     let save = || {
         let connection = rusqlite::Connection::open(&store).unwrap();

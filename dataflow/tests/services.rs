@@ -21,7 +21,7 @@ use tidemark_dataflow::sink::columns::Dialect;
 use tidemark_dataflow::sink::{Store, postgres::PostgresStore, sqlite::SqliteStore};
 use tidemark_dataflow::source::{Log, file_log::FileLog, kafka::KafkaLog};
 use tidemark_dataflow::telemetry::Metrics;
-use tidemark_model::Micros;
+use tidemark_model::{Metric, Micros};
 use tidemark_settings::kafka::Properties;
 use tidemark_settings::log::KafkaTopic;
 
@@ -34,6 +34,7 @@ fn run(log: Arc<dyn Log>, store: Box<dyn Store>, workers: usize) {
         now: Micros(0),
         max_ahead: Duration::from_secs(3_600),
         checkpoint_every: Duration::from_millis(500),
+        grains: &tidemark_model::Grain::ALL,
     };
     let options = Options { clock: Clock::System, patience: Duration::from_secs(30), ..setup.options() };
     let (metrics, _) = Metrics::new();
@@ -59,10 +60,13 @@ fn into_postgres(log: Arc<dyn Log>, workers: usize, url: &str, expected: &(Vec<R
     let select = format!(
         "select (extract(epoch from window_start) * 1000000)::bigint, stream_id, {} from stream_metrics_minute
          order by window_start, stream_id",
-        Dialect::Postgres.integers()
+        Dialect::Postgres.integers(&Metric::MINUTE)
     );
     let rows = client.query(&select, &[]).expect("rows");
-    let rows = rows.iter().map(|row| (row.get(0), row.get(1), values(row))).collect();
+    let rows = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), values(&Metric::MINUTE, |_, metric| row.get::<_, i64>(metric.name()))))
+        .collect();
     let letters: i64 = client.query_one("select count(*) from dead_letters", &[]).expect("a count").get(0);
     assert_same(&(rows, usize::try_from(letters).expect("a count")), expected);
     drop(client);

@@ -31,6 +31,7 @@ fn setup(workers: usize) -> Setup {
         now: Micros(LATER),
         max_ahead: Duration::from_secs(60),
         checkpoint_every: Duration::from_secs(3_600),
+        grains: &tidemark_model::Grain::ALL,
     }
 }
 

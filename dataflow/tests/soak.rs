@@ -30,6 +30,7 @@ fn empty_slices_neither_leak_nor_slow_down() {
     let slices: u64 = std::env::var("TIDEMARK_SOAK_SLICES").map_or(40_000, |text| text.parse().expect("a number"));
     let setup = Setup {
         checkpoint_every: Duration::from_millis(500),
+        grains: &tidemark_model::Grain::ALL,
         rules: Rules::default(),
         workers: WORKERS,
         slice: Duration::from_micros(SLICE),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::logs::required;
 use support::process::Process;
+use tidemark_model::{Kind, Metric};
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
@@ -54,24 +55,28 @@ impl Place {
 }
 
 /// `nulls` counts, of the rows from a minute on, those that lack a metric.
-fn goes_on(place: &Place, checkpoint: &str, nulls: &mut dyn FnMut(&str, &str) -> i64) {
+fn goes_on(place: &Place, checkpoint: &str, nulls: &mut dyn FnMut(Metric, &str) -> i64) {
     let said = place.run(&["verify"], false);
-    assert!(said.contains("made by an older version") && said.contains("unique_viewers"), "{said}");
+    assert!(said.contains("made by an older version") && said.contains("hours_from"), "{said}");
     let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
     // Without it the whole log would be replayed, and the rows would be right all the same.
     assert!(said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used"), "{said}");
     // Of minutes that the checkpoint had begun, who chatted is not known; of twelve hours more not who had come before.
     let (first, open, later) = ("2026-03-01T11:00:00Z", "2026-03-01T12:14:00Z", "2026-03-01T12:15:00Z");
-    assert_eq!((nulls("donors", open), nulls("donors", later)), (3, 0));
-    assert_eq!(nulls("watch_ms", first), nulls("unique_viewers", later) + nulls("donors", first));
-    assert_eq!(nulls("chat_messages", first), 0);
+    let all = || Metric::MINUTE.into_iter();
+    let counts_events = |metric: &Metric| !metric.declared().first && !metric.declared().events.contains(&Kind::ViewerJoin);
+    for metric in all().filter(counts_events) {
+        assert_eq!((nulls(metric, open), nulls(metric, later)), (3, 0), "{}", metric.name());
+    }
+    assert_eq!(nulls(Metric::WatchMs, first), nulls(Metric::UniqueViewers, later) + nulls(Metric::Donors, first));
+    assert_eq!(nulls(Metric::ChatMessages, first), 0);
     place.run(&["verify"], true);
     // A checkpoint of today remembers what it does not know.
     let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
     assert!(said.contains("checkpoint=\"") && !said.contains(&format!("checkpoint=\"{checkpoint}\"")), "{said}");
-    assert_eq!((nulls("donors", open), nulls("donors", later)), (3, 0));
+    assert_eq!((nulls(Metric::Donors, open), nulls(Metric::Donors, later)), (3, 0));
     place.run(&["rebuild", "--yes"], true);
-    assert_eq!(["donors", "watch_ms"].map(|metric| nulls(metric, first)), [0, 0]);
+    all().for_each(|metric| assert_eq!(nulls(metric, first), 0, "{}", metric.name()));
     place.run(&["verify"], true);
 }
 
@@ -82,7 +87,8 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     let path = place.dir.path().join("tidemark.db");
     goes_on(&place, "a809fd5a-1-2", &mut |metric, from| {
         let select = format!(
-            "select count(*) from stream_metrics_minute where {metric} is null and window_start >= unixepoch(?1) * 1000000"
+            "select count(*) from stream_metrics_minute where {} is null and window_start >= unixepoch(?1) * 1000000",
+            metric.integer_column()
         );
         rusqlite::Connection::open(&path).expect("it opens").query_row(&select, [from], |row| row.get(0)).expect("a count")
     });
@@ -97,7 +103,8 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     client.batch_execute("reset search_path").expect("pg_dump empties it");
     let place = Place::new(&before, "postgres", Some(url));
     goes_on(&place, "6534a012-1-2", &mut |metric, from| {
-        let select = format!("select count(*) from stream_metrics_minute where {metric} is null and window_start >= '{from}'");
+        let null = format!("{} is null", metric.name());
+        let select = format!("select count(*) from stream_metrics_minute where {null} and window_start >= '{from}'");
         client.query_one(&select, &[]).expect("a count").get(0)
     });
     drop(client);

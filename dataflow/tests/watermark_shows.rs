@@ -29,6 +29,7 @@ const HOUR: i64 = 60 * MINUTE;
 fn setup(workers: usize) -> Setup {
     Setup {
         checkpoint_every: Duration::from_millis(500),
+        grains: &tidemark_model::Grain::ALL,
         rules: Rules::default(),
         workers,
         slice: Duration::from_millis(1),

@@ -21,7 +21,7 @@ unset "${!GENERATOR_@}" "${!API_@}" EVENTS_PER_SEC STREAM_IDS USER_COUNT CHECKPO
 unset STARTING_OFFSETS PROCESSES PROCESS HOSTFILE KAFKA_PROPERTIES
 # To try one out is what a benchmark is for; but the results say so.
 settings=
-for name in SLICE WATERMARK MAX_AHEAD MAX_FUTURE_SKEW IDLE_AFTER VIEWER_TIMEOUT CHECKPOINT_EVERY; do
+for name in SLICE WATERMARK MAX_AHEAD MAX_FUTURE_SKEW IDLE_AFTER VIEWER_TIMEOUT CHECKPOINT_EVERY ROLLUPS; do
   if [[ -n ${!name:-} ]]; then settings+="${settings:+ }$name=${!name}"; fi
 done
 

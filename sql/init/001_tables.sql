@@ -39,6 +39,73 @@ create table if not exists stream_totals_minute (
     epoch           bigint not null
 ) with (fillfactor = 70);
 
+-- The same for hours and days (UTC), made of minutes that are closed by progress.watermark: they only grow, and are final once
+-- window_end <= watermark. One row iff a closed minute of it has a row. Present users are those of its closed minutes.
+create table if not exists stream_metrics_hour (
+    window_start    timestamptz not null,             -- inclusive, a whole hour
+    window_end      timestamptz not null,             -- exclusive: the next hour begins
+    stream_id       text collate "C" not null,        -- 1 to 256 bytes, compared by bytes
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    peak_viewers    bigint,                           -- most users who are present at the end of one of the window's minutes
+    epoch           bigint not null,                  -- the commit that last changed another column of this row
+    primary key (window_start, stream_id)
+) with (fillfactor = 70);
+create index if not exists stream_metrics_hour_by_stream on stream_metrics_hour (stream_id, window_start desc);
+create table if not exists stream_totals_hour (
+    window_start    timestamptz primary key,
+    window_end      timestamptz not null,
+    streams         bigint not null,                  -- streams with a row of that hour
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    peak_viewers    bigint,                           -- most users who are present at the end of one of the window's minutes
+    epoch           bigint not null
+) with (fillfactor = 70);
+create table if not exists stream_metrics_day (
+    window_start    timestamptz not null,             -- inclusive, a whole day
+    window_end      timestamptz not null,             -- exclusive: the next day begins
+    stream_id       text collate "C" not null,        -- 1 to 256 bytes, compared by bytes
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    peak_viewers    bigint,                           -- most users who are present at the end of one of the window's minutes
+    epoch           bigint not null,                  -- the commit that last changed another column of this row
+    primary key (window_start, stream_id)
+) with (fillfactor = 70);
+create index if not exists stream_metrics_day_by_stream on stream_metrics_day (stream_id, window_start desc);
+create table if not exists stream_totals_day (
+    window_start    timestamptz primary key,
+    window_end      timestamptz not null,
+    streams         bigint not null,                  -- streams with a row of that day
+    active_viewers  bigint not null,                  -- users who are present at the end of the window
+    unique_viewers  bigint,                           -- users who are present at any instant of the window
+    watch_ms        bigint,                           -- time that users are present in the window, summed
+    chat_messages   bigint not null,                  -- chat messages in the window
+    unique_chatters bigint,                           -- users with a chat message in the window
+    donations       bigint,                           -- donations in the window
+    donations_usd   numeric(20, 2) not null,          -- sum of the donations in the window, exact to the cent
+    donors          bigint,                           -- users with a donation in the window
+    peak_viewers    bigint,                           -- most users who are present at the end of one of the window's minutes
+    epoch           bigint not null
+) with (fillfactor = 70);
+
 -- The newest minute row of each stream.
 create table if not exists stream_state (
     stream_id      text collate "C" primary key,
@@ -77,7 +144,9 @@ create table if not exists progress (
     heartbeat_at timestamptz,                         -- the database's clock at that run's last sign of life, every 2 s
     trouble      text,                                -- what holds the pipeline up at the moment; null: nothing
     schema_version integer,                           -- version of these tables; null: 1
-    metrics     text                                  -- the metrics that the tables have, with commas between them
+    metrics     text,                                 -- the metrics that the tables have, with commas between them
+    hours_from  timestamptz,                          -- hours that start at or after it are there as far as they are closed; null: none
+    days_from   timestamptz                           -- days likewise
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (

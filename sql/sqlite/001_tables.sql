@@ -1,36 +1,5 @@
--- The same tables as in sql/init, for the embedded store. Times are microseconds since 1970 (UTC), money is whole cents.
-
-create table if not exists stream_metrics_minute (
-    window_start    integer not null,
-    window_end      integer not null,
-    stream_id       text not null collate binary,
-    active_viewers  integer not null,
-    unique_viewers  integer,
-    watch_ms        integer,
-    chat_messages   integer not null,
-    unique_chatters integer,
-    donations       integer,
-    donations_cents integer not null,
-    donors          integer,
-    epoch           integer not null,
-    primary key (window_start, stream_id)
-) strict, without rowid;
-create index if not exists stream_metrics_minute_by_stream on stream_metrics_minute (stream_id, window_start desc);
-
-create table if not exists stream_totals_minute (
-    window_start    integer not null primary key,
-    window_end      integer not null,
-    streams         integer not null,
-    active_viewers  integer not null,
-    unique_viewers  integer,
-    watch_ms        integer,
-    chat_messages   integer not null,
-    unique_chatters integer,
-    donations       integer,
-    donations_cents integer not null,
-    donors          integer,
-    epoch           integer not null
-) strict;
+-- The same tables as in sql/init, for the embedded store. Times are microseconds since 1970 (UTC). Those of metrics, in which money is whole
+-- cents, come from what is declared (dataflow/model/src/tables.rs).
 
 create table if not exists stream_state (
     stream_id      text not null collate binary primary key,
@@ -67,7 +36,9 @@ create table if not exists progress (
     heartbeat_at integer,
     trouble      text,
     schema_version integer,
-    metrics      text
+    metrics      text,
+    hours_from   integer,
+    days_from    integer
 ) strict;
 
 create table if not exists progress_partitions (

@@ -1,8 +1,8 @@
 //! The metrics of a window. Each is declared here, once: columns, upserts, comparisons, answers and documents follow from it.
 //!
-//! A new metric is a variant and a line here, the code that computes it in the dataflow, and its rule in the oracle.
+//! `docs/new_metric.md` adds one, step by step.
 
-use crate::{Cents, Kind, Minute};
+use crate::{Cents, Grain, Kind, Minute};
 use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
 
@@ -25,6 +25,8 @@ pub enum Metric {
     DonationsUsd,
     /// Users with a donation.
     Donors,
+    /// The most viewers who are present at the end of one of its minutes.
+    PeakViewers,
 }
 
 /// What a value counts.
@@ -58,6 +60,8 @@ pub enum RollUp {
     Distinct,
     /// They are added.
     Sum,
+    /// The largest counts.
+    Largest,
 }
 
 /// Everything that is declared about a metric.
@@ -73,6 +77,8 @@ pub struct Declared {
     pub roll_up: RollUp,
     /// The events that change it.
     pub events: &'static [Kind],
+    /// The windows that have it.
+    pub grains: &'static [Grain],
     /// Whether the first tables had it. The column of another one is null in rows that were written before it was there.
     pub first: bool,
 }
@@ -80,9 +86,18 @@ pub struct Declared {
 /// How many there are.
 pub const COUNT: usize = Metric::ALL.len();
 
+/// How many of them minutes have.
+const OF_MINUTES: usize = {
+    let mut count = 0;
+    while count < COUNT && Metric::ALL[count].declared().grains.len() == Grain::ALL.len() {
+        count += 1;
+    }
+    count
+};
+
 impl Metric {
     /// All, in order.
-    pub const ALL: [Metric; 8] = [
+    pub const ALL: [Metric; 9] = [
         Metric::ActiveViewers,
         Metric::UniqueViewers,
         Metric::WatchMs,
@@ -91,7 +106,27 @@ impl Metric {
         Metric::Donations,
         Metric::DonationsUsd,
         Metric::Donors,
+        Metric::PeakViewers,
     ];
+
+    /// Those of minutes, in order. Others stand behind them.
+    pub const MINUTE: [Metric; OF_MINUTES] = {
+        let mut metrics = [Metric::ALL[0]; OF_MINUTES];
+        let mut at = 0;
+        while at < metrics.len() {
+            metrics[at] = Metric::ALL[at];
+            at += 1;
+        }
+        metrics
+    };
+
+    /// Those of windows of a length, in order.
+    pub const fn of(grain: Grain) -> &'static [Metric] {
+        match grain {
+            Grain::Minute => &Metric::MINUTE,
+            Grain::Hour | Grain::Day => &Metric::ALL,
+        }
+    }
 
     /// Everything that is declared about it.
     pub const fn declared(self) -> Declared {
@@ -103,6 +138,7 @@ impl Metric {
                 meaning: "users who are present at the end of the window",
                 roll_up: RollUp::AtEnd,
                 events: MOVEMENTS,
+                grains: &Grain::ALL,
                 first: true,
             },
             Metric::UniqueViewers => Declared {
@@ -111,6 +147,7 @@ impl Metric {
                 meaning: "users who are present at any instant of the window",
                 roll_up: RollUp::Distinct,
                 events: MOVEMENTS,
+                grains: &Grain::ALL,
                 first: false,
             },
             Metric::WatchMs => Declared {
@@ -119,6 +156,7 @@ impl Metric {
                 meaning: "time that users are present in the window, summed",
                 roll_up: RollUp::Sum,
                 events: MOVEMENTS,
+                grains: &Grain::ALL,
                 first: false,
             },
             Metric::ChatMessages => Declared {
@@ -127,6 +165,7 @@ impl Metric {
                 meaning: "chat messages in the window",
                 roll_up: RollUp::Sum,
                 events: &[Kind::ChatMessage],
+                grains: &Grain::ALL,
                 first: true,
             },
             Metric::UniqueChatters => Declared {
@@ -135,6 +174,7 @@ impl Metric {
                 meaning: "users with a chat message in the window",
                 roll_up: RollUp::Distinct,
                 events: &[Kind::ChatMessage],
+                grains: &Grain::ALL,
                 first: false,
             },
             Metric::Donations => Declared {
@@ -143,6 +183,7 @@ impl Metric {
                 meaning: "donations in the window",
                 roll_up: RollUp::Sum,
                 events: &[Kind::Donation],
+                grains: &Grain::ALL,
                 first: false,
             },
             Metric::DonationsUsd => Declared {
@@ -151,6 +192,7 @@ impl Metric {
                 meaning: "sum of the donations in the window, exact to the cent",
                 roll_up: RollUp::Sum,
                 events: &[Kind::Donation],
+                grains: &Grain::ALL,
                 first: true,
             },
             Metric::Donors => Declared {
@@ -159,6 +201,16 @@ impl Metric {
                 meaning: "users with a donation in the window",
                 roll_up: RollUp::Distinct,
                 events: &[Kind::Donation],
+                grains: &Grain::ALL,
+                first: false,
+            },
+            Metric::PeakViewers => Declared {
+                name: "peak_viewers",
+                unit: Unit::Count,
+                meaning: "most users who are present at the end of one of the window's minutes",
+                roll_up: RollUp::Largest,
+                events: MOVEMENTS,
+                grains: &[Grain::Hour, Grain::Day],
                 first: false,
             },
         }
@@ -208,6 +260,11 @@ impl Values {
         all
     }
 
+    /// The values of these metrics: `NAME VALUE, NAME VALUE, …`
+    pub fn shown(&self, metrics: &[Metric]) -> String {
+        metrics.iter().map(|&metric| format!("{} {}", metric.name(), metric.shown(self[metric]))).collect::<Vec<_>>().join(", ")
+    }
+
     /// Each metric with its value.
     pub fn iter(&self) -> impl Iterator<Item = (Metric, i64)> {
         Metric::ALL.into_iter().zip(self.0)
@@ -228,30 +285,42 @@ impl IndexMut<Metric> for Values {
     }
 }
 
-/// `NAME VALUE, NAME VALUE, …`
-impl std::fmt::Display for Values {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown: Vec<String> =
-            self.iter().map(|(metric, value)| format!("{} {}", metric.name(), metric.shown(value))).collect();
-        f.write_str(&shown.join(", "))
-    }
-}
-
-/// The first window in which each metric is known in full. Before, a version that did not know the metric took part in it.
+/// From where on values are known in full. Before, a version that did not know them took part in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Whole(pub [Minute; COUNT]);
+pub struct Whole {
+    /// The first minute of each metric.
+    pub metrics: [Minute; COUNT],
+    /// Hours begin at or after the first, days at or after the second; none, if there are no such rows.
+    pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
+}
 
 /// All are, always.
 impl Default for Whole {
     fn default() -> Whole {
-        Whole([Minute(0); COUNT])
+        Whole { metrics: [Minute(0); COUNT], rolled_up: [Some(Minute(0)); 2] }
     }
 }
 
 impl Whole {
-    /// A row's values; none of a metric that is not whole in its window.
-    pub fn of(&self, window: Minute, values: &Values) -> [Option<i64>; COUNT] {
-        Metric::ALL.map(|metric| (window >= self.0[metric as usize]).then_some(values[metric]))
+    /// The same for hours and days that begin at these minutes at the earliest.
+    pub fn from(mut self, first: [Minute; Grain::ALL.len() - 1]) -> Whole {
+        for (from, first) in self.rolled_up.iter_mut().zip(first) {
+            *from = from.map(|from| from.max(first));
+        }
+        self
+    }
+
+    /// The same for rows of windows of these lengths only.
+    pub fn only(mut self, grains: &[Grain]) -> Whole {
+        for (from, grain) in self.rolled_up.iter_mut().zip(&Grain::ALL[1..]) {
+            *from = from.filter(|_| grains.contains(grain));
+        }
+        self
+    }
+
+    /// The values of the row of a window that begins with this minute; none of a metric that is not whole in it.
+    pub fn of(&self, first: Minute, values: &Values) -> [Option<i64>; COUNT] {
+        Metric::ALL.map(|metric| (first >= self.metrics[metric as usize]).then_some(values[metric]))
     }
 }
 
@@ -263,6 +332,10 @@ mod tests {
     #[test]
     fn places_are_in_order_and_no_name_is_there_twice() {
         assert!(Metric::ALL.into_iter().enumerate().all(|(place, metric)| metric as usize == place));
+        for grain in Grain::ALL {
+            let has = |metric: &Metric| metric.declared().grains.contains(&grain);
+            assert!(Metric::ALL.into_iter().filter(has).eq(Metric::of(grain).iter().copied()));
+        }
         let names: BTreeSet<_> = Metric::ALL.into_iter().map(Metric::name).collect();
         let columns: BTreeSet<_> = Metric::ALL.into_iter().map(Metric::integer_column).collect();
         assert_eq!((names.len(), columns.len()), (COUNT, COUNT));
@@ -291,8 +364,8 @@ mod tests {
     fn values_are_found_by_metric_and_shown_in_their_unit() {
         let values = Values::of([(Metric::ChatMessages, 3), (Metric::DonationsUsd, 1_205)]);
         assert_eq!((values[Metric::ActiveViewers], values[Metric::ChatMessages]), (0, 3));
-        let zeros = "active_viewers 0, unique_viewers 0, watch_ms 0, chat_messages 3, unique_chatters 0, donations 0";
-        assert_eq!(values.to_string(), format!("{zeros}, donations_usd 12.05, donors 0"));
+        let shown = values.shown(&[Metric::ActiveViewers, Metric::ChatMessages, Metric::DonationsUsd]);
+        assert_eq!(shown, "active_viewers 0, chat_messages 3, donations_usd 12.05");
         assert_eq!(Metric::DonationsUsd.integer_column(), "donations_cents");
         assert_eq!(Metric::named("chat_messages"), Some(Metric::ChatMessages));
     }

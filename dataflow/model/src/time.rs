@@ -22,6 +22,79 @@ pub struct Micros(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Minute(pub u32);
 
+/// How long the windows are that rows are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grain {
+    /// 60 s.
+    Minute,
+    /// Made of closed minutes.
+    Hour,
+    /// From midnight to midnight UTC; made of closed minutes too.
+    Day,
+}
+
+impl Grain {
+    /// From short to long.
+    pub const ALL: [Grain; 3] = [Grain::Minute, Grain::Hour, Grain::Day];
+
+    /// Minutes in a window.
+    pub const fn minutes(self) -> u32 {
+        match self {
+            Grain::Minute => 1,
+            Grain::Hour => 60,
+            Grain::Day => 1_440,
+        }
+    }
+
+    /// The first minute of the window that a minute lies in.
+    pub const fn window_of(self, minute: Minute) -> Minute {
+        Minute(minute.0 - minute.0 % self.minutes())
+    }
+
+    /// The first minute after the window that begins with this one.
+    pub const fn end_of(self, window: Minute) -> Minute {
+        Minute(window.0 + self.minutes())
+    }
+}
+
+/// A window that rows are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// How long it is.
+    pub grain: Grain,
+    /// Its first minute.
+    pub first: Minute,
+}
+
+impl Window {
+    /// The one that a minute lies in.
+    pub const fn of(grain: Grain, minute: Minute) -> Window {
+        Window { grain, first: grain.window_of(minute) }
+    }
+
+    /// The first minute after it.
+    pub const fn end_minute(self) -> Minute {
+        self.grain.end_of(self.first)
+    }
+
+    /// Its first instant (inclusive).
+    pub fn start(self) -> Micros {
+        self.first.start()
+    }
+
+    /// Its exclusive end.
+    pub fn end(self) -> Micros {
+        self.end_minute().start()
+    }
+}
+
+impl From<Minute> for Window {
+    fn from(minute: Minute) -> Window {
+        Window { grain: Grain::Minute, first: minute }
+    }
+}
+
 impl Nanos {
     /// The first instant that is not a valid event time: 2262-01-01T00:00:00Z (events lie in `[1970, 2262)`).
     pub const END: Nanos = Nanos(9_214_646_400_000_000_000);

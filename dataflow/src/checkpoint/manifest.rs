@@ -7,13 +7,13 @@ use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use tidemark_model::metrics::Whole;
 use tidemark_model::time::MINUTE_NANOS;
-use tidemark_model::{Kind, Metric, Micros, Minute, Nanos};
+use tidemark_model::{Grain, Kind, Metric, Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes. A new metric alone does not: a manifest names those
 /// that its shares have.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
-/// Versions that can be read. The steps of 4 tell the present count only.
+/// Versions that can be read. The steps of 4 tell the present count only; 5 has nothing of hours and days.
 pub const READ: RangeInclusive<u32> = 4..=VERSION;
 
 /// A worker's word that its parts of a checkpoint are on the disk, or why they are not.
@@ -87,6 +87,9 @@ pub struct Manifest {
     /// The metrics in the order in which shares have them, each with the first window in which its values are whole.
     #[serde(default = "first_metrics")]
     pub metrics: Vec<(String, Minute)>,
+    /// Hours that begin at or after the first minute are whole, and days at or after the second; none if it has no such rows.
+    #[serde(default)]
+    pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
 }
 
 /// Those that every checkpoint has which does not name them.
@@ -98,7 +101,7 @@ fn first_metrics() -> Vec<(String, Minute)> {
 impl Manifest {
     /// The metrics of a checkpoint that is made now.
     pub fn metrics(whole: &Whole) -> Vec<(String, Minute)> {
-        Metric::ALL.map(|metric| (metric.name().to_owned(), whole.0[metric as usize])).into()
+        Metric::ALL.map(|metric| (metric.name().to_owned(), whole.metrics[metric as usize])).into()
     }
 
     /// The first window of which a run that goes on from here knows each metric in full. One that the checkpoint lacks is known after the
@@ -108,10 +111,13 @@ impl Manifest {
         let after = self.open.last().map_or(first_open, |last| first_open.max(Minute(last.0 + 1)));
         let timed_out = (i64::from(after.0) * MINUTE_NANOS).saturating_add(viewer_timeout_nanos) / MINUTE_NANOS;
         let reached = Minute(u32::try_from(timed_out).unwrap_or(u32::MAX).saturating_add(1));
-        Whole(Metric::ALL.map(|metric| {
+        let metrics = Metric::ALL.map(|metric| {
             let known = self.metrics.iter().find(|(name, _)| name == metric.name()).map(|(_, from)| *from);
-            known.unwrap_or(if metric.declared().events.contains(&Kind::ViewerJoin) { reached } else { after })
-        }))
+            let of_presence = metric.declared().events.contains(&Kind::ViewerJoin);
+            // Who is present was always known, and so is the most of them.
+            known.unwrap_or(if of_presence && metric != Metric::PeakViewers { reached } else { after })
+        });
+        Whole { metrics, rolled_up: self.rolled_up.map(|from| from.or(Some(after))) }
     }
 
     /// The metric of each value of a share. An error names one that is not known.
@@ -218,6 +224,7 @@ mod tests {
             parts: Vec::new(),
             increments: Vec::new(),
             metrics: first_metrics(),
+            rolled_up: [None; 2],
         };
         let timeout = 10 * MINUTE_NANOS;
         for (manifest, after) in [
@@ -227,11 +234,17 @@ mod tests {
             (manifest(&[], None), 0),
         ] {
             let whole = manifest.whole(timeout);
-            let from = |metric: Metric| whole.0[metric as usize].0;
+            let from = |metric: Metric| whole.metrics[metric as usize].0;
             assert_eq!((from(Metric::ActiveViewers), from(Metric::ChatMessages)), (0, 0));
             assert_eq!((from(Metric::Donors), from(Metric::WatchMs)), (after, after + 11));
             // Today's checkpoint remembers it.
-            let later = Manifest { version: VERSION, metrics: Manifest::metrics(&whole), open: vec![Minute(500)], ..manifest };
+            let later = Manifest {
+                version: VERSION,
+                metrics: Manifest::metrics(&whole),
+                rolled_up: whole.rolled_up,
+                open: vec![Minute(500)],
+                ..manifest
+            };
             assert_eq!(later.whole(timeout), whole);
         }
     }

@@ -15,7 +15,7 @@ use crate::keys::EventKey;
 use bytemuck::{Pod, Zeroable};
 use std::io::{self, Read};
 use std::sync::Arc;
-use tidemark_model::Minute;
+use tidemark_model::{Grain, Minute};
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("parts are written as the machine has them in memory, which must be little-endian");
@@ -38,6 +38,14 @@ pub enum Key {
     Steps,
     /// Viewers who are present at the end of the last closed window, likewise.
     Bases,
+    /// Users of an hour or a day with a chat message or a donation, of a range's viewers.
+    Users(Grain, Minute, usize),
+    /// Viewers of an hour or a day who are forgotten, of a range's viewers.
+    Gone(Grain, Minute, usize),
+    /// Of each stream the users who count first in open windows, for their hours and days. They add too.
+    Firsts,
+    /// Hours and days that are not over.
+    RollUps,
 }
 
 impl Key {
@@ -54,6 +62,10 @@ impl Key {
             Key::Shares => (3, 0, 0),
             Key::Steps => (4, 0, 0),
             Key::Bases => (5, 0, 0),
+            Key::Users(grain, window, of) => (6 + u32::from(grain == Grain::Day), range(of), window.0),
+            Key::Gone(grain, window, of) => (8 + u32::from(grain == Grain::Day), range(of), window.0),
+            Key::Firsts => (10, 0, 0),
+            Key::RollUps => (11, 0, 0),
         }
     }
 
@@ -64,6 +76,12 @@ impl Key {
             3 => Key::Shares,
             4 => Key::Steps,
             5 => Key::Bases,
+            6 => Key::Users(Grain::Hour, Minute(minute), range as usize),
+            7 => Key::Users(Grain::Day, Minute(minute), range as usize),
+            8 => Key::Gone(Grain::Hour, Minute(minute), range as usize),
+            9 => Key::Gone(Grain::Day, Minute(minute), range as usize),
+            10 => Key::Firsts,
+            11 => Key::RollUps,
             _ => return None,
         })
     }

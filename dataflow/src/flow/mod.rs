@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! reader ──Admitted──▶ fold ──Share──▶ views ──Change::Row──▶ sink
+//!    │                  └──Closed──▶ rollups ──Share──▶ views
 //!    ├────Mark───▶ watermark ──Watermark──▶ fold, reader, sink
 //!    └────Change: dead letters, names of streams───────────▶ sink
 //! ```
 
+pub mod past;
 pub mod totals;
 
+pub use past::{Past, Run};
 pub use totals::Totals;
 
 use crate::Slice;
@@ -16,7 +19,7 @@ use crate::keys::{EventKey, StreamKey, ViewerKey};
 use crate::reading::{Monotonic, Reading, SecondOpinion};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tidemark_model::{Cents, Kind, Micros, Minute, Nanos, Reason};
+use tidemark_model::{Cents, Kind, Micros, Minute, Nanos, Reason, Window};
 
 /// An event that counts, on its way to the worker that owns its viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,10 +41,13 @@ pub struct Admitted {
 }
 
 /// A row's key inside the dataflow.
-pub type RowKey = (StreamKey, Minute);
+pub type RowKey = (StreamKey, Window);
 
 /// A share of a row that changed: data, time, difference.
 pub type Share = (RowKey, Slice, Totals);
+
+/// A worker's share of what has closed of a stream.
+pub type Closed = (StreamKey, Run, Past);
 
 /// Where a partition stands, as its owner sees it. The names are those of `progress_partitions.state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -230,9 +236,9 @@ pub struct DeadLetter {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Change {
     /// The newest totals of a row.
-    Row(RowKey, Totals),
-    /// The newest totals of all streams in a minute, and how many of them have a row.
-    Total(Minute, i64, Totals),
+    Row(StreamKey, Window, Totals),
+    /// The newest totals of all streams in a window, and how many of them have a row.
+    Total(Window, i64, Totals),
     /// The name of a stream, for its rows of this window and of older ones.
     Name(StreamKey, Minute, Box<str>),
     /// A rejected record.

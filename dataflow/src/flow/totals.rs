@@ -1,4 +1,4 @@
-//! Totals of a (stream, minute).
+//! Totals of a window, of a stream or of all streams.
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use tidemark_model::Values;
 
 /// A worker's share of a row, the difference of two shares, or the sum of all workers' shares: they add.
 ///
-/// Sums are checked: a minute would need 9 × 10⁷ donations of the largest amount to overflow, and then it stops the pipeline
+/// Sums are checked: a window would need 9 × 10⁷ donations of the largest amount to overflow, and then it stops the pipeline
 /// instead of storing a wrong number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Totals {
@@ -26,7 +26,7 @@ impl Semigroup for Totals {
     fn plus_equals(&mut self, other: &Totals) {
         self.events += other.events;
         for (value, other) in self.values.0.iter_mut().zip(other.values.0) {
-            *value = value.checked_add(other).expect("the sums of a minute fit 64 bits");
+            *value = value.checked_add(other).expect("the sums of a window fit 64 bits");
         }
     }
 }

@@ -1,31 +1,18 @@
 //! What is counted once a window: event ids, and of each user the first chat message and the first donation, by an id of user and
 //! kind. An id is forgotten when its window closes: no admitted event can meet it again.
 //!
-//! Ids are kept in the order of their arrival, and most of them in chunks that never change again. A checkpoint writes those that came
-//! since an earlier one, and shares the chunks with the thread that writes them, so it takes no time however many they are.
+//! A checkpoint writes the ids that came since an earlier one.
 //!
 //! A window with many ids has a list and a table for each range; one with few has one of both, because thousands of windows may be open.
 
+use super::ids::{Chunk, Ids};
 use crate::checkpoint::Id;
 use crate::keys::{EventKey, RANGES};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tidemark_model::Minute;
-
-/// Numbers that a chunk takes.
-const NUMBERS: usize = 128;
-
-/// Ids in a chunk: one fewer, because it has its reference counts with it, and is to take no more than a power of two of bytes. A
-/// checkpoint copies less than twice that of each window and range.
-const CHUNK: usize = NUMBERS - 1;
 
 /// A window with fewer ids than this has few. Lists and tables for each range weigh about as much as so many ids.
 const FEW: usize = 8 * RANGES;
-
-/// Ids that do not change any more.
-pub type Chunk = Arc<[EventKey]>;
 
 /// The ids of all open windows.
 #[derive(Debug, Default)]
@@ -70,75 +57,14 @@ impl Window {
     }
 }
 
-/// A list of ids, each of them once. They are numbered as they came, those of each chunk from the next multiple of [`NUMBERS`].
-#[derive(Clone, Debug, Default)]
-struct Ids {
-    full: Vec<Chunk>,
-    /// Those after the full chunks, fewer than one takes.
-    newest: Vec<EventKey>,
-    numbers: HashTable<u32>,
-}
-
-impl Ids {
-    fn count(&self) -> usize {
-        self.full.len() * CHUNK + self.newest.len()
-    }
-
-    fn each(&self) -> impl Iterator<Item = EventKey> {
-        self.full.iter().flat_map(|chunk| chunk.iter()).chain(&self.newest).copied()
-    }
-
-    fn nth(&self, place: usize) -> EventKey {
-        self.full.get(place / CHUNK).map_or(&self.newest[..], |chunk| chunk)[place % CHUNK]
-    }
-
-    /// Those after the first `count`: such as must be copied, and full chunks.
-    fn after(&self, count: usize) -> (&[EventKey], &[Chunk], &[EventKey]) {
-        let Ids { full, newest, .. } = self;
-        let (chunk, place) = (count / CHUNK, count % CHUNK);
-        match full.get(chunk) {
-            Some(begun) if place > 0 => (&begun[place..], &full[chunk + 1..], newest),
-            Some(_) => (&[], &full[chunk..], newest),
-            None => (&[], &[], &newest[place..]),
-        }
-    }
-
-    /// Adds an id; `false` if it is there.
-    fn insert(&mut self, id: EventKey) -> bool {
-        let Ids { full, newest, numbers } = self;
-        // An id is a hash already.
-        match numbers.entry(id.1, |&number| numbered(full, newest, number) == id, |&number| numbered(full, newest, number).1) {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(slot) => {
-                let number = full.len() * NUMBERS + newest.len();
-                slot.insert(
-                    u32::try_from(number).expect("fewer ids in a range than 32 bits count, or memory were out long before"),
-                );
-            }
-        }
-        newest.push(id);
-        if newest.len() == CHUNK {
-            full.push(Chunk::from(newest.as_slice()));
-            newest.clear();
-        }
-        true
-    }
-}
-
-/// The id of a number.
-fn numbered(full: &[Chunk], newest: &[EventKey], number: u32) -> EventKey {
-    let (chunk, place) = (number as usize / NUMBERS, number as usize % NUMBERS);
-    full.get(chunk).map_or(newest, |chunk| chunk)[place]
-}
-
 impl Firsts {
     /// Whether this is the first event of its id in the window.
     pub fn first(&mut self, minute: Minute, range: usize, id: EventKey) -> bool {
         let window = self.counted.entry(minute).or_insert_with(|| Window::Few(Ids::default(), Vec::new()));
         match window {
-            Window::Many(lists) => return lists[range].insert(id),
+            Window::Many(lists) => return lists[range].insert(id).is_none(),
             Window::Few(ids, ranges) => {
-                if !ids.insert(id) {
+                if ids.insert(id).is_some() {
                     return false;
                 }
                 ranges.push(u8::try_from(range).expect("there are as many ranges as a byte has values"));
@@ -221,8 +147,7 @@ impl Firsts {
     /// Takes up ids that were saved.
     pub fn restore(&mut self, minute: Minute, range: usize, restored: impl ExactSizeIterator<Item = EventKey>) {
         if let Some(Window::Many(lists)) = self.counted.get_mut(&minute) {
-            let Ids { full, newest, numbers } = &mut lists[range];
-            numbers.reserve(restored.len(), |&number| numbered(full, newest, number).1);
+            lists[range].reserve(restored.len());
         }
         restored.for_each(|id| {
             self.first(minute, range, id);
@@ -239,6 +164,7 @@ impl Firsts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::CHUNK;
     use super::*;
 
     fn id(number: u64) -> Id {

@@ -1,11 +1,12 @@
 //! From admitted events to small differences per (stream, minute): the state of the viewers that this worker owns.
 //!
-//! [`Fold`] is three plain structs with the same few verbs: [`firsts`] (what is counted once a window), [`presence`] (who is there, by
-//! [`movements`]) and [`streams`] (this worker's share of every open row). [`operator`] is the timely operator around it, which takes slices in
+//! [`Fold`] is plain structs with the same few verbs: [`firsts`] (what is counted once a minute), [`users`] (who is counted once an hour
+//! and a day), [`presence`] (who is there, by [`movements`]) and [`streams`] (this worker's share of every open row). [`operator`] is the timely operator around it, which takes slices in
 //! their order; [`input`] is what a slice brings, [`stint`] how much is done of it at once, and [`snapshot`] how all is saved.
 
 pub mod firsts;
 pub mod idle;
+pub mod ids;
 pub mod input;
 pub mod movements;
 pub mod operator;
@@ -13,23 +14,31 @@ pub mod presence;
 pub mod snapshot;
 pub mod stint;
 pub mod streams;
+pub mod users;
 pub mod windows;
 
 pub use input::{Buffers, Input};
 pub use operator::shares;
 pub use stint::{Stint, Stints};
 
-use crate::flow::{Admitted, Request, RowKey, Totals, Watermark};
+use crate::flow::{Admitted, Past, Request, Run, Totals, Watermark};
+use crate::keys::StreamKey;
 use crate::telemetry::FoldMetrics;
+use differential_dataflow::difference::{IsZero, Semigroup};
 use firsts::Firsts;
 use movements::{Movement, Steps};
 use presence::Presence;
-use streams::{Counted, Streams};
-use tidemark_model::{Kind, Micros, Minute};
+use std::collections::BTreeMap;
+use streams::{Counted, MinuteKey, Streams};
+use tidemark_model::{Grain, Kind, Micros, Minute};
+use users::{First, Users};
 
 /// The state of the viewers that one worker owns.
 pub struct Fold {
+    /// The windows that rows are of.
+    grains: &'static [Grain],
     firsts: Firsts,
+    users: Users,
     presence: Presence,
     streams: Streams,
     watermark: Option<Micros>,
@@ -39,11 +48,13 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Nothing yet.
-    pub fn new(viewer_timeout_nanos: i64, metrics: FoldMetrics) -> Fold {
+    /// Nothing yet. Rows are of windows of these lengths, the first of which is a minute.
+    pub fn new(viewer_timeout_nanos: i64, grains: &'static [Grain], metrics: FoldMetrics) -> Fold {
         Fold {
+            grains,
             firsts: Firsts::default(),
-            presence: Presence::new(viewer_timeout_nanos),
+            users: Users::default(),
+            presence: Presence::new(viewer_timeout_nanos, grains),
             streams: Streams::default(),
             watermark: None,
             metrics,
@@ -82,23 +93,32 @@ impl Fold {
         self.metrics.events(folded, duplicates);
     }
 
-    /// All shares as they are: at first, what was taken up from a checkpoint.
-    pub fn shares(&self) -> impl Iterator<Item = (RowKey, Totals)> {
-        self.streams.shares(0..self.streams.places())
+    /// Hands out all shares as they are: at first, what was taken up from a checkpoint. Each change is of its stream, and their sums are of
+    /// [`StreamKey::ALL`].
+    pub fn shares(&self, emit: impl FnMut(MinuteKey, Totals)) {
+        with_all(emit, |emit| self.streams.shares(0..self.streams.places()).for_each(|(key, share)| emit(key, share)));
     }
 
     /// Hands out what changed in the slice. Call [`Fold::close`] next.
-    pub fn changes(&mut self, emit: impl FnMut(RowKey, Totals)) {
-        self.streams.take_changes(emit);
+    pub fn changes(&mut self, emit: impl FnMut(MinuteKey, Totals)) {
+        with_all(emit, |emit| self.streams.take_changes(emit));
     }
 
-    /// Closes all windows that the watermark has passed; hands out what that takes back.
-    pub fn close(&mut self, emit: impl FnMut(RowKey, Totals)) {
+    /// Closes all windows that the watermark has passed; hands out what that takes back, and what it gives to hours and days.
+    pub fn close(&mut self, emit: impl FnMut(MinuteKey, Totals), mut past: impl FnMut(StreamKey, Run, Past)) {
         let Some(watermark) = self.watermark else { return };
         let first_open = Minute::first_open(watermark);
         self.firsts.close(first_open);
+        self.users.close(first_open);
         self.presence.close(first_open);
-        self.streams.close(first_open, emit);
+        let mut all: BTreeMap<Run, Past> = BTreeMap::new();
+        let mut of_stream = |stream, run, of| {
+            all.entry(run).or_default().add(&of);
+            past(stream, run, of);
+        };
+        let of_stream = (self.grains.len() > 1).then_some(&mut of_stream);
+        with_all(emit, |emit| self.streams.close(first_open, emit, of_stream));
+        all.into_iter().for_each(|(run, of)| past(StreamKey::ALL, run, of));
         self.metrics.keeps(self.streams.open_windows(), self.presence.viewers());
     }
 
@@ -117,12 +137,12 @@ impl Fold {
         {
             return false;
         }
-        let mut first = |kind| u32::from(event.by_user && self.firsts.first(minute, range, event.viewer.in_common(kind)));
-        let counted = match event.kind {
-            Kind::ChatMessage => Counted { chats: 1, chatters: first(Kind::ChatMessage), ..Counted::default() },
-            Kind::Donation => Counted { donations: 1, amount: event.amount, donors: first(Kind::Donation), ..Counted::default() },
-            _ => Counted::default(),
-        };
+        let is_first = event.by_user
+            && matches!(event.kind, Kind::ChatMessage | Kind::Donation)
+            && self.firsts.first(minute, range, event.viewer.in_common(event.kind));
+        if is_first {
+            self.user(event, minute);
+        }
         let movement = match event.kind {
             Kind::ViewerJoin => Some(Movement::Join),
             Kind::ViewerLeave => Some(Movement::Leave),
@@ -132,14 +152,50 @@ impl Fold {
         if let Some(movement) = movement {
             self.presence.insert(event.viewer, event.ts, movement, &mut self.steps);
         }
-        self.streams.count((event.stream, minute), counted, &self.steps);
+        self.streams.count((event.stream, minute), Counted::of(event, is_first), &self.steps);
         true
     }
+
+    /// A user's first event of its kind in the minute: whether it is the first of the hour and of the day too.
+    fn user(&mut self, event: &Admitted, minute: Minute) {
+        let Fold { grains, users, streams, .. } = self;
+        let id = event.viewer.in_common(event.kind);
+        for (at, &grain) in grains[1..].iter().enumerate() {
+            let mut change = |minute: Minute, count: i32| {
+                let mut by_grain = [0; Grain::ALL.len() - 1];
+                by_grain[at] = count;
+                let change = match event.kind {
+                    Kind::ChatMessage => streams::Firsts { chatters: by_grain, ..streams::Firsts::default() },
+                    _ => streams::Firsts { donors: by_grain, ..streams::Firsts::default() },
+                };
+                streams.count_first((event.stream, minute), change);
+            };
+            match users.count(grain, minute, event.viewer.range(), id) {
+                First::New => change(minute, 1),
+                First::Instead(later) => {
+                    change(later, -1);
+                    change(minute, 1);
+                }
+                // Nor is it the first of the day.
+                First::Known => break,
+            }
+        }
+    }
+}
+
+/// Hands out changes, and at the end the sum of those of each minute.
+fn with_all(mut emit: impl FnMut(MinuteKey, Totals), changes: impl FnOnce(&mut dyn FnMut(MinuteKey, Totals))) {
+    let mut all: BTreeMap<Minute, Totals> = BTreeMap::new();
+    changes(&mut |key, change| {
+        all.entry(key.1).or_default().plus_equals(&change);
+        emit(key, change);
+    });
+    all.into_iter().filter(|(_, sum)| !sum.is_zero()).for_each(|(minute, sum)| emit((StreamKey::ALL, minute), sum));
 }
 
 /// Numbers below a bound, the same in each test run.
 #[cfg(test)]
-fn dice() -> impl FnMut(u64) -> u64 {
+pub(crate) fn dice() -> impl FnMut(u64) -> u64 {
     let mut seed = 1u64;
     move |below| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -176,7 +232,7 @@ mod tests {
         let mut random = dice();
         let (mut early, mut late) = (0, 0);
         for _ in 0..300 {
-            let mut folds = [(); 2].map(|()| Fold::new(90_000_000_000, Metrics::new().0.of_worker(0)));
+            let mut folds = [(); 2].map(|()| Fold::new(90_000_000_000, &Grain::ALL, Metrics::new().0.of_worker(0)));
             folds.iter_mut().for_each(|fold| fold.streams.open(&[Minute(0), Minute(1)]));
             folds.iter_mut().for_each(|fold| fold.changes(|_, _| ()));
             let mut inputs = [(); 2].map(|()| Input::default());

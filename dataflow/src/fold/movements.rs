@@ -5,7 +5,7 @@ use differential_dataflow::difference::{IsZero, Semigroup};
 use smallvec::{SmallVec, smallvec};
 use std::collections::BTreeSet;
 use tidemark_model::time::MINUTE_NANOS;
-use tidemark_model::{Minute, Nanos};
+use tidemark_model::{Grain, Minute, Nanos};
 
 /// Nanoseconds in a millisecond.
 const MILLISECOND: i64 = 1_000_000;
@@ -132,13 +132,34 @@ impl History {
         }
     }
 
-    /// Whether there is a join in the window.
-    fn has_join(&self, window: Minute) -> bool {
-        let (first, next) = (Moved::first_of(window), Moved::first_of(Minute(window.0 + 1)));
-        match self {
-            History::Few(few) => few.iter().inspect(|_| work(1)).any(|moved| (first..next).contains(moved) && !moved.is_leave()),
-            History::Many(many) => many.joins.range(first..next).inspect(|_| work(1)).next().is_some(),
+    /// The minute of the first join in `[from, until)`.
+    fn first_join(&self, from: Minute, until: Minute) -> Option<Minute> {
+        let (first, next) = (Moved::first_of(from), Moved::first_of(until));
+        let join = match self {
+            History::Few(few) => {
+                few.iter().inspect(|_| work(1)).find(|moved| (first..next).contains(moved) && !moved.is_leave()).copied()
+            }
+            History::Many(many) => many.joins.range(first..next).inspect(|_| work(1)).next().copied(),
+        };
+        join.map(Moved::minute)
+    }
+
+    /// The last movement before a window.
+    pub(super) fn last_before(&self, window: Minute) -> Option<Moved> {
+        self.around(Moved::first_of(window)).0
+    }
+
+    /// Whether the movements before a window make the viewer present at any instant from the beginning of another one on.
+    pub(super) fn was_present(&self, since: Minute, before: Minute, timeout: i64) -> bool {
+        let (since, before) = (Moved::first_of(since).ts(), Moved::first_of(before));
+        let mut each = self.each().peekable();
+        while let Some(moved) = each.next().filter(|moved| *moved < before) {
+            let (from, until) = moved.presence(each.peek().copied(), timeout);
+            if from < until && until > since {
+                return true;
+            }
         }
+        false
     }
 
     /// Takes up a movement.
@@ -189,8 +210,9 @@ impl History {
         }
     }
 
-    /// [`Step::fresh`] of this viewer in a window.
-    fn fresh(&self, window: Minute, timeout: i64) -> i64 {
+    /// [`Step::fresh`] of this viewer in the minutes of a window: in which one it begins to count, and that it does not in the first one
+    /// for being there before it.
+    fn fresh(&self, grain: Grain, window: Minute, timeout: i64) -> Fresh {
         let first = Moved::first_of(window);
         let (before, next) = self.around(first);
         let start = first.ts();
@@ -198,9 +220,13 @@ impl History {
         // At the last nanosecond before it, and at its first one.
         let was_there = runs_out.is_some_and(|at| at >= start);
         let stays = runs_out.is_some_and(|at| at > start) && next.is_none_or(|next| next.ts() > start);
-        i64::from(stays || self.has_join(window)) - i64::from(was_there)
+        let counts = if stays { Some(window) } else { self.first_join(window, grain.end_of(window)) };
+        [(counts.unwrap_or(window), i32::from(counts.is_some())), (window, -i32::from(was_there))]
     }
 }
+
+/// In which minutes of a window a viewer counts as fresh, and how: 1, −1 or not.
+type Fresh = [(Minute, i32); 2];
 
 impl Many {
     fn put(&mut self, moved: Moved) {
@@ -211,14 +237,19 @@ impl Many {
     }
 }
 
-/// What changes at a window, of one viewer or of all of a stream. With n viewers present at the last nanosecond before the window,
+/// What changes at a minute, of one viewer or of all of a stream. With n viewers present at the last nanosecond before the minute,
 /// n + `present` are at its last one, n + `fresh` at any of it, and they are there for n minutes and `watched` milliseconds in all.
+///
+/// An hour's users are those who are present at the last nanosecond before it and the `fresh` of its minutes, a day's likewise.
+///
+/// 32 bits count viewers: of each a worker keeps some 48 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Change of the present count.
-    pub present: i64,
-    /// Viewers who are there at some instant of the window but were not just before it, less those who were just before it but are not.
-    pub fresh: i64,
+    pub present: i32,
+    /// By [`Grain`], what this minute changes of the users of its minute, hour and day: one more for who was not there just before the window
+    /// and first appears in this minute; one less, in the window's first minute, for who left exactly at its start.
+    pub fresh: [i32; Grain::ALL.len()],
     /// In whole milliseconds.
     pub watched: i64,
 }
@@ -232,14 +263,14 @@ impl IsZero for Step {
 impl Semigroup for Step {
     fn plus_equals(&mut self, other: &Step) {
         self.present += other.present;
-        self.fresh += other.fresh;
+        self.fresh.iter_mut().zip(other.fresh).for_each(|(fresh, other)| *fresh += other);
         self.watched += other.watched;
     }
 }
 
 impl Value for Step {
     fn weight(&self) -> i64 {
-        self.present
+        self.present.into()
     }
 }
 
@@ -260,7 +291,7 @@ impl Steps {
 
     /// A presence `[from, until)` is added (`sign` = 1) or taken away (−1), as if it made nobody `fresh`.
     #[cfg(test)]
-    pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i64) {
+    pub(super) fn presence(&mut self, (from, until): (Nanos, Nanos), sign: i32) {
         let edges = [(from, sign), (until, -sign)];
         self.0.extend(edges.map(|(at, sign)| (window_of(at), Step::edge(at, sign))));
     }
@@ -268,14 +299,30 @@ impl Steps {
 
 impl Step {
     /// A presence begins here (`sign` = 1), or ends (−1).
-    fn edge(at: Nanos, sign: i64) -> Step {
+    fn edge(at: Nanos, sign: i32) -> Step {
         let end = (i64::from(window_of(at).0) + 1) * (MINUTE_NANOS / MILLISECOND);
-        Step { present: sign, fresh: 0, watched: sign * (end - at.0 / MILLISECOND) }
+        Step { present: sign, watched: i64::from(sign) * (end - at.0 / MILLISECOND), ..Step::default() }
     }
 }
 
-/// Puts a movement in its place among the others. From it on, up to the next one, presence is what it says.
-pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &mut Steps) {
+/// What decides about presence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Nanoseconds after which a join times out.
+    pub timeout: i64,
+    /// The windows of which users are counted.
+    pub grains: &'static [Grain],
+}
+
+/// Puts a movement in its place among the others. From it on, up to the next one, presence is what it says. `counted` tells whether the
+/// viewer counts in an hour or a day by movements that are forgotten: they are of closed minutes.
+pub(super) fn place(
+    history: &mut History,
+    moved: Moved,
+    Rules { timeout, grains }: Rules,
+    counted: impl Fn(Grain, Minute) -> bool,
+    steps: &mut Steps,
+) {
     let (before, next) = history.around(moved);
     let same_instant = |other: &Moved| other.ts() == moved.ts();
     // It is known already, or it is a join at the instant of a leave.
@@ -291,25 +338,42 @@ pub(super) fn place(history: &mut History, moved: Moved, timeout: i64, steps: &m
         (false, None) => [(ts, 1), (until, -1)],
         (true, None) => return history.put(moved),
     };
-    let mut changes: SmallVec<[(Minute, Step); 2]> =
-        edges.into_iter().map(|(at, sign)| (window_of(at), Step::edge(at, sign))).collect();
-    if changes[0].0 == changes[1].0 {
-        let (_, other) = changes.remove(1);
-        changes[0].1.plus_equals(&other);
-    }
-    // Behind the last movement an end changes nothing of it, but at the very start of a window.
-    let behind = |at: Nanos| next.is_none() && window_of(at) > moved.minute() && at.0 % MINUTE_NANOS != 0;
-    let mut fresh = |history: &History, sign: i64| {
-        let may_change = |window: Minute| edges.iter().any(|&(at, _)| window_of(at) == window && !behind(at));
-        for (window, step) in changes.iter_mut().filter(|(window, _)| may_change(*window)) {
-            step.fresh += sign * history.fresh(*window, timeout);
+    let mut changes: SmallVec<[(Minute, Step); 2]> = SmallVec::new();
+    edges.into_iter().for_each(|(at, sign)| step_at(&mut changes, window_of(at)).plus_equals(&Step::edge(at, sign)));
+    // Of which windows users may begin to count elsewhere: behind the last movement an end changes nothing, but at the very start of one.
+    let mut windows: SmallVec<[(Grain, Minute, Fresh); 3]> = SmallVec::new();
+    for &grain in grains {
+        let mut last = None;
+        for (at, _) in edges {
+            let window = grain.window_of(window_of(at));
+            let behind = next.is_none() && window > moved.minute() && at > Moved::first_of(window).ts();
+            if !behind && last.replace(window) != Some(window) {
+                windows.push((grain, window, history.fresh(grain, window, timeout)));
+            }
         }
-    };
-    fresh(history, -1);
+    }
     if let Some(join) = before.filter(same_instant) {
         history.remove(join);
     }
     history.put(moved);
-    fresh(history, 1);
+    for (grain, window, was) in windows {
+        let is = history.fresh(grain, window, timeout);
+        if is == was || (grain != Grain::Minute && counted(grain, window)) {
+            continue;
+        }
+        for (minute, count) in was.map(|(minute, count)| (minute, -count)).into_iter().chain(is).filter(|(_, count)| *count != 0)
+        {
+            step_at(&mut changes, minute).fresh[grain as usize] += count;
+        }
+    }
     steps.0.extend(changes.into_iter().filter(|(_, step)| !step.is_zero()));
+}
+
+/// The step at a minute, a new one if there is none.
+fn step_at(steps: &mut SmallVec<[(Minute, Step); 2]>, minute: Minute) -> &mut Step {
+    let at = steps.iter().position(|(at, _)| *at == minute).unwrap_or_else(|| {
+        steps.push((minute, Step::default()));
+        steps.len() - 1
+    });
+    &mut steps[at].1
 }

@@ -5,7 +5,8 @@
 //! 1. opens the windows that any worker's events touched for the first time: each stream's present viewers become its share;
 //! 2. folds the events; those of windows that are open already earlier, if the worker is [`idle`](super::idle);
 //! 3. emits the differences at the slice's time t;
-//! 4. closes windows by the watermark: takes back its shares of them, at t + 1, and forgets viewers who no longer matter;
+//! 4. closes windows by the watermark: hands on at t what they give to hours and days, takes back its shares of them, at t + 1, and
+//!    forgets viewers who no longer matter;
 //! 5. saves its state, if a checkpoint was asked for at t ([`super::snapshot`]); its viewers while the next slices go on.
 //!
 //! Closing at t + 1 is what keeps rows: in the same slice the last events of a window and its closing would cancel to nothing.
@@ -16,16 +17,19 @@
 use super::idle::Idle;
 use super::input::STEP;
 use super::snapshot::{Saved, Saver, Snapshot};
+use super::streams::MinuteKey;
 use super::{Buffers, Fold, Input, Stint, Stints};
 use crate::Slice;
 use crate::exchange::Events;
-use crate::flow::{Admitted, Request, Share, Watermark};
+use crate::flow::{Admitted, Closed, Request, RowKey, Share, Watermark};
 use crate::keys::owner;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
-use timely::dataflow::operators::{Capability, Operator};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Stream, StreamVec};
 
 /// When to look again whether the thread that writes a checkpoint has room.
@@ -36,13 +40,19 @@ enum Stage {
     /// The next slice.
     Waiting,
     /// The events of a slice: of the range in hand some are done.
-    Folding(Capability<Slice>, (Vec<Admitted>, usize), std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
+    Folding(Capabilities, (Vec<Admitted>, usize), std::vec::IntoIter<Vec<Admitted>>, Option<Request>),
     /// Forgetting those who no longer matter after a slice.
     Tidying(Option<Request>),
 }
 
-/// The differences of all workers' shares, one per key and slice and worker. What the state holds from a checkpoint is emitted
-/// in the first slice.
+/// To send at a slice: differences of shares, and what has closed.
+struct Capabilities {
+    shares: Capability<Slice>,
+    closed: Capability<Slice>,
+}
+
+/// The differences of all workers' shares, one per key and slice and worker, and what closes in a slice gives to hours and days. What the
+/// state holds from a checkpoint is emitted in the first slice.
 pub fn shares<'scope>(
     events: Stream<'scope, Slice, Events>,
     watermarks: StreamVec<'scope, Slice, Watermark>,
@@ -50,38 +60,49 @@ pub fn shares<'scope>(
     saver: Saver,
     stints: Stints,
     idle: Idle,
-) -> StreamVec<'scope, Slice, Share> {
-    type Builder = CapacityContainerBuilder<Vec<Share>>;
+) -> (StreamVec<'scope, Slice, Share>, StreamVec<'scope, Slice, Closed>) {
     let scope = events.scope();
     let workers = scope.peers();
     let by_owner = move |event: &Admitted| owner(event.viewer.range(), workers) as u64;
     let by_owner = ExchangeCore::<CapacityContainerBuilder<Events>, _>::new(by_owner);
-    events.binary_frontier::<_, Builder, _, _, _, _>(watermarks, by_owner, Pipeline, "Fold", move |initial, info| {
+    let mut builder = OperatorBuilder::new("Fold".to_owned(), scope);
+    let info = builder.operator_info();
+    let mut events = builder.new_input(events, by_owner);
+    let mut watermarks = builder.new_input(watermarks, Pipeline);
+    let (shares, share_stream) = builder.new_output();
+    let mut shares = OutputBuilder::<_, CapacityContainerBuilder<Vec<Share>>>::from(shares);
+    let (closed, closed_stream) = builder.new_output();
+    let mut closed = OutputBuilder::<_, CapacityContainerBuilder<Vec<Closed>>>::from(closed);
+    builder.build(move |mut initial| {
         let activator = scope.activator_for(info.address);
-        let mut first = Some(initial);
-        let mut stash: BTreeMap<Slice, (Capability<Slice>, Input)> = BTreeMap::new();
+        let mut first = Some(initial.swap_remove(0));
+        drop(initial);
+        let mut stash: BTreeMap<Slice, (Capabilities, Input)> = BTreeMap::new();
         let mut buffers = Buffers::default();
         let mut stage = Stage::Waiting;
         let mut snapshot: Option<Snapshot> = None;
         let mut look_again: Option<Instant> = None;
-        move |(events, event_frontier), (watermarks, watermark_frontier), output| {
+        move |frontiers| {
+            let [event_frontier, watermark_frontier] = frontiers else { unreachable!("it has two inputs") };
+            let (mut output, mut past) = (shares.activate(), closed.activate());
             let started = Instant::now();
             buffers.give_back(started);
             let mut granted = idle.granted();
             if let Some(capability) = first.take() {
                 let slice = *capability.time();
-                output.session(&capability).give_iterator(state.shares().map(|(key, share)| (key, slice, share)));
+                let mut session = output.session(&capability);
+                state.shares(|key, share| session.give((row_key(key), slice, share)));
             }
             // In the order of arrival, which is each partition's own: of two copies in it the first is the one that counts.
             // (`for_each_stamp` sorts unstably.)
             events.for_each(|stamp, batch| {
-                let capability = stamp.retain_least(0).expect("a message has a time");
-                let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
+                let capabilities = Capabilities::of(&stamp);
+                let input = &mut stash.entry(*capabilities.shares.time()).or_insert_with(|| (capabilities, Input::default())).1;
                 input.take(batch, &mut buffers);
             });
             watermarks.for_each_stamp(|stamp, data| {
-                let capability = stamp.retain_least(0).expect("a message has a time");
-                let input = &mut stash.entry(*capability.time()).or_insert_with(|| (capability, Input::default())).1;
+                let capabilities = Capabilities::of(&stamp);
+                let input = &mut stash.entry(*capabilities.shares.time()).or_insert_with(|| (capabilities, Input::default())).1;
                 input.watermarks.extend(data.flat_map(|batch| batch.drain(..)));
             });
             let mut stint = Stint::new(stints, started);
@@ -107,11 +128,11 @@ pub fn shares<'scope>(
                             }
                             break;
                         }
-                        let (capability, mut input) = entry.remove();
+                        let (capabilities, mut input) = entry.remove();
                         let request = state.open(std::mem::take(&mut input.watermarks));
-                        Stage::Folding(capability, (Vec::new(), 0), input.rest().into_iter(), request)
+                        Stage::Folding(capabilities, (Vec::new(), 0), input.rest().into_iter(), request)
                     }
-                    Stage::Folding(capability, (mut range, mut done), mut ranges, request) => {
+                    Stage::Folding(capabilities, (mut range, mut done), mut ranges, request) => {
                         while done == range.len()
                             && let Some(next) = ranges.next()
                         {
@@ -122,7 +143,7 @@ pub fn shares<'scope>(
                             let step = done..range.len().min(done + STEP);
                             done = step.end;
                             state.fold(&range[step]);
-                            stage = Stage::Folding(capability, (range, done), ranges, request);
+                            stage = Stage::Folding(capabilities, (range, done), ranges, request);
                             if !stint.is_over() {
                                 continue;
                             }
@@ -132,15 +153,19 @@ pub fn shares<'scope>(
                         buffers.keep(range);
                         // What this slice has changed goes on its way before anything of the next is begun.
                         granted = false;
-                        let slice = *capability.time();
-                        let mut session = output.session(&capability);
-                        state.changes(|key, change| session.give((key, slice, change)));
+                        let Capabilities { shares, closed } = capabilities;
+                        let slice = *shares.time();
+                        let mut session = output.session(&shares);
+                        state.changes(|key, change| session.give((row_key(key), slice, change)));
                         drop(session);
                         let next = slice + 1;
-                        let capability = capability.delayed(&next);
-                        let mut session = output.session(&capability);
-                        state.close(|key, change| session.give((key, next, change)));
-                        drop(session);
+                        let shares = shares.delayed(&next);
+                        let (mut session, mut past) = (output.session(&shares), past.session(&closed));
+                        state.close(
+                            |key, change| session.give((row_key(key), next, change)),
+                            |stream, run, of| past.give((stream, run, of)),
+                        );
+                        drop((session, past));
                         Stage::Tidying(request)
                     }
                     Stage::Tidying(request) => {
@@ -182,5 +207,17 @@ pub fn shares<'scope>(
             }
             state.metrics.activation(started.elapsed());
         }
-    })
+    });
+    (share_stream, closed_stream)
+}
+
+fn row_key((stream, minute): MinuteKey) -> RowKey {
+    (stream, minute.into())
+}
+
+impl Capabilities {
+    fn of(stamp: &InputCapability<Slice>) -> Capabilities {
+        let of = |output| stamp.retain_least(output).expect("a message has a time");
+        Capabilities { shares: of(0), closed: of(1) }
+    }
 }

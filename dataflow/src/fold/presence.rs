@@ -8,18 +8,20 @@
 //! all later windows, and a timeout needs neither a timer nor a scan of viewers: it is a step that is already there when its window comes.
 //!
 //! Of a viewer's movements those in open windows are kept, and the last one before them; a viewer whose last movement is a leave, or a join that has timed
-//! out, is dropped: of a range's viewers those who left once they are one in so many, and all others in turn.
+//! out, is dropped: of a range's viewers those who left once they are one in so many, and all others in turn. That such a viewer was there
+//! in the present hour and day is kept, because nobody counts twice in them.
 //!
 //! A snapshot of all viewers may take its time, range by range, while more happens: of those who move before their range is saved it is
 //! remembered how they had moved when the snapshot was begun, and nobody is dropped. How much may happen meanwhile is the caller's to
 //! bound.
 
-use super::movements::{History, Moved, Movement, Steps, place};
+use super::movements::{History, Moved, Movement, Rules, Steps, place};
+use super::users::Users;
 use crate::keys::{KeyMap, RANGES, ViewerKey, give_back_room};
 use hashbrown::hash_map::Entry;
 use slab::Slab;
 use std::collections::BTreeMap;
-use tidemark_model::{Minute, Nanos};
+use tidemark_model::{Grain, Kind, Minute, Nanos};
 
 /// Closed windows in which all ranges are swept once.
 const SWEEP: usize = 64;
@@ -74,8 +76,10 @@ struct Range {
 /// All viewers that this worker owns.
 #[derive(Debug)]
 pub struct Presence {
-    timeout: i64,
+    rules: Rules,
     ranges: Vec<Range>,
+    /// Who was there in an hour or a day that is not over, by movements that are forgotten.
+    gone: Users,
     first_open: Minute,
     /// Ranges that are still to be looked at since a window closed, whether many have left, and the first of them.
     to_look_at: usize,
@@ -92,11 +96,12 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Nobody is there yet. `timeout` is in nanoseconds.
-    pub fn new(timeout: i64) -> Presence {
+    /// Nobody is there yet. `timeout` is in nanoseconds; users are counted by minutes and these.
+    pub fn new(timeout: i64, grains: &'static [Grain]) -> Presence {
         Presence {
-            timeout,
+            rules: Rules { timeout, grains },
             ranges: std::iter::repeat_with(Range::default).take(RANGES).collect(),
+            gone: Users::default(),
             first_open: Minute(0),
             to_look_at: 0,
             next_look: 0,
@@ -111,12 +116,15 @@ impl Presence {
     /// A movement in an open window: adds to `steps` how the presence in the viewer's stream changes.
     pub fn insert(&mut self, viewer: ViewerKey, ts: Nanos, movement: Movement, steps: &mut Steps) {
         // With a timeout of zero nobody is ever present, so a join counts as a leave.
-        let movement = if self.timeout > 0 { movement } else { Movement::Leave };
+        let movement = if self.rules.timeout > 0 { movement } else { Movement::Leave };
         let moved = Moved::new(ts, movement);
         self.meanwhile += 1;
-        let range = &mut self.ranges[viewer.range()];
-        self.remembered += usize::from(range.remember(viewer));
-        range.insert(viewer, moved, self.timeout, steps);
+        let number = viewer.range();
+        let Presence { ranges, gone, rules, remembered, .. } = self;
+        let range = &mut ranges[number];
+        *remembered += usize::from(range.remember(viewer));
+        let counted = |grain, window| gone.has(grain, window, number, viewer.in_common(Kind::ViewerJoin));
+        range.insert(viewer, moved, *rules, counted, steps);
     }
 
     /// The steps of one movement.
@@ -134,6 +142,7 @@ impl Presence {
         }
         let windows = (first_open.0 - self.first_open.0) as usize;
         self.first_open = first_open;
+        self.gone.close(first_open);
         self.to_look_at = RANGES;
         self.to_sweep = (self.to_sweep + windows.min(SWEEP) * (RANGES / SWEEP)).min(RANGES);
     }
@@ -144,7 +153,7 @@ impl Presence {
     /// First come ranges that many have left. Of the others, for joins that have timed out, some are swept per closed window. While a
     /// snapshot is being saved there is nothing to do.
     pub fn tidy(&mut self) -> bool {
-        let Presence { ranges, first_open, timeout, to_look_at, next_look, to_sweep, next_sweep, unsaved, .. } = self;
+        let Presence { ranges, gone, first_open, rules, to_look_at, next_look, to_sweep, next_sweep, unsaved, .. } = self;
         if *unsaved > 0 {
             return false;
         }
@@ -154,14 +163,14 @@ impl Presence {
             *next_look = (number + 1) % RANGES;
             *to_look_at -= 1;
             if range.many_left(*first_open, LEAVERS + number % LEAVERS) {
-                range.sweep(*first_open, *timeout);
+                range.sweep(number, *first_open, *rules, gone);
                 return true;
             }
         }
         if *to_sweep == 0 {
             return false;
         }
-        ranges[*next_sweep].sweep(*first_open, *timeout);
+        ranges[*next_sweep].sweep(*next_sweep, *first_open, *rules, gone);
         *next_sweep = (*next_sweep + 1) % RANGES;
         *to_sweep -= 1;
         true
@@ -243,6 +252,16 @@ impl Presence {
         }
     }
 
+    /// Who was there and is forgotten, for a snapshot.
+    pub fn gone(&self) -> &Users {
+        &self.gone
+    }
+
+    /// Takes up who was there and is forgotten, as it was saved.
+    pub fn restore_gone(&mut self) -> &mut Users {
+        &mut self.gone
+    }
+
     /// The state is as of this first open window.
     pub fn restore_first_open(&mut self, first_open: Minute) {
         self.first_open = first_open;
@@ -258,21 +277,28 @@ impl Range {
         true
     }
 
-    fn insert(&mut self, viewer: ViewerKey, moved: Moved, timeout: i64, steps: &mut Steps) {
+    fn insert(
+        &mut self,
+        viewer: ViewerKey,
+        moved: Moved,
+        rules: Rules,
+        counted: impl Fn(Grain, Minute) -> bool,
+        steps: &mut Steps,
+    ) {
         let Range { viewers, several, leaves, .. } = self;
         if moved.is_leave() {
             *leaves.entry(moved.minute()).or_default() += 1;
         }
         match viewers.entry(viewer) {
             Entry::Vacant(entry) => {
-                place(&mut History::none(), moved, timeout, steps);
+                place(&mut History::none(), moved, rules, counted, steps);
                 entry.insert(Slot(moved));
             }
             Entry::Occupied(mut entry) => match entry.get().place() {
-                Some(at) => place(&mut several[at], moved, timeout, steps),
+                Some(at) => place(&mut several[at], moved, rules, counted, steps),
                 None => {
                     let mut history = History::of(entry.get().0);
-                    place(&mut history, moved, timeout, steps);
+                    place(&mut history, moved, rules, counted, steps);
                     entry.insert(history.only().map_or_else(|| Slot::several(several.insert(history)), Slot));
                 }
             },
@@ -287,10 +313,21 @@ impl Range {
         self.left * viewers > self.viewers.len()
     }
 
-    /// Forgets what no longer matters of all viewers, and gives back room that is not needed.
-    fn sweep(&mut self, first_open: Minute, timeout: i64) {
+    /// Forgets what no longer matters of all viewers, and gives back room that is not needed. Who is dropped has `gone`.
+    fn sweep(&mut self, number: usize, first_open: Minute, rules: Rules, gone: &mut Users) {
         let Range { viewers, several, left, .. } = self;
-        viewers.retain(|_, slot| collapse(slot, several, first_open, timeout));
+        viewers.retain(|viewer, slot| {
+            let forgets = |history: &History| {
+                for &grain in &rules.grains[1..] {
+                    let window = grain.window_of(first_open);
+                    if history.was_present(window, first_open, rules.timeout) {
+                        // Any minute of the window that is closed.
+                        gone.count(grain, window, number, viewer.in_common(Kind::ViewerJoin));
+                    }
+                }
+            };
+            collapse(slot, several, first_open, rules.timeout, forgets)
+        });
         *left = 0;
         give_back_room(viewers);
         if several.len() < several.capacity() / 4 {
@@ -305,10 +342,26 @@ impl Range {
     }
 }
 
-/// Keeps of the movements in closed windows only the last, and that only if it still matters. `false`: nothing is left.
-fn collapse(slot: &mut Slot, several: &mut Slab<History>, first_open: Minute, timeout: i64) -> bool {
+/// Keeps of the movements in closed windows only the last, and that only if it still matters; otherwise `forgets` is told all of them.
+/// `false`: nothing is left.
+fn collapse(
+    slot: &mut Slot,
+    several: &mut Slab<History>,
+    first_open: Minute,
+    timeout: i64,
+    forgets: impl FnOnce(&History),
+) -> bool {
     let matters = |moved: Moved| moved.matters_to(timeout) >= first_open;
-    let Some(place) = slot.place() else { return matters(slot.0) };
+    let Some(place) = slot.place() else {
+        let stays = matters(slot.0);
+        if !stays {
+            forgets(&History::of(slot.0));
+        }
+        return stays;
+    };
+    if several[place].last_before(first_open).is_some_and(|last| !matters(last)) {
+        forgets(&several[place]);
+    }
     let any = several[place].forget(first_open, matters);
     if let Some(only) = several[place].only() {
         *slot = Slot(only);

@@ -6,7 +6,8 @@
 //! had moved who move again meanwhile.
 
 use super::movements::{Moved, Step};
-use super::{Fold, Stint};
+use super::streams::MinuteKey;
+use super::{Fold, Stint, streams};
 use crate::background::Background;
 use crate::checkpoint::part::{self, Key, Section};
 use crate::checkpoint::writer::{PartWriter, Spare};
@@ -14,12 +15,14 @@ use crate::checkpoint::{Holds, Id, Manifest, PartNotice, Parts};
 use crate::fail_points::fail_point;
 use crate::flow::{Request, RowKey, Totals};
 use crate::keys::{EventKey, RANGES, StreamKey, ViewerKey, owner};
+use crate::rollups::{self, RollUps};
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use tidemark_model::metrics::COUNT;
-use tidemark_model::{Metric, Minute};
+use tidemark_model::{Grain, Metric, Minute, Window};
 
 /// Begins snapshots: what a worker needs for its part of a checkpoint.
 pub struct Saver {
@@ -37,6 +40,8 @@ pub struct Saver {
     pub spare: Spare,
     /// Where they are written.
     pub background: Background,
+    /// What the worker has of hours and days, as of a checkpoint.
+    pub rollups: rollups::Saved,
 }
 
 impl Saver {
@@ -48,9 +53,12 @@ impl Saver {
         let viewers = state.presence.begin_snapshot().into_iter().map(Key::Viewers);
         let ids = state.firsts.begin_snapshot(id, request.ids_since);
         let ids = ids.into_iter().map(|(minute, range)| Key::Ids(minute, range));
+        let users = state.users.keys().map(|(grain, window, range)| Key::Users(grain, window, range));
+        let gone = state.presence.gone().keys().map(|(grain, window, range)| Key::Gone(grain, window, range));
         fail_point!("snapshot-begun");
-        let left = viewers.chain(ids).chain([Key::Shares, Key::Steps, Key::Bases]).collect();
-        Snapshot { writer, left, places: 0 }
+        let streams = [Key::Shares, Key::Steps, Key::Firsts, Key::Bases];
+        let left = [Key::RollUps].into_iter().chain(viewers).chain(ids).chain(users).chain(gone).chain(streams).collect();
+        Snapshot { writer, left, places: 0, number: request.number, rollups: Rc::clone(&self.rollups) }
     }
 }
 
@@ -61,6 +69,8 @@ pub struct Snapshot {
     left: Vec<Key>,
     /// Places of streams that are done of the last of them.
     places: usize,
+    number: u64,
+    rollups: rollups::Saved,
 }
 
 /// Streams that one section takes: about a millisecond's work.
@@ -96,19 +106,34 @@ impl Snapshot {
     pub fn holds_up(&self, state: &Fold) -> bool {
         let Some(next) = self.left.last() else { return false };
         let too_much = state.presence.remembered() > MOST_REMEMBERED || state.presence.meanwhile() > MOST_MEANWHILE;
-        !matches!(next, Key::Viewers(_)) || too_much
+        !matches!(next, Key::Viewers(_) | Key::RollUps) || too_much
     }
 
     /// Saves on, a section at least, until the stint is over.
     pub fn save(mut self, state: &mut Fold, stint: &mut Stint) -> Saved {
         while let Some(&key) = self.left.last() {
             let viewers = matches!(key, Key::Viewers(_));
+            if key == Key::RollUps {
+                let mut saved = self.rollups.borrow_mut();
+                let Some((_, rows)) = saved.take_if(|(number, _)| *number == self.number) else {
+                    drop(saved);
+                    // They are a moment behind.
+                    return Saved::Full(self);
+                };
+                let section = part::section(Vec::new(), key, rows.len(), rows.into_iter().map(rolled_row));
+                drop(saved);
+                self.writer.send(section);
+                self.left.pop();
+                continue;
+            }
             if !self.writer.has_room(if viewers { VIEWERS_WAITING } else { MOST_WAITING }) {
                 return Saved::Full(self);
             }
             let places = state.streams.some_places(self.places, MOST_STREAMS, MOST_ROWS);
             self.places = places.end;
-            if matches!(key, Key::Viewers(_) | Key::Ids(..)) || places.end == state.streams.places() {
+            if matches!(key, Key::Viewers(_) | Key::Ids(..) | Key::Users(..) | Key::Gone(..))
+                || places.end == state.streams.places()
+            {
                 self.left.pop();
                 self.places = 0;
             }
@@ -129,7 +154,7 @@ impl Snapshot {
 impl Fold {
     /// A section's rows; of what is kept by stream, those of the streams in some places.
     fn section(&self, key: Key, places: Range<usize>, buffer: Vec<u8>) -> Section {
-        let words = |(StreamKey(a, b), minute): RowKey| [a, b, u64::from(minute.0)];
+        let words = |(StreamKey(a, b), minute): MinuteKey| [a, b, u64::from(minute.0)];
         match key {
             Key::Viewers(range) => {
                 let row = |(ViewerKey(a, b), Moved(moved))| [a, b, moved];
@@ -152,9 +177,11 @@ impl Fold {
                 part::section(buffer, key, about, self.streams.shares(places).map(row))
             }
             Key::Steps => {
-                let row = |(key, Step { present, fresh, watched }): (RowKey, Step)| {
+                let row = |(key, Step { present, fresh, watched }): (MinuteKey, Step)| {
                     let [a, b, minute] = words(key);
-                    [a, b, minute, present.cast_unsigned(), fresh.cast_unsigned(), watched.cast_unsigned()]
+                    let [present, of_minute, of_hour, of_day] =
+                        [present, fresh[0], fresh[1], fresh[2]].map(|count| i64::from(count).cast_unsigned());
+                    [a, b, minute, present, of_minute, watched.cast_unsigned(), of_hour, of_day]
                 };
                 part::section(buffer, key, 0, self.streams.steps(places).map(row))
             }
@@ -162,34 +189,70 @@ impl Fold {
                 let row = |(StreamKey(a, b), count): (StreamKey, i64)| [a, b, count.cast_unsigned()];
                 part::section(buffer, key, 0, self.streams.bases(places).map(row))
             }
+            Key::Users(grain, window, range) => {
+                let (newest, full) = self.users.ids(grain, window, range);
+                part::ids(buffer, key, newest.iter().copied(), full)
+            }
+            Key::Gone(grain, window, range) => {
+                let (newest, full) = self.presence.gone().ids(grain, window, range);
+                part::ids(buffer, key, newest.iter().copied(), full)
+            }
+            Key::Firsts => {
+                let row = |(key, streams::Firsts { chatters, donors }): (MinuteKey, streams::Firsts)| {
+                    let [a, b, minute] = words(key);
+                    let [c, d] = chatters.map(|count| i64::from(count).cast_unsigned());
+                    let [e, f] = donors.map(|count| i64::from(count).cast_unsigned());
+                    [a, b, minute, c, d, e, f]
+                };
+                part::section(buffer, key, 0, self.streams.firsts(places).map(row))
+            }
+            Key::RollUps => unreachable!("the fold does not have them"),
         }
     }
 
-    /// Takes up a worker's share of a checkpoint: the ranges that it owns now, and of what adds the parts that fall to it.
-    pub fn restore(&mut self, manifest: &Manifest, parts: &dyn Parts, worker: usize, workers: usize) -> io::Result<()> {
+    /// Takes up a worker's share of a checkpoint: the ranges that it owns now, and of what adds the parts that fall to it. With it the hours
+    /// and days of its streams.
+    pub fn restore(
+        &mut self,
+        rollups: &mut RollUps,
+        manifest: &Manifest,
+        parts: &dyn Parts,
+        worker: usize,
+        workers: usize,
+    ) -> io::Result<()> {
         self.watermark = manifest.watermark;
         let metrics = manifest.columns()?;
         let first_open = manifest.watermark.map_or(Minute(0), Minute::first_open);
         self.presence.restore_first_open(first_open);
         self.streams.restore_open(first_open, manifest.open.clone());
+        rollups.restore_first_open(first_open);
+        let owns = |stream: StreamKey| owner(stream.range(), workers) == worker;
+        let counted = manifest.rolled_up.map(|from| from.is_some());
         for (set, written) in manifest.sets() {
             let writers = written.len();
             for written_by in (0..writers).filter(|&by| part_matters(set.holds, by, writers, worker, workers)) {
                 let mine = |key| match key {
                     Key::Viewers(range) => owner(range, workers) == worker,
                     Key::Ids(minute, range) => minute >= first_open && owner(range, workers) == worker,
-                    Key::Shares | Key::Steps | Key::Bases => written_by % workers == worker,
+                    Key::Users(grain, window, range) | Key::Gone(grain, window, range) => {
+                        grain.end_of(window) > first_open && owner(range, workers) == worker
+                    }
+                    Key::Shares | Key::Steps | Key::Bases | Key::Firsts => written_by % workers == worker,
+                    Key::RollUps => true,
                 };
                 let part = io::BufReader::with_capacity(1 << 18, parts.open(set, written_by)?);
-                part::read(part, set.id, written_by, mine, |key, rows| self.take_up(key, rows, &metrics))?;
+                part::read(part, set.id, written_by, mine, |key, rows| match key {
+                    Key::RollUps => take_up_rolled(rows, &metrics, rollups, owns),
+                    key => self.take_up(key, rows, &metrics, counted),
+                })?;
             }
         }
         self.firsts.resumed(manifest.id);
         Ok(())
     }
 
-    /// Takes up a section's rows. Shares have a value of each of these metrics.
-    fn take_up(&mut self, key: Key, rows: part::Rows<'_>, metrics: &[Metric]) -> io::Result<()> {
+    /// Takes up a section's rows. Shares have a value of each of these metrics, and users are counted by hours and by days if that is so.
+    fn take_up(&mut self, key: Key, rows: part::Rows<'_>, metrics: &[Metric], counted: [bool; 2]) -> io::Result<()> {
         let row_key = |[a, b, minute]: [u64; 3]| {
             let minute =
                 u32::try_from(minute).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a minute out of range"))?;
@@ -211,12 +274,20 @@ impl Fold {
                 }
             }
             Key::Steps => {
-                // Version 4 has the present count only.
+                // Version 4 has the present count only, version 5 nothing of hours and days.
                 let words = rows.width() / size_of::<u64>();
-                for row in rows.words(if words == 4 { 4 } else { 6 })? {
+                for row in rows.words(if [4, 6].contains(&words) { words } else { 8 })? {
                     let word = |at: usize| row.get(at).map_or(0, |word| word.cast_signed());
-                    let step = Step { present: word(3), fresh: word(4), watched: word(5) };
-                    self.streams.restore_step(row_key([row[0], row[1], row[2]])?, step);
+                    let (stream, minute) = row_key([row[0], row[1], row[2]])?;
+                    let [present, of_minute, of_hour, of_day] = counts([3, 4, 6, 7].map(|at| word(at).cast_unsigned()))?;
+                    // Of an hour that was not counted so far only the first minute can have users: those that the minute itself has.
+                    let fresh = |grain: Grain, saved: i32| match counted[grain as usize - 1] {
+                        true => saved,
+                        false if grain.window_of(minute) == minute => of_minute,
+                        false => 0,
+                    };
+                    let fresh = [of_minute, fresh(Grain::Hour, of_hour), fresh(Grain::Day, of_day)];
+                    self.streams.restore_step((stream, minute), Step { present, fresh, watched: word(5) });
                 }
             }
             Key::Bases => {
@@ -224,9 +295,61 @@ impl Fold {
                     self.streams.restore_base(StreamKey(a, b), count.cast_signed());
                 }
             }
+            Key::Users(grain, window, range) => self.users.restore(grain, window, range, rows.of::<EventKey>()?),
+            Key::Gone(grain, window, range) => {
+                self.presence.restore_gone().restore(grain, window, range, rows.of::<EventKey>()?);
+            }
+            Key::Firsts => {
+                for [a, b, minute, c, d, e, f] in rows.of::<[u64; 7]>()? {
+                    let [chatters, donors] = [[c, d], [e, f]];
+                    let change = streams::Firsts { chatters: counts(chatters)?, donors: counts(donors)? };
+                    self.streams.count_first(row_key([a, b, minute])?, change);
+                }
+            }
+            Key::RollUps => unreachable!("the fold does not take them up"),
         }
         Ok(())
     }
+}
+
+/// Counts of viewers as they were saved.
+fn counts<const N: usize>(words: [u64; N]) -> io::Result<[i32; N]> {
+    let mut counts = [0; N];
+    for (count, word) in counts.iter_mut().zip(words) {
+        *count = i32::try_from(word.cast_signed())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "more viewers than 32 bits count"))?;
+    }
+    Ok(counts)
+}
+
+/// A row of an hour or a day, as it is saved.
+fn rolled_row(((StreamKey(a, b), window), totals): (RowKey, Totals)) -> [u64; 5 + COUNT] {
+    let Totals { events, values } = totals;
+    let mut row = [0; 5 + COUNT];
+    row[..5].copy_from_slice(&[a, b, window.grain as u64, window.first.0.into(), events.cast_unsigned()]);
+    row[5..].copy_from_slice(&values.0.map(i64::cast_unsigned));
+    row
+}
+
+/// Takes up the hours and days of the streams that a worker owns now.
+fn take_up_rolled(
+    rows: part::Rows<'_>,
+    metrics: &[Metric],
+    rollups: &mut RollUps,
+    owns: impl Fn(StreamKey) -> bool,
+) -> io::Result<()> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "a window out of range");
+    for row in rows.words(5 + metrics.len())? {
+        let stream = StreamKey(row[0], row[1]);
+        let grain = usize::try_from(row[2]).ok().and_then(|grain| Grain::ALL.get(grain)).ok_or_else(invalid)?;
+        let first = Minute(u32::try_from(row[3]).map_err(|_| invalid())?);
+        if owns(stream) {
+            let mut totals = Totals { events: row[4].cast_signed(), ..Totals::default() };
+            metrics.iter().zip(&row[5..]).for_each(|(&metric, value)| totals.values[metric] = value.cast_signed());
+            rollups.restore((stream, Window { grain: *grain, first }), totals);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a part has anything for a worker: ranges that it owns now, or what adds.
@@ -248,13 +371,13 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::time::{Duration, Instant};
     use tidemark_model::metrics::Whole;
-    use tidemark_model::{Cents, Kind, Micros, Nanos};
+    use tidemark_model::{Cents, Grain, Kind, Micros, Nanos};
 
     /// More than one section takes.
     const STREAMS: u64 = 2 * MOST_STREAMS as u64 + 3;
 
     fn fold() -> Fold {
-        Fold::new(i64::MAX / 4, Metrics::new().0.of_worker(0))
+        Fold::new(i64::MAX / 4, &Grain::ALL, Metrics::new().0.of_worker(0))
     }
 
     const REQUEST: Request = Request { number: 1, taken_at: Micros(0), open: Vec::new(), ids_since: None };
@@ -265,9 +388,23 @@ mod tests {
         let background = Background::Threads;
         (
             Arc::clone(&parts),
-            Saver { parts, pipeline: 1, fence: 1, worker: 0, notices, spare: Spare::default(), background },
+            Saver {
+                parts,
+                pipeline: 1,
+                fence: 1,
+                worker: 0,
+                notices,
+                spare: Spare::default(),
+                background,
+                rollups: no_rollups(),
+            },
             notice,
         )
+    }
+
+    /// What there is of hours and days at the first request: nothing.
+    fn no_rollups() -> rollups::Saved {
+        Rc::new(std::cell::RefCell::new(Some((REQUEST.number, Vec::new()))))
     }
 
     #[test]
@@ -283,7 +420,7 @@ mod tests {
             Saved::Some(left) => left,
             Saved::All | Saved::Full(_) => panic!("a few viewers are left, and the disk is quick"),
         };
-        for _ in [Key::Bases, Key::Steps, Key::Shares] {
+        for _ in [Key::Bases, Key::Firsts, Key::Steps, Key::Shares] {
             assert!(snapshot.holds_up(&state));
             snapshot = one_more(snapshot, &mut state);
         }
@@ -299,9 +436,9 @@ mod tests {
         assert_eq!(state.presence.remembered(), MOST_REMEMBERED + 1);
         // The next one begins to count anew. Of one who moves again and again little is remembered, but nobody is forgotten meanwhile.
         snapshot = saver.begin(&mut state, &REQUEST);
-        assert!(snapshot.left.len() == 6 && state.presence.remembered() == 0);
+        assert!(snapshot.left.len() == 8 && state.presence.remembered() == 0);
         assert_eq!(state.presence.meanwhile(), 0);
-        for _ in [Key::Bases, Key::Steps, Key::Shares] {
+        for _ in [Key::Bases, Key::Firsts, Key::Steps, Key::Shares] {
             snapshot = one_more(snapshot, &mut state);
         }
         (0..MOST_MEANWHILE).for_each(|_| join(&mut state, 0, 0));
@@ -313,7 +450,7 @@ mod tests {
     /// All that is kept, of all of them together.
     #[derive(Default, PartialEq)]
     struct Kept {
-        shares: BTreeMap<RowKey, Totals>,
+        shares: BTreeMap<MinuteKey, Totals>,
         present: BTreeMap<StreamKey, i64>,
         viewers: usize,
     }
@@ -324,7 +461,7 @@ mod tests {
             fold.changes(|_, _| ());
             let places = 0..fold.streams.places();
             kept.shares.extend(fold.streams.shares(places.clone()));
-            let steps = fold.streams.steps(places.clone()).map(|((stream, _), step)| (stream, step.present));
+            let steps = fold.streams.steps(places.clone()).map(|((stream, _), step)| (stream, i64::from(step.present)));
             for (stream, change) in steps.chain(fold.streams.bases(places)) {
                 *kept.present.entry(stream).or_default() += change;
             }
@@ -355,7 +492,7 @@ mod tests {
         state.changes(|_, _| ());
         // The first window is closed, so the base has counts too.
         state.watermark = Some(Minute(1).end());
-        state.close(|_, _| ());
+        state.close(|_, _| (), |_, _, _| ());
 
         let (parts, saver, notice) = saver();
         let mut snapshot = saver.begin(&mut state, &REQUEST);
@@ -375,10 +512,13 @@ mod tests {
             parts: vec![written.state],
             increments: vec![Increment { id, newest: Minute(2), parts: vec![written.ids] }],
             metrics: Manifest::metrics(&Whole::default()),
+            rolled_up: Whole::default().rolled_up,
         };
         let mut others: Vec<Fold> = std::iter::repeat_with(fold).take(3).collect();
         for (worker, other) in others.iter_mut().enumerate() {
-            other.restore(&manifest, parts.as_ref(), worker, 3).unwrap();
+            other
+                .restore(&mut RollUps::new(&Grain::ALL, Whole::default().rolled_up), &manifest, parts.as_ref(), worker, 3)
+                .unwrap();
         }
         let expected = kept(std::slice::from_mut(&mut state));
         assert_eq!((expected.shares.len() as u64, expected.present.len() as u64), (STREAMS, STREAMS));

@@ -8,13 +8,14 @@
 //! windows are open, nor in which order they were opened.
 
 use super::movements::{Step, Steps};
-use super::windows::{ByWindow, work};
-use crate::flow::{RowKey, Totals};
+use super::windows::{ByWindow, Value, work};
+use crate::flow::past::OF_USERS;
+use crate::flow::{Admitted, Past, Run, Totals};
 use crate::keys::{KeyMap, StreamKey};
 use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use tidemark_model::{Cents, Metric, Minute, Values};
+use tidemark_model::{Cents, Grain, Kind, Metric, Minute, Values};
 
 /// Milliseconds in a window.
 const WINDOW_MS: i64 = 60_000;
@@ -24,6 +25,9 @@ const FREE: usize = 1_024;
 
 /// Entries of the sums' table that are not given back between slices.
 const SUMS: usize = 1 << 16;
+
+/// A stream's minute.
+pub type MinuteKey = (StreamKey, Minute);
 
 /// Of which stream, by its place, and of which window a sum is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,52 +45,95 @@ impl Hash for Of {
     }
 }
 
-/// What an event adds to its window, beside what its steps do.
+/// What events add to their window, beside what their steps do. Of events a slice has at most
+/// [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED) and a batch of each worker, so 32 bits count them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
-    /// 1 for a chat message.
+    /// Of any kind.
+    pub events: u32,
+    /// Chat messages.
     pub chats: u32,
-    /// 1 if it is its user's first one in the window.
+    /// Those that are their user's first one in the window.
     pub chatters: u32,
-    /// 1 for a donation.
+    /// Donations.
     pub donations: u32,
-    /// Its amount.
+    /// Their sum.
     pub amount: Cents,
-    /// 1 if it is its user's first one in the window.
+    /// Those that are their user's first one in the window.
     pub donors: u32,
 }
 
-/// What a slice's events change in a window. Of events a slice has at most [`MOST_UNFOLDED`](crate::worker::MOST_UNFOLDED) and a batch of
-/// each worker, so 32 bits count them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sum {
-    events: u32,
-    counted: Counted,
-}
-
 // Two tables of half a cache line are quicker than one of whole lines.
-const _: () = assert!(size_of::<(Of, Sum)>() <= 40 && size_of::<(Of, Step)>() == 32);
+const _: () = assert!(size_of::<(Of, Counted)>() <= 40 && size_of::<(Of, Step)>() == 32);
 
-impl Sum {
+impl Counted {
+    /// One event. `is_first`: it is its user's first one of its kind in the window.
+    pub fn of(event: &Admitted, is_first: bool) -> Counted {
+        let (events, users) = (1, u32::from(is_first));
+        match event.kind {
+            Kind::ChatMessage => Counted { events, chats: 1, chatters: users, ..Counted::default() },
+            Kind::Donation => Counted { events, donations: 1, amount: event.amount, donors: users, ..Counted::default() },
+            _ => Counted { events, ..Counted::default() },
+        }
+    }
+
+    fn add(&mut self, other: Counted) {
+        self.events += other.events;
+        self.chats += other.chats;
+        self.chatters += other.chatters;
+        self.donations += other.donations;
+        let cents = self.amount.0.checked_add(other.amount.0);
+        self.amount = Cents(cents.expect("the donations of a slice fit 64 bits of cents"));
+        self.donors += other.donors;
+    }
+
     fn totals(&self) -> Totals {
-        let Counted { chats, chatters, donations, amount, donors } = self.counted;
         let counts = [
-            (Metric::ChatMessages, chats),
-            (Metric::UniqueChatters, chatters),
-            (Metric::Donations, donations),
-            (Metric::Donors, donors),
+            (Metric::ChatMessages, self.chats),
+            (Metric::UniqueChatters, self.chatters),
+            (Metric::Donations, self.donations),
+            (Metric::Donors, self.donors),
         ];
         let mut values = Values::of(counts.map(|(metric, count)| (metric, count.into())));
-        values[Metric::DonationsUsd] = amount.0;
+        values[Metric::DonationsUsd] = self.amount.0;
         Totals { events: self.events.into(), values }
+    }
+}
+
+/// Users whose first chat message or first donation of the hour or the day is in a window: of each by hour and day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Firsts {
+    /// Of chat messages.
+    pub chatters: [i32; Grain::ALL.len() - 1],
+    /// Of donations.
+    pub donors: [i32; Grain::ALL.len() - 1],
+}
+
+impl IsZero for Firsts {
+    fn is_zero(&self) -> bool {
+        *self == Firsts::default()
+    }
+}
+
+impl Semigroup for Firsts {
+    fn plus_equals(&mut self, other: &Firsts) {
+        let add = |to: &mut [i32], from: [i32; 2]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        add(&mut self.chatters, other.chatters);
+        add(&mut self.donors, other.donors);
+    }
+}
+
+impl Value for Firsts {
+    fn weight(&self) -> i64 {
+        0
     }
 }
 
 /// What presence makes of a window. `before`: viewers who are present at the end of the window before it.
 fn presence(before: i64, step: Step) -> Totals {
     let values = Values::of([
-        (Metric::ActiveViewers, before + step.present),
-        (Metric::UniqueViewers, before + step.fresh),
+        (Metric::ActiveViewers, before + i64::from(step.present)),
+        (Metric::UniqueViewers, before + i64::from(step.fresh[Grain::Minute as usize])),
         (Metric::WatchMs, before * WINDOW_MS + step.watched),
     ]);
     Totals { events: 0, values }
@@ -102,6 +149,8 @@ struct Known {
     steps: ByWindow<Step>,
     /// This worker's shares of its open rows, as they are handed out.
     shares: ByWindow<Totals>,
+    /// Users who count first in open windows, for their hours and days.
+    firsts: ByWindow<Firsts>,
     /// Whether its place is free.
     free: bool,
 }
@@ -113,7 +162,7 @@ pub struct Streams {
     streams: Vec<Known>,
     free: Vec<u32>,
     /// What the present slice's events change, and what their steps do, which are mostly of other windows.
-    sums: KeyMap<Of, Sum>,
+    sums: KeyMap<Of, Counted>,
     steps: KeyMap<Of, Step>,
     /// The open windows, in order.
     open: Vec<Minute>,
@@ -139,15 +188,21 @@ impl Default for Streams {
 
 impl Known {
     fn new(key: StreamKey) -> Known {
-        Known { key, base: 0, steps: ByWindow::default(), shares: ByWindow::default(), free: false }
+        Known { key, base: 0, steps: ByWindow::default(), shares: ByWindow::default(), firsts: ByWindow::default(), free: false }
     }
 
     fn is_nothing(&self) -> bool {
-        self.base == 0 && self.steps.is_empty() && self.shares.is_empty()
+        self.base == 0 && self.steps.is_empty() && self.shares.is_empty() && self.firsts.is_empty()
     }
 
     /// Applies a slice's sums, in order of their windows, and hands out what that changes of its shares.
-    fn apply(&mut self, sums: &[(Of, (Sum, Step))], open: &[Minute], opened: &[Minute], emit: &mut impl FnMut(RowKey, Totals)) {
+    fn apply(
+        &mut self,
+        sums: &[(Of, (Counted, Step))],
+        open: &[Minute],
+        opened: &[Minute],
+        emit: &mut impl FnMut(MinuteKey, Totals),
+    ) {
         let Known { key, base, steps, shares, .. } = self;
         let mut present = presences(*base, steps, opened).peekable();
         let (mut viewers, mut left, mut windows) = (0, sums.iter().peekable(), open);
@@ -163,13 +218,13 @@ impl Known {
             windows = later;
             work(1);
             while let Some((_, (_, step))) = left.next_if(|(of, _)| of.minute < minute) {
-                viewers += step.present;
+                viewers += i64::from(step.present);
             }
             let here = left.next_if(|(of, _)| of.minute == minute);
             let (sum, step) = here.map(|&(_, here)| here).unwrap_or_default();
             let mut change = sum.totals();
             change.plus_equals(&presence(viewers, step));
-            viewers += step.present;
+            viewers += i64::from(step.present);
             if let Some((_, totals)) = present.next_if(|&(at, _)| at == minute) {
                 change.plus_equals(&totals);
             }
@@ -181,6 +236,44 @@ impl Known {
         drop(present);
         for (of, (_, step)) in sums.iter().filter(|(_, (_, step))| !step.is_zero()) {
             steps.add(of.minute, step);
+        }
+    }
+
+    /// Hands out what these runs are, the first of which begins with the first window that is not closed, or after it.
+    fn past(&self, runs: &[Run], past: &mut impl FnMut(StreamKey, Run, Past)) {
+        let Known { key, base, steps, shares, firsts, .. } = self;
+        let mut present = *base;
+        let (mut steps, mut shares, mut firsts) = (steps.iter().peekable(), shares.iter().peekable(), firsts.iter().peekable());
+        for &run in runs {
+            while let Some((_, step)) = steps.next_if(|&(minute, _)| minute < run.first) {
+                present += i64::from(step.present);
+            }
+            let mut of = Past { before: present, most: present, ..Past::default() };
+            let mut watched = present * WINDOW_MS * i64::from(run.end.0 - run.first.0);
+            while let Some((minute, step)) = steps.next_if(|&(minute, _)| minute < run.end) {
+                present += i64::from(step.present);
+                watched += step.watched + i64::from(step.present) * WINDOW_MS * i64::from(run.end.0 - minute.0 - 1);
+                if minute == run.first {
+                    of.most = present;
+                }
+                for (firsts, fresh) in of.firsts.iter_mut().zip(&step.fresh[1..]) {
+                    firsts[0] += i64::from(*fresh);
+                }
+            }
+            if let Some((_, share)) = shares.next_if(|&(minute, _)| minute == run.first) {
+                of.totals = share;
+            }
+            if let Some((_, Firsts { chatters, donors })) = firsts.next_if(|&(minute, _)| minute == run.first) {
+                for (grain, firsts) in of.firsts.iter_mut().enumerate() {
+                    (firsts[1], firsts[2]) = (chatters[grain].into(), donors[grain].into());
+                }
+            }
+            OF_USERS.into_iter().for_each(|metric| of.totals.values[metric] = 0);
+            of.totals.values[Metric::ActiveViewers] = present;
+            of.totals.values[Metric::WatchMs] = watched;
+            if !of.is_nothing() {
+                past(*key, run, of);
+            }
         }
     }
 }
@@ -223,26 +316,19 @@ impl Streams {
 
     /// An event was counted: its window's share changes, and with the steps the presence in all open windows from them on. It is
     /// seen in the changes that are taken next.
-    pub fn count(&mut self, (stream, minute): RowKey, event: Counted, steps: &Steps) {
+    pub fn count(&mut self, (stream, minute): MinuteKey, event: Counted, steps: &Steps) {
         let place = self.place(stream);
         for (at, change) in steps.each() {
             self.steps.entry(Of { place, minute: *at }).or_default().plus_equals(change);
         }
-        let Sum { events, counted } = self.sums.entry(Of { place, minute }).or_default();
-        *events += 1;
-        counted.chats += event.chats;
-        counted.chatters += event.chatters;
-        counted.donations += event.donations;
-        let cents = counted.amount.0.checked_add(event.amount.0);
-        counted.amount = Cents(cents.expect("the donations of a slice fit 64 bits of cents"));
-        counted.donors += event.donors;
+        self.sums.entry(Of { place, minute }).or_default().add(event);
     }
 
     /// The sums in order, each with its step.
-    fn take_sums(&mut self) -> Vec<(Of, (Sum, Step))> {
+    fn take_sums(&mut self) -> Vec<(Of, (Counted, Step))> {
         let sums = self.sums.drain().map(|(of, sum)| (of, (sum, Step::default())));
-        let steps = self.steps.drain().map(|(of, step)| (of, (Sum::default(), step)));
-        let mut all: Vec<(Of, (Sum, Step))> = sums.chain(steps).collect();
+        let steps = self.steps.drain().map(|(of, step)| (of, (Counted::default(), step)));
+        let mut all: Vec<(Of, (Counted, Step))> = sums.chain(steps).collect();
         self.sums.shrink_to(SUMS);
         self.steps.shrink_to(SUMS);
         all.sort_unstable_by_key(|&(of, _)| of);
@@ -259,7 +345,7 @@ impl Streams {
     }
 
     /// Applies the sums to what is known, and hands out what changed since the last call: a difference per key, none of them zero.
-    pub fn take_changes(&mut self, mut emit: impl FnMut(RowKey, Totals)) {
+    pub fn take_changes(&mut self, mut emit: impl FnMut(MinuteKey, Totals)) {
         let mut opened = std::mem::take(&mut self.opened);
         opened.sort_unstable();
         let sums = self.take_sums();
@@ -277,9 +363,20 @@ impl Streams {
         }
     }
 
-    /// Closes all windows before `first_open`: sums up their steps, and hands out the negation of all that was emitted for them.
-    /// Call it when no change is pending.
-    pub fn close(&mut self, first_open: Minute, mut emit: impl FnMut(RowKey, Totals)) {
+    /// A user's first chat message or donation in an hour or a day is in this window, or is not any more.
+    pub fn count_first(&mut self, (stream, minute): MinuteKey, change: Firsts) {
+        let place = self.place(stream);
+        self.streams[place as usize].firsts.add(minute, &change);
+    }
+
+    /// Closes all windows before `first_open`: hands out the negation of all that was emitted for them, and what they give to hours and
+    /// days. Call it when no change is pending.
+    pub fn close(
+        &mut self,
+        first_open: Minute,
+        mut emit: impl FnMut(MinuteKey, Totals),
+        mut past: Option<impl FnMut(StreamKey, Run, Past)>,
+    ) {
         assert!(
             self.sums.is_empty() && self.steps.is_empty() && self.opened.is_empty(),
             "the sums are by places, which may be given back now"
@@ -287,11 +384,20 @@ impl Streams {
         if first_open <= self.first_open && self.open.first().is_none_or(|&minute| minute >= first_open) {
             return;
         }
+        let closed = self.open.partition_point(|&minute| minute < first_open);
+        let runs = match past {
+            Some(_) => Run::of(self.first_open, first_open, &self.open[..closed]),
+            None => Vec::new(),
+        };
         self.first_open = self.first_open.max(first_open);
-        self.open.retain(|&minute| minute >= first_open);
+        self.open.drain(..closed);
         for (place, stream) in (0..).zip(&mut self.streams).filter(|(_, stream)| !stream.free) {
-            let Known { key, base, steps, shares, .. } = &mut *stream;
-            steps.take_before(first_open, |_, change| *base += change.present);
+            if let Some(past) = &mut past {
+                stream.past(&runs, past);
+            }
+            let Known { key, base, steps, shares, firsts, .. } = &mut *stream;
+            steps.take_before(first_open, |_, change| *base += i64::from(change.present));
+            firsts.take_before(first_open, |_, _| ());
             shares.take_before(first_open, |minute, mut share| {
                 share.negate();
                 emit((*key, minute), share);
@@ -348,16 +454,22 @@ impl Streams {
     }
 
     /// The shares of the streams in some places.
-    pub fn shares(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Totals)> {
+    pub fn shares(&self, places: Range<usize>) -> impl Iterator<Item = (MinuteKey, Totals)> {
         debug_assert!(self.sums.is_empty() && self.steps.is_empty() && self.opened.is_empty());
         let streams = self.streams[places].iter();
         streams.flat_map(|stream| stream.shares.iter().map(|(minute, share)| ((stream.key, minute), share)))
     }
 
     /// Their steps.
-    pub fn steps(&self, places: Range<usize>) -> impl Iterator<Item = (RowKey, Step)> {
+    pub fn steps(&self, places: Range<usize>) -> impl Iterator<Item = (MinuteKey, Step)> {
         let streams = self.streams[places].iter();
         streams.flat_map(|stream| stream.steps.iter().map(|(minute, change)| ((stream.key, minute), change)))
+    }
+
+    /// Who of them counts first in open windows.
+    pub fn firsts(&self, places: Range<usize>) -> impl Iterator<Item = (MinuteKey, Firsts)> {
+        let streams = self.streams[places].iter();
+        streams.flat_map(|stream| stream.firsts.iter().map(|(minute, firsts)| ((stream.key, minute), firsts)))
     }
 
     /// The sums of their present counts in closed windows.
@@ -372,13 +484,13 @@ impl Streams {
     }
 
     /// Takes up a share as it was saved: it adds to what is there. Its window is open. Nothing hands it out as a change.
-    pub fn restore_share(&mut self, (stream, minute): RowKey, share: Totals) {
+    pub fn restore_share(&mut self, (stream, minute): MinuteKey, share: Totals) {
         let place = self.place(stream);
         self.streams[place as usize].shares.add(minute, &share);
     }
 
     /// Takes up a step as it was saved, likewise.
-    pub fn restore_step(&mut self, (stream, minute): RowKey, change: Step) {
+    pub fn restore_step(&mut self, (stream, minute): MinuteKey, change: Step) {
         let place = self.place(stream);
         self.streams[place as usize].steps.add(minute, &change);
     }

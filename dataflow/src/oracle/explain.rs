@@ -4,6 +4,7 @@ use super::decode::Event;
 use super::judge::{self, Fate, Judged};
 use super::{Clock, Log, Position, Rules, Verdicts};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use tidemark_model::{Cents, Kind, Minute, Nanos, Reason};
 
 /// A record that has to do with a row.
@@ -44,7 +45,7 @@ pub enum Presence {
 
 /// The records responsible for the row of `minute` and `stream`. For more rows than one, [`Witness`] judges the log only once.
 pub fn explain(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, minute: Minute, stream: &str) -> Vec<Evidence> {
-    Witness::new(log, rules, clock, verdicts).of_row(minute, stream)
+    Witness::new(log, rules, clock, verdicts).of_row(minute..Minute(minute.0 + 1), stream)
 }
 
 /// A judged log, which answers for any row.
@@ -59,14 +60,15 @@ impl Witness {
         Witness { events: judge::judge(log, rules, clock, verdicts).events, rules: *rules }
     }
 
-    /// The records responsible for the row of `minute` and `stream`, by partition and offset: every event of the stream in that
-    /// minute, whether it counts or not, and of each user the last counted join or leave before it and the last one before its end.
+    /// The records responsible for the row of these minutes and `stream`, by partition and offset: every event of the stream in those
+    /// minutes, whether it counts or not, and of each user the last counted join or leave before them and the last one before their end.
     ///
     /// Records that do not decode have no stream and are not here.
-    pub fn of_row(&self, minute: Minute, stream: &str) -> Vec<Evidence> {
+    pub fn of_row(&self, minutes: Range<Minute>, stream: &str) -> Vec<Evidence> {
         let of_stream: Vec<&Judged> = self.events.iter().filter(|judged| judged.event.stream == stream).collect();
-        let before = deciding_moves(&of_stream, Nanos(minute.start().0 * 1_000 - 1));
-        let deciding = deciding_moves(&of_stream, minute.last_nanosecond());
+        let last_before = |minute: Minute| Nanos(minute.start().0 * 1_000 - 1);
+        let (before, end) = (deciding_moves(&of_stream, last_before(minutes.start)), last_before(minutes.end));
+        let deciding = deciding_moves(&of_stream, end);
         let mut evidence = Vec::new();
         for judged in of_stream {
             let user = judged.event.user.as_deref();
@@ -74,10 +76,10 @@ impl Witness {
                 user.is_some_and(|user| moves.get(user).is_some_and(|(_, at)| *at == judged.at))
             };
             let decides = is_of(&deciding);
-            if !decides && !is_of(&before) && Minute::of(judged.event.ts) != minute {
+            if !decides && !is_of(&before) && !minutes.contains(&Minute::of(judged.event.ts)) {
                 continue;
             }
-            let presence = decides.then(|| presence_by(&judged.event, minute.last_nanosecond(), &self.rules));
+            let presence = decides.then(|| presence_by(&judged.event, end, &self.rules));
             evidence.push(evidence_of(judged, presence));
         }
         evidence

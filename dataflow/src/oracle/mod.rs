@@ -7,6 +7,7 @@
 //! - [`decode`]: a payload to an event, over `json`, `decimal` and `instant`
 //! - `judge`: each partition's own watermark; `future`, `late`, `closed`; duplicates
 //! - `rows`: presence and totals of each (minute, stream)
+//! - `rolled_up`: the same of each (hour, stream) and (day, stream)
 //! - [`explain()`]: the records behind one row
 
 pub mod decode;
@@ -16,6 +17,7 @@ mod explain;
 mod instant;
 mod json;
 mod judge;
+mod rolled_up;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ pub use explain::{Evidence, Presence, Witness, explain};
 pub use judge::Fate;
 
 use std::collections::BTreeMap;
-use tidemark_model::{Metric, Micros, Minute, Reason, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Reason, Values};
 
 /// A record's place in the topic: partition and offset.
 pub type Position = (i32, i64);
@@ -83,6 +85,8 @@ pub struct Answer {
     pub rows: BTreeMap<(Minute, String), Values>,
     /// `stream_totals_minute`: streams with a row, and the metrics.
     pub totals: BTreeMap<Minute, (i64, Values)>,
+    /// Hours and days.
+    pub rolled_up: RolledUp,
     /// `dead_letters`.
     pub dead_letters: BTreeMap<Position, Reason>,
     /// Each partition's own watermark after its last record; nothing if it never had a valid event.
@@ -97,11 +101,22 @@ pub struct Answer {
     pub admitted: u64,
 }
 
+/// What the tables of hours and days must hold after a log, by a watermark.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolledUp {
+    /// `stream_metrics_hour` and `stream_metrics_day`.
+    pub rows: BTreeMap<(Grain, Minute, String), Values>,
+    /// `stream_totals_hour` and `stream_totals_day`: streams with a row, and the metrics.
+    pub totals: BTreeMap<(Grain, Minute), (i64, Values)>,
+}
+
 /// Recomputes everything from the log.
 ///
 /// Copies of an event in different partitions are taken to be equal; where they are not, the lowest partition's counts here,
 /// and the dataflow is free to count another.
-pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Answer {
+///
+/// Hours and days are as the pipeline's watermark makes them.
+pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, watermark: Option<Micros>) -> Answer {
     let judgement = judge::judge(log, rules, clock, verdicts);
     let counted: Vec<_> =
         judgement.events.iter().filter(|judged| judged.fate == Fate::Counted).map(|judged| &judged.event).collect();
@@ -113,6 +128,7 @@ pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> An
     Answer {
         rows,
         totals,
+        rolled_up: rolled_up::rolled_up(&counted, rules.viewer_timeout, watermark),
         stream_state,
         dead_letters: judgement.dead_letters,
         watermarks: judgement.watermarks,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::{Kind, Metric, Minute, Values};
 
 /// Nanoseconds in a minute, and in a millisecond.
-const MINUTE: i128 = 60_000_000_000;
-const MILLISECOND: i128 = 1_000_000;
+pub(super) const MINUTE: i128 = 60_000_000_000;
+pub(super) const MILLISECOND: i128 = 1_000_000;
 
 /// By minute and stream.
 type Rows = BTreeMap<(Minute, String), Values>;
@@ -50,23 +50,56 @@ pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> (Rows, Totals) {
 
 /// Rows of one stream without what presence makes of them.
 fn totals(events: &[&Event]) -> BTreeMap<Minute, Values> {
-    let mut totals: BTreeMap<Minute, Values> = BTreeMap::new();
-    let mut users = BTreeSet::new();
+    let mut totals: BTreeMap<Minute, (Values, Users)> = BTreeMap::new();
     for event in events {
-        let minute = Minute::of(event.ts);
-        let row = totals.entry(minute).or_default();
-        // One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get here.
-        let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
-        row[Metric::DonationsUsd] = donations.expect("a minute's donations fit 64 bits");
-        let (all, distinct) = match event.kind {
-            Kind::ChatMessage => (Metric::ChatMessages, Metric::UniqueChatters),
-            Kind::Donation => (Metric::Donations, Metric::Donors),
+        let (row, users) = totals.entry(Minute::of(event.ts)).or_default();
+        count(event, row, users);
+    }
+    totals.into_iter().map(|(minute, (row, _))| (minute, row)).collect()
+}
+
+/// Who counts already in a window, of which metric.
+pub(super) type Users<'a> = BTreeSet<(Metric, &'a str)>;
+
+/// What an event adds to its window, beside what presence makes of it.
+pub(super) fn count<'a>(event: &'a Event, row: &mut Values, users: &mut Users<'a>) {
+    let (all, distinct) = match event.kind {
+        Kind::ChatMessage => (Metric::ChatMessages, Metric::UniqueChatters),
+        Kind::Donation => (Metric::Donations, Metric::Donors),
+        _ => return,
+    };
+    row[all] += 1;
+    row[distinct] += i64::from(event.user.as_deref().is_some_and(|user| users.insert((all, user))));
+    // One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get here.
+    let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
+    row[Metric::DonationsUsd] = donations.expect("the donations of a window fit 64 bits");
+}
+
+/// Who is present in one stream: a user and `[start, end)`, in nanoseconds.
+pub(super) fn presences<'a>(events: &[&'a Event], viewer_timeout: i64) -> Vec<(&'a str, i128, i128)> {
+    let mut moves_by_user: BTreeMap<&str, Vec<(i128, bool)>> = BTreeMap::new();
+    for event in events {
+        let leaves = match event.kind {
+            Kind::ViewerJoin => false,
+            Kind::ViewerLeave => true,
             _ => continue,
         };
-        row[all] += 1;
-        row[distinct] += i64::from(event.user.as_ref().is_some_and(|user| users.insert((minute, all, user))));
+        let user = event.user.as_deref().expect("joins and leaves have a user");
+        moves_by_user.entry(user).or_default().push((i128::from(event.ts.0), leaves));
     }
-    totals
+    let mut presences = Vec::new();
+    for (user, mut moves) in moves_by_user {
+        // A leave sorts behind a join of the same instant, and so is the later word.
+        moves.sort_unstable();
+        for (index, &(start, leaves)) in moves.iter().enumerate() {
+            let timeout = start + i128::from(viewer_timeout) * 1_000;
+            let end = moves.get(index + 1).map_or(timeout, |&(next, _)| next.min(timeout));
+            if !leaves && start < end {
+                presences.push((user, start, end));
+            }
+        }
+    }
+    presences
 }
 
 /// Who is present in one stream, and for how long, minute by minute.
@@ -83,28 +116,8 @@ struct Presence {
 
 impl Presence {
     fn of(events: &[&Event], viewer_timeout: i64) -> Presence {
-        let mut moves_by_user: BTreeMap<&str, Vec<(i128, bool)>> = BTreeMap::new();
-        for event in events {
-            let leaves = match event.kind {
-                Kind::ViewerJoin => false,
-                Kind::ViewerLeave => true,
-                _ => continue,
-            };
-            let user = event.user.as_deref().expect("joins and leaves have a user");
-            moves_by_user.entry(user).or_default().push((i128::from(event.ts.0), leaves));
-        }
         let mut presence = Presence::default();
-        for (user, mut moves) in moves_by_user {
-            // A leave sorts behind a join of the same instant, and so is the later word.
-            moves.sort_unstable();
-            for (index, &(start, leaves)) in moves.iter().enumerate() {
-                let timeout = start + i128::from(viewer_timeout) * 1_000;
-                let end = moves.get(index + 1).map_or(timeout, |&(next, _)| next.min(timeout));
-                if !leaves && start < end {
-                    presence.add(user, start, end);
-                }
-            }
-        }
+        presences(events, viewer_timeout).into_iter().for_each(|(user, start, end)| presence.add(user, start, end));
         // So far it was how many more than of the minute before.
         presence.wholly.values_mut().fold(0, |before, count| {
             *count += before;

@@ -2,22 +2,27 @@
 
 use super::publication::Publication;
 use super::{Commit, Resume, Row, Total, widest};
-use crate::flow::{Change, PartitionMark};
+use crate::flow::{Change, PartitionMark, Totals};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::metrics::Whole;
-use tidemark_model::{Micros, Minute};
+use tidemark_model::{Grain, Micros, Minute, Window};
 
 /// Makes commits.
 pub struct Assembly {
     live: bool,
     watermark: Option<Micros>,
     whole: Whole,
+    /// The longest windows that rows are of.
+    longest: Grain,
     names: KeyMap<StreamKey, Named>,
     /// Totals that no commit has taken along yet. Replayed ones are kept too, because the version before may not have written any: one for
     /// each minute that is replayed.
-    totals: BTreeMap<Minute, Total>,
+    totals: BTreeMap<Window, Total>,
+    /// Rows of hours and days that no commit has taken along yet. Replayed ones are kept too: at the end of a replay the watermark may be past
+    /// the stored one. Two for each stream.
+    rolled: BTreeMap<(Window, StreamKey), Totals>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,
     publication: Publication,
@@ -26,7 +31,7 @@ pub struct Assembly {
 /// The name of a stream.
 struct Named {
     name: Arc<str>,
-    /// The newest window in which it was told. Once that is closed no row needs it.
+    /// The newest minute in which it was told. Once the longest window that it lies in is over no row needs it.
     newest: Minute,
 }
 
@@ -37,12 +42,16 @@ impl Assembly {
         for (minute, stream, name) in &resume.names {
             told(&mut names, *stream, *minute, name);
         }
+        let is_made = |grain: &Grain| *grain == Grain::Minute || resume.whole.rolled_up[*grain as usize - 1].is_some();
+        let longest = Grain::ALL.into_iter().rev().find(is_made);
         Assembly {
+            longest: longest.unwrap_or(Grain::Minute),
             live: false,
             watermark: resume.watermark,
             whole: resume.whole,
             names,
             totals: BTreeMap::new(),
+            rolled: BTreeMap::new(),
             partitions: BTreeMap::new(),
             publication: Publication::new(resume),
         }
@@ -56,9 +65,14 @@ impl Assembly {
         let mut request = None;
         for change in changes {
             match change {
-                Change::Row(key, totals) => rows.push((key, totals)),
-                Change::Total(minute, streams, totals) => {
-                    self.totals.insert(minute, Total { minute, streams, totals });
+                Change::Row(stream, window, totals) if window.grain == Grain::Minute => rows.push((stream, window, totals)),
+                // What is final already is stored.
+                Change::Row(stream, window, totals) if self.watermark.is_none_or(|stored| window.end() > stored) => {
+                    self.rolled.insert((window, stream), totals);
+                }
+                Change::Row(..) => {}
+                Change::Total(window, streams, totals) => {
+                    self.totals.insert(window, Total { window, streams, totals });
                 }
                 Change::Name(stream, minute, name) => told(&mut self.names, stream, minute, &name),
                 Change::DeadLetter(letter) => commit.dead_letters.push(*letter),
@@ -85,11 +99,17 @@ impl Assembly {
             return None;
         }
         commit.totals = std::mem::take(&mut self.totals).into_values().collect();
-        commit.rows.reserve(rows.len());
-        for ((stream, minute), totals) in rows {
-            let Named { name, newest } = self.names.get(&stream).expect("the name of a stream goes before or with its rows");
-            commit.corrections += u64::from(*newest > minute);
-            commit.rows.push(Row { minute, stream, stream_id: Arc::clone(name), totals });
+        commit.rows.reserve(rows.len() + self.rolled.len());
+        let rolled = std::mem::take(&mut self.rolled).into_iter().map(|((window, stream), totals)| (stream, window, totals));
+        for (stream, window, totals) in rows.into_iter().chain(rolled) {
+            // The name of a stream goes before its rows, or is stored with them.
+            let Some(Named { name, newest }) = self.names.get(&stream) else {
+                let (start, length) = (window.first, window.grain);
+                tracing::error!(%start, ?length, "a row is not written, because the stream's rows that were not final were deleted");
+                continue;
+            };
+            commit.corrections += u64::from(window.grain == Grain::Minute && *newest > window.first);
+            commit.rows.push(Row { window, stream, stream_id: Arc::clone(name), totals });
         }
         commit.rows.sort_unstable_by_key(Row::key);
         self.finish(commit)
@@ -106,7 +126,8 @@ impl Assembly {
         }
         self.watermark = self.watermark.max(commit.watermark);
         if let Some(first_open) = first_open(self.watermark).filter(|_| closes) {
-            self.names.retain(|_, named| named.newest >= first_open);
+            let longest = self.longest;
+            self.names.retain(|_, named| longest.end_of(longest.window_of(named.newest)) > first_open);
             give_back_room(&mut self.names);
         }
         commit.partitions = std::mem::take(&mut self.partitions);

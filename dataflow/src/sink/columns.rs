@@ -1,37 +1,7 @@
 //! The metrics' columns in SQL, from which both stores' statements are made.
 
-use tidemark_model::Metric;
 use tidemark_model::metrics::Unit;
-
-/// A table of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// A row for each minute and stream.
-    Streams,
-    /// A row for each minute.
-    Totals,
-}
-
-impl Table {
-    /// Both.
-    pub const ALL: [Table; 2] = [Table::Streams, Table::Totals];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Table::Streams => "stream_metrics_minute",
-            Table::Totals => "stream_totals_minute",
-        }
-    }
-
-    /// The column that the other one does not have.
-    pub fn own_column(self) -> &'static str {
-        match self {
-            Table::Streams => "stream_id",
-            Table::Totals => "streams",
-        }
-    }
-}
+use tidemark_model::{Metric, Of, Table};
 
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +30,14 @@ impl Dialect {
         }
     }
 
-    /// Every column, in order, as `each` writes it, with commas between them.
-    pub fn columns(self, each: impl Fn(&str) -> String) -> String {
-        Metric::ALL.map(|metric| each(&self.column(metric))).join(", ")
+    /// Every column of these metrics, in order, as `each` writes it, with commas between them.
+    pub fn columns(self, metrics: &[Metric], each: impl Fn(&str) -> String) -> String {
+        metrics.iter().map(|&metric| each(&self.column(metric))).collect::<Vec<_>>().join(", ")
     }
 
     /// Every column as an integer: a count, or cents. Null if it is not a whole number of cents, or 9e16 dollars or more.
-    pub fn integers(self) -> String {
-        let integer = |metric: Metric| {
+    pub fn integers(self, metrics: &[Metric]) -> String {
+        let integer = |&metric: &Metric| {
             let column = self.column(metric);
             match (self, metric.declared().unit) {
                 (Dialect::Postgres, Unit::Usd) => format!(
@@ -76,18 +46,16 @@ impl Dialect {
                 _ => column,
             }
         };
-        Metric::ALL.map(integer).join(", ")
+        metrics.iter().map(integer).collect::<Vec<_>>().join(", ")
     }
 
     /// Upserts the rows of `source` into the table of this schema. The source gives `window_start, window_end`, the table's own column, the
     /// metrics and `epoch`. A row that is unchanged keeps its epoch.
     pub fn upsert_rows(self, schema: &str, table: Table, source: &str) -> String {
-        let (name, own, columns) = (table.name(), table.own_column(), self.columns(str::to_owned));
-        let (key, value) = match table {
-            Table::Streams => ("window_start, stream_id", None),
-            Table::Totals => ("window_start", Some(own)),
-        };
-        let metrics = Metric::ALL.map(|metric| self.column(metric));
+        let (name, own, key, metrics) = (table.name(), table.own_column(), table.key(), table.metrics());
+        let columns = self.columns(metrics, str::to_owned);
+        let value = (table.of == Of::All).then_some(own);
+        let metrics: Vec<String> = metrics.iter().map(|&metric| self.column(metric)).collect();
         let values: Vec<&str> = ["window_end"].into_iter().chain(value).chain(metrics.iter().map(|column| &**column)).collect();
         let each = |write: &dyn Fn(&&str) -> String| values.iter().map(write).collect::<Vec<_>>().join(", ");
         let set = each(&|column| format!("{column} = excluded.{column}"));
@@ -110,38 +78,36 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    impl Dialect {
-        /// The metrics' lines in `create table`.
-        fn definitions(self) -> String {
-            let line = |metric: Metric| {
-                let kind = if self.kind(metric) == "numeric" { "numeric(20, 2)" } else { self.kind(metric) };
-                let null = if metric.declared().first { " not null" } else { "" };
-                let definition = format!("    {:<15} {kind}{null},", self.column(metric));
-                let meaning = if self == Dialect::Postgres { metric.declared().meaning } else { "" };
-                if meaning.is_empty() { definition + "\n" } else { format!("{definition:<53} -- {meaning}\n") }
+    /// The metrics' lines in `create table`.
+    fn definitions(metrics: &[Metric]) -> String {
+        let line = |&metric: &Metric| {
+            let kind = match Dialect::Postgres.kind(metric) {
+                "numeric" => "numeric(20, 2)",
+                kind => kind,
             };
-            Metric::ALL.map(line).concat()
-        }
+            let null = if metric.declared().first { " not null" } else { "" };
+            let definition = format!("    {:<15} {kind}{null},", metric.name());
+            format!("{definition:<53} -- {}\n", metric.declared().meaning)
+        };
+        metrics.iter().map(line).collect()
     }
 
-    /// `TIDEMARK_REWRITE_CASES=1` writes them anew.
+    /// `TIDEMARK_REWRITE_CASES=1` writes it anew.
     #[test]
-    fn the_files_of_the_tables_have_the_columns_that_are_declared() {
+    fn the_file_of_the_tables_has_the_columns_that_are_declared() {
         let rewrite = std::env::var("TIDEMARK_REWRITE_CASES").as_deref() == Ok("1");
-        for (dialect, file) in [(Dialect::Postgres, "init/001_tables.sql"), (Dialect::Sqlite, "sqlite/001_tables.sql")] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql").join(file);
-            for table in Table::ALL {
-                let text = std::fs::read_to_string(&path).expect("it is there");
-                let after = |at: usize, words: &str| at + text[at..].find(words).expect("the file has it");
-                let create = after(0, &format!("create table if not exists {} (", table.name()));
-                let start = after(after(create, &format!("    {} ", table.own_column())), "\n") + 1;
-                let end = after(start, "    epoch ");
-                if rewrite {
-                    std::fs::write(&path, format!("{}{}{}", &text[..start], dialect.definitions(), &text[end..]))
-                        .expect("it can be written");
-                } else {
-                    assert_eq!(&text[start..end], dialect.definitions(), "{file}; TIDEMARK_REWRITE_CASES=1 writes it anew");
-                }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/init/001_tables.sql");
+        for table in Table::ALL {
+            let text = std::fs::read_to_string(&path).expect("it is there");
+            let after = |at: usize, words: &str| at + text[at..].find(words).expect("the file has it");
+            let create = after(0, &format!("create table if not exists {} (", table.name()));
+            let start = after(after(create, &format!("    {} ", table.own_column())), "\n") + 1;
+            let end = after(start, "    epoch ");
+            let declared = definitions(table.metrics());
+            if rewrite {
+                std::fs::write(&path, format!("{}{declared}{}", &text[..start], &text[end..])).expect("it can be written");
+            } else {
+                assert_eq!(&text[start..end], declared, "TIDEMARK_REWRITE_CASES=1 writes it anew");
             }
         }
     }

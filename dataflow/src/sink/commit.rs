@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tidemark_model::{Metric, Micros, Minute};
+use tidemark_model::{Grain, Metric, Micros, Minute};
 use timely::scheduling::SyncActivator;
 
 /// Slices that may wait for the thread. More wait in the dataflow, where they hold the sources back.
@@ -312,10 +312,10 @@ impl Thread {
 
     /// Tells of the newest minute that is over by the clock. Late events may change it still.
     fn tell_totals(&mut self, commit: &Commit) {
-        self.totals.extend(commit.totals.iter().map(|total| (total.minute, *total)));
+        self.totals.extend(commit.totals_of(Grain::Minute).iter().map(|total| (total.window.first, *total)));
         let over = self.totals.range(..Minute::first_open(self.clock.glance().wall)).next_back();
         let Some((&minute, Total { streams, totals, .. })) = over else { return };
-        self.metrics.minute(minute.start(), *streams, Metric::ALL.into_iter().zip(commit.whole.of(minute, &totals.values)));
+        self.metrics.minute(minute.start(), *streams, Metric::MINUTE.into_iter().zip(commit.whole.of(minute, &totals.values)));
         self.totals = self.totals.split_off(&minute);
     }
 

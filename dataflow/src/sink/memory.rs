@@ -1,12 +1,13 @@
 //! The in-memory twin of a store.
 
 use super::own::{At, Held, Offsets, Own};
-use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored};
+use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total};
 use crate::checkpoint::Manifest;
 use crate::flow::PartitionMark;
+use crate::oracle::RolledUp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tidemark_model::{Metric, Micros, Minute, Reason, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Reason, Values};
 
 /// A row of `stream_metrics_minute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Tables {
     pub rows: BTreeMap<(Minute, String), StoredRow>,
     /// `stream_totals_minute`: streams and metrics.
     pub totals: BTreeMap<Minute, (i64, Values)>,
+    /// Those of hours and days.
+    pub rolled_up: RolledUp,
+    /// `progress.hours_from` and `days_from`.
+    pub rolled_up_from: [Option<Minute>; 2],
     /// `stream_state`: window and viewers.
     pub states: BTreeMap<String, (Minute, i64)>,
     /// `dead_letters`: reason, by partition and offset.
@@ -103,6 +108,9 @@ impl Store for MemoryStore {
         let first_open = changed.watermark.map_or(Minute(0), Minute::first_open);
         let start =
             |partition| changed.starts.get(&partition).copied().unwrap_or_else(|| changed.partitions[&partition].start_offset);
+        let minutes = changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned();
+        let longer = changed.rolled_up.rows.keys().filter(|(grain, first, _)| grain.end_of(*first) > first_open);
+        let open_rows = longer.map(|(_, first, stream)| (*first, stream.clone())).chain(minutes);
         let mut stored = Stored {
             fence: changed.fence,
             epoch: changed.epoch,
@@ -114,8 +122,9 @@ impl Store for MemoryStore {
                 .map(|(partition, next)| (partition, (start(partition), next)))
                 .collect(),
             verdicts: BTreeMap::new(),
-            open_rows: changed.rows.keys().filter(|(minute, _)| *minute >= first_open).cloned().collect(),
+            open_rows: open_rows.collect(),
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
+            rolled_up: changed.rolled_up_from,
             clock: None,
         };
         let decision = decide(&stored)?;
@@ -127,6 +136,12 @@ impl Store for MemoryStore {
         changed.fence = changed.fence.max(decision.above_fence) + 1;
         changed.run = Some(begin.run.clone());
         stored.fence = changed.fence;
+        for given_up in begin.given_up(&mut stored.rolled_up) {
+            let is_kept = |grain: Grain, first: Minute| grain != given_up || grain.end_of(first) <= first_open;
+            changed.rolled_up.rows.retain(|&(grain, first, _), _| is_kept(grain, first));
+            changed.rolled_up.totals.retain(|&(grain, first), _| is_kept(grain, first));
+        }
+        changed.rolled_up_from = stored.rolled_up;
         self.own = Own::new(begin, &stored);
         *tables = changed;
         Ok(stored)
@@ -141,18 +156,27 @@ impl Store for MemoryStore {
         }
         self.own.attempt(commit);
         let epoch = tables.epoch + 1;
-        for Row { minute, stream_id, totals, .. } in &commit.rows {
+        for Row { window, stream_id, totals, .. } in &commit.rows {
+            if window.grain > Grain::Minute {
+                tables.rolled_up.rows.insert((window.grain, window.first, stream_id.to_string()), totals.values);
+                continue;
+            }
             let new = StoredRow { values: totals.values, epoch };
-            let row = tables.rows.entry((*minute, stream_id.to_string())).or_insert(new);
+            let row = tables.rows.entry((window.first, stream_id.to_string())).or_insert(new);
             if row.values != new.values {
                 *row = new;
             }
         }
-        tables.totals.extend(commit.totals.iter().map(|total| (total.minute, (total.streams, total.totals.values))));
-        for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
-            let state = tables.states.entry(stream_id.to_string()).or_insert((*minute, 0));
-            if state.0 <= *minute {
-                *state = (*minute, totals.values[Metric::ActiveViewers]);
+        for Total { window, streams, totals } in &commit.totals {
+            match window.grain {
+                Grain::Minute => drop(tables.totals.insert(window.first, (*streams, totals.values))),
+                _ => drop(tables.rolled_up.totals.insert((window.grain, window.first), (*streams, totals.values))),
+            }
+        }
+        for Row { window, stream_id, totals, .. } in commit.newest_rows() {
+            let state = tables.states.entry(stream_id.to_string()).or_insert((window.first, 0));
+            if state.0 <= window.first {
+                *state = (window.first, totals.values[Metric::ActiveViewers]);
             }
         }
         for letter in &commit.dead_letters {
@@ -160,6 +184,7 @@ impl Store for MemoryStore {
         }
         tables.partitions.extend(commit.partitions.clone());
         tables.watermark = tables.watermark.max(commit.watermark);
+        tables.rolled_up_from = commit.whole.rolled_up;
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
         drop(tables);

@@ -30,7 +30,7 @@ use commit::Committer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidemark_model::metrics::Whole;
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::{Grain, Micros, Minute, Reason, Window};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -40,7 +40,7 @@ use timely::dataflow::operators::{Capability, Operator};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The window.
-    pub minute: Minute,
+    pub window: Window,
     /// The stream.
     pub stream: StreamKey,
     /// The stream's name.
@@ -51,16 +51,16 @@ pub struct Row {
 
 impl Row {
     /// The order of rows in a commit: the table's key but for the name.
-    fn key(&self) -> (Minute, StreamKey) {
-        (self.minute, self.stream)
+    fn key(&self) -> (Window, StreamKey) {
+        (self.window, self.stream)
     }
 }
 
-/// The totals of a minute as the store has them.
+/// The totals of a window as the store has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
     /// The window.
-    pub minute: Minute,
+    pub window: Window,
     /// Streams with a row of it.
     pub streams: i64,
     /// The metrics of all streams; `events` is not stored.
@@ -109,8 +109,8 @@ impl Commit {
         self.rows.dedup_by_key(|row| row.key());
         let earlier = std::mem::replace(&mut self.totals, later.totals);
         self.totals.extend(earlier);
-        self.totals.sort_by_key(|total| total.minute);
-        self.totals.dedup_by_key(|total| total.minute);
+        self.totals.sort_by_key(|total| total.window);
+        self.totals.dedup_by_key(|total| total.window);
         self.dead_letters.extend(later.dead_letters);
         self.partitions.extend(later.partitions);
         self.watermark = self.watermark.max(later.watermark);
@@ -125,10 +125,22 @@ impl Commit {
         self.dead_letters.iter().map(bytes).sum()
     }
 
-    /// For each stream the newest of its rows here.
+    /// For each stream the newest of its minutes here.
     pub fn newest_rows(&self) -> Vec<&Row> {
         let mut seen = KeySet::default();
-        self.rows.iter().rev().filter(|row| seen.insert(row.stream)).collect()
+        self.rows_of(Grain::Minute).iter().rev().filter(|row| seen.insert(row.stream)).collect()
+    }
+
+    /// The rows of windows of a length.
+    pub fn rows_of(&self, grain: Grain) -> &[Row] {
+        let until = |grain: Option<Grain>| grain.map_or(0, |grain| self.rows.partition_point(|row| row.window.grain <= grain));
+        &self.rows[until(Grain::ALL[..grain as usize].last().copied())..until(Some(grain))]
+    }
+
+    /// The totals of windows of a length.
+    pub fn totals_of(&self, grain: Grain) -> &[Total] {
+        let until = |grain: Option<Grain>| grain.map_or(0, |grain| self.totals.partition_point(|of| of.window.grain <= grain));
+        &self.totals[until(Grain::ALL[..grain as usize].last().copied())..until(Some(grain))]
     }
 }
 
@@ -147,10 +159,12 @@ pub struct Stored {
     pub partitions: BTreeMap<i32, (i64, i64)>,
     /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
-    /// Streams that have rows which are not final, and the newest window of these.
+    /// Streams that have rows which are not final, and a window of these: the newest minute, if there is one.
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
+    /// The first hour, and the first day, from which on all are there as far as they are closed; none of which no rows are kept.
+    pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
     /// The store's own wall clock; none if that is this machine's.
     pub clock: Option<Micros>,
 }
@@ -197,12 +211,20 @@ pub struct Begin {
     /// This process has run the pipeline before: tables and progress must be there, and are not made. While they are being restored
     /// they are waited for.
     pub again: bool,
+    /// The windows that rows are kept of. Rows of others that are not final are deleted: nothing would complete them.
+    pub grains: &'static [Grain],
 }
 
 impl Begin {
     /// Where to start partitions that the store does not know; `first` if it has not known the pipeline.
     fn starts(&self, first: bool) -> &BTreeMap<i32, i64> {
         if first { &self.start_offsets } else { &self.new_offsets }
+    }
+
+    /// The hours and days of which rows are there and kept no longer. From then on nothing is said of them.
+    fn given_up(&self, rolled_up: &mut [Option<Minute>; Grain::ALL.len() - 1]) -> Vec<Grain> {
+        let stored = Grain::ALL[1..].iter().zip(rolled_up).filter(|(grain, _)| !self.grains.contains(grain));
+        stored.filter_map(|(&grain, from)| from.take().map(|_| grain)).collect()
     }
 }
 

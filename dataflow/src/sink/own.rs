@@ -138,6 +138,7 @@ mod tests {
             hash_key: [0; 16],
             run: run.to_owned(),
             again: false,
+            grains: &tidemark_model::Grain::ALL,
         }
     }
 

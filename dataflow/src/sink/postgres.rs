@@ -4,7 +4,7 @@ pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
 use super::own::{At, Held, Own};
 use super::session::{self, Client, Transaction};
-use super::transaction::{Failure, Prepared, Timestamp, Writing};
+use super::transaction::{Failure, Prepared, Timestamp, Writing, starts};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
 use crate::fail_points::fail_point;
@@ -255,10 +255,15 @@ fn take_over(transaction: &mut Transaction<'_>, begin: &Begin, decide: &mut Deci
         read_verdicts(transaction, &begin.topic, partition, *from, &mut stored.verdicts)?;
     }
     stored.fence = stored.fence.max(decision.above_fence) + 1;
+    for grain in begin.given_up(&mut stored.rolled_up) {
+        tables::give_up(transaction, grain, stored.watermark)?;
+    }
+    let [hours_from, days_from] = starts(stored.rolled_up);
     transaction.execute(
-        "update progress set fence = $2, run = $3, heartbeat_at = clock_timestamp(), schema_version = $4, metrics = $5
+        "update progress set fence = $2, run = $3, heartbeat_at = clock_timestamp(), schema_version = $4, metrics = $5,
+             hours_from = $6, days_from = $7
          where pipeline = $1",
-        &[&begin.pipeline, &stored.fence, &begin.run, &schema::VERSION, &schema::metrics()],
+        &[&begin.pipeline, &stored.fence, &begin.run, &schema::VERSION, &schema::metrics(), &hours_from, &days_from],
     )?;
     Ok(stored)
 }
@@ -287,8 +292,8 @@ fn start_progress(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<()
 
 /// All but the verdicts, under the lock of the progress row.
 fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Stored, Failure> {
-    let select =
-        "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp() from progress where pipeline = $1 for update";
+    let select = "select fence, epoch, hash_key, watermark, checkpoints, clock_timestamp(), hours_from, days_from
+         from progress where pipeline = $1 for update";
     let row = transaction.query_opt(select, &[&begin.pipeline])?.ok_or_else(|| {
         StoreError::Transient(format!("the progress row of pipeline {} is gone: waiting for it to be restored", begin.pipeline))
     })?;
@@ -303,7 +308,11 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
     )?;
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction.query(
-        "select max(window_start), stream_id from stream_metrics_minute where window_start >= $1 group by 2",
+        "select max(window_start), stream_id from (
+             select window_start, stream_id from stream_metrics_minute where window_start >= $1
+             union all select window_start, stream_id from stream_metrics_hour where window_start > $1 - interval '1 hour'
+             union all select window_start, stream_id from stream_metrics_day where window_start > $1 - interval '24 hours'
+         ) as not_final group by 2",
         &[&first_open],
     )?;
     Ok(Stored {
@@ -315,6 +324,7 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
         checkpoints: row.get(4),
+        rolled_up: [6, 7].map(|column| row.get::<_, Option<Timestamp>>(column).map(|start| Minute::first_open(start.0))),
         clock: Some(row.get::<_, Timestamp>(5).0),
     })
 }

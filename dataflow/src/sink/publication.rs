@@ -58,6 +58,7 @@ impl Publication {
             taken_at: request.taken_at,
             watermark,
             metrics: Manifest::metrics(&self.whole),
+            rolled_up: self.whole.rolled_up,
             open: request.open,
             partitions: self.partitions.clone(),
             parts: Vec::new(),

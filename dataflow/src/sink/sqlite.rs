@@ -1,6 +1,6 @@
 //! The embedded store: a SQLite file, times in microseconds, money in cents.
 
-use super::columns::{Dialect, Table};
+use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
 use crate::fail_points::fail_point;
@@ -14,11 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
-use tidemark_model::metrics::COUNT;
-use tidemark_model::{Metric, Micros, Minute, Reason};
+use tidemark_model::{Metric, Micros, Minute, Of, Reason, Table, Window, tables};
 
-/// The tables.
-pub(crate) const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -163,7 +160,7 @@ impl Store for SqliteStore {
             )));
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(&tables::in_sqlite())?;
         upgrade(&transaction)?;
         refuse_changed_fingerprint(&transaction, begin)?;
         let inserted = transaction.execute(
@@ -186,9 +183,17 @@ impl Store for SqliteStore {
         let decision = decide(&stored)?;
         read_verdicts(&transaction, begin, &decision.replay_from, &mut stored.verdicts)?;
         stored.fence = stored.fence.max(decision.above_fence) + 1;
+        let first_open = stored.watermark.map_or(Minute(0), Minute::first_open).start();
+        for grain in begin.given_up(&mut stored.rolled_up) {
+            for table in [Table::rows(grain), Table::totals(grain)] {
+                transaction.execute(&format!("delete from {} where window_end > ?1", table.name()), [first_open.0])?;
+            }
+        }
+        let [hours_from, days_from] = starts(stored.rolled_up);
         transaction.execute(
-            "update progress set fence = ?2, run = ?3, heartbeat_at = ?4, schema_version = ?5, metrics = ?6 where pipeline = ?1",
-            params![begin.pipeline, stored.fence, begin.run, now(), schema::VERSION, schema::metrics()],
+            "update progress set fence = ?2, run = ?3, heartbeat_at = ?4, schema_version = ?5, metrics = ?6, hours_from = ?7, days_from = ?8
+             where pipeline = ?1",
+            params![begin.pipeline, stored.fence, begin.run, now(), schema::VERSION, schema::metrics(), hours_from, days_from],
         )?;
         transaction.commit()?;
         self.own = Some(Own::new(begin, &stored));
@@ -271,6 +276,11 @@ pub(crate) fn upgrade(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// As `progress` has them.
+fn starts(rolled_up: [Option<Minute>; 2]) -> [Option<i64>; 2] {
+    rolled_up.map(|from| from.map(|first| first.start().0))
+}
+
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
@@ -285,16 +295,23 @@ fn refuse_changed_fingerprint(transaction: &Transaction<'_>, begin: &Begin) -> R
 
 fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, StoreError> {
     let of_pipeline = "from progress where pipeline = ?1";
-    let select = format!("select fence, epoch, hash_key, watermark, checkpoints {of_pipeline}");
-    let (fence, epoch, hash_key, watermark, checkpoints) = transaction.query_row(&select, [&begin.pipeline], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?.map(Micros), row.get::<_, String>(4)?))
-    })?;
+    let select = format!("select fence, epoch, hash_key, watermark, checkpoints, hours_from, days_from {of_pipeline}");
+    let (fence, epoch, hash_key, watermark, checkpoints, rolled_up) =
+        transaction.query_row(&select, [&begin.pipeline], |row| {
+            let rolled_up = [row.get::<_, Option<i64>>(5)?, row.get(6)?].map(|start| start.map(minute));
+            let watermark = row.get::<_, Option<i64>>(3)?.map(Micros);
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, watermark, row.get::<_, String>(4)?, rolled_up))
+        })?;
     let mut partitions = transaction
         .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
     let partitions =
         partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
-    let mut rows = transaction.prepare("select window_start, stream_id from stream_metrics_minute where window_start >= ?1")?;
+    let mut rows = transaction.prepare(
+        "select window_start, stream_id from stream_metrics_minute where window_start >= ?1
+         union all select window_start, stream_id from stream_metrics_hour where window_start > ?1 - 3600000000
+         union all select window_start, stream_id from stream_metrics_day where window_start > ?1 - 86400000000",
+    )?;
     let mut rows = rows.query([first_open])?;
     let mut newest: BTreeMap<String, Minute> = BTreeMap::new();
     while let Some(row) = rows.next()? {
@@ -314,6 +331,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints)
             .map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?,
+        rolled_up,
         clock: None,
     })
 }
@@ -344,9 +362,11 @@ fn minute(window_start: i64) -> Minute {
 }
 
 fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
-    static ROWS: LazyLock<[String; 2]> = LazyLock::new(|| {
-        let values: Vec<String> = (1..=4 + COUNT).map(|at| format!("?{at}")).collect();
-        Table::ALL.map(|table| Dialect::Sqlite.upsert_rows("", table, &format!("values ({})", values.join(", "))))
+    static ROWS: LazyLock<[String; Table::ALL.len()]> = LazyLock::new(|| {
+        Table::ALL.map(|table| {
+            let values: Vec<String> = (1..=4 + table.metrics().len()).map(|at| format!("?{at}")).collect();
+            Dialect::Sqlite.upsert_rows("", table, &format!("values ({})", values.join(", ")))
+        })
     });
     static STATES: LazyLock<String> = LazyLock::new(|| {
         let viewers = Metric::ActiveViewers.name();
@@ -359,26 +379,32 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
                  or (excluded.window_start = stored.window_start and excluded.{viewers} <> stored.{viewers})"
         )
     });
-    let [of_streams, of_all] = &*ROWS;
-    let write = |upsert: &mut Statement<'_>, minute: Minute, own: &dyn ToSql, totals: &Totals| {
-        let (start, end) = (minute.start().0, minute.end().0);
+    let write = |upsert: &mut Statement<'_>, window: Window, own: &dyn ToSql, totals: &Totals| {
+        let (start, end) = (window.start().0, window.end().0);
         let key: [&dyn ToSql; 3] = [&start, &end, own];
-        let values = commit.whole.of(minute, &totals.values);
-        let values = values.iter().map(|value| value as &dyn ToSql);
+        let values = commit.whole.of(window.first, &totals.values);
+        let values = values[..Metric::of(window.grain).len()].iter().map(|value| value as &dyn ToSql);
         upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))
     };
-    let mut upsert = transaction.prepare_cached(of_streams)?;
-    for Row { minute, stream_id, totals, .. } in &commit.rows {
-        write(&mut upsert, *minute, &&**stream_id, totals)?;
-    }
-    let mut upsert = transaction.prepare_cached(of_all)?;
-    for Total { minute, streams, totals } in &commit.totals {
-        write(&mut upsert, *minute, streams, totals)?;
+    for table in Table::ALL {
+        let mut upsert = transaction.prepare_cached(&ROWS[table.place()])?;
+        match table.of {
+            Of::Stream => {
+                for Row { window, stream_id, totals, .. } in commit.rows_of(table.grain) {
+                    write(&mut upsert, *window, &&**stream_id, totals)?;
+                }
+            }
+            Of::All => {
+                for Total { window, streams, totals } in commit.totals_of(table.grain) {
+                    write(&mut upsert, *window, streams, totals)?;
+                }
+            }
+        }
     }
     let mut upsert = transaction.prepare_cached(&STATES)?;
     let now = now();
-    for Row { minute, stream_id, totals, .. } in commit.newest_rows() {
-        upsert.execute(params![&**stream_id, totals.values[Metric::ActiveViewers], minute.start().0, now, epoch])?;
+    for Row { window, stream_id, totals, .. } in commit.newest_rows() {
+        upsert.execute(params![&**stream_id, totals.values[Metric::ActiveViewers], window.start().0, now, epoch])?;
     }
     Ok(())
 }
@@ -419,10 +445,12 @@ fn write_progress(
     }
     let mut update = transaction.prepare_cached(
         "update progress set epoch = ?2, watermark = max(coalesce(watermark, ?3), coalesce(?3, watermark)), updated_at = ?4,
-             checkpoints = coalesce(?5, checkpoints), heartbeat_at = ?4, trouble = ?6
+             checkpoints = coalesce(?5, checkpoints), heartbeat_at = ?4, trouble = ?6, hours_from = ?7, days_from = ?8
          where pipeline = ?1",
     )?;
     let checkpoints = commit.checkpoints.as_ref().map(|checkpoints| serde_json::to_string(checkpoints).expect("plain data"));
-    update.execute(params![own.pipeline, epoch, commit.watermark.map(|watermark| watermark.0), now(), checkpoints, trouble])?;
+    let watermark = commit.watermark.map(|watermark| watermark.0);
+    let [hours_from, days_from] = starts(commit.whole.rolled_up);
+    update.execute(params![own.pipeline, epoch, watermark, now(), checkpoints, trouble, hours_from, days_from])?;
     Ok(())
 }

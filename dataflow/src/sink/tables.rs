@@ -7,10 +7,10 @@ use super::StoreError;
 use super::columns::Dialect;
 use super::schema::{self, Added};
 use super::session::{self, Transaction};
-use super::transaction::{Failure, TABLES};
+use super::transaction::{Failure, TABLES, Timestamp};
 use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
-use tidemark_model::Metric;
+use tidemark_model::{Grain, Metric, Micros, Minute, Of, tables};
 
 /// A table as a run needs it.
 struct Table {
@@ -26,7 +26,7 @@ struct Table {
 }
 
 const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];
-const TABLE: [Table; 6] = [
+const TABLE: [Table; 10] = [
     Table {
         name: "dead_letters",
         columns: &[
@@ -77,30 +77,12 @@ const TABLE: [Table; 6] = [
         key: "partition pipeline topic",
         privileges: WRITTEN,
     },
-    Table {
-        name: "stream_metrics_minute",
-        columns: &[
-            ("window_start", "timestamp with time zone"),
-            ("window_end", "timestamp with time zone"),
-            ("stream_id", "text"),
-            ("epoch", "bigint"),
-        ],
-        metrics: &Metric::ALL,
-        key: "stream_id window_start",
-        privileges: WRITTEN,
-    },
-    Table {
-        name: "stream_totals_minute",
-        columns: &[
-            ("window_start", "timestamp with time zone"),
-            ("window_end", "timestamp with time zone"),
-            ("streams", "bigint"),
-            ("epoch", "bigint"),
-        ],
-        metrics: &Metric::ALL,
-        key: "window_start",
-        privileges: WRITTEN,
-    },
+    of_metrics(tables::Table::ALL[0]),
+    of_metrics(tables::Table::ALL[1]),
+    of_metrics(tables::Table::ALL[2]),
+    of_metrics(tables::Table::ALL[3]),
+    of_metrics(tables::Table::ALL[4]),
+    of_metrics(tables::Table::ALL[5]),
     Table {
         name: "stream_state",
         columns: &[
@@ -114,11 +96,34 @@ const TABLE: [Table; 6] = [
         privileges: WRITTEN,
     },
 ];
-/// What makes tables and columns that an older version's lack.
-const ADDED_COLUMNS: &str = "sql/migrate/added_columns.sql";
 
-/// Tables that the first version did not have.
-const LATER: [&str; 1] = ["stream_totals_minute"];
+const fn of_metrics(table: tables::Table) -> Table {
+    let columns: &[_] = match table.of {
+        Of::Stream => &[
+            ("window_start", "timestamp with time zone"),
+            ("window_end", "timestamp with time zone"),
+            ("stream_id", "text"),
+            ("epoch", "bigint"),
+        ],
+        Of::All => &[
+            ("window_start", "timestamp with time zone"),
+            ("window_end", "timestamp with time zone"),
+            ("streams", "bigint"),
+            ("epoch", "bigint"),
+        ],
+    };
+    // In order of their names.
+    let key = match table.of {
+        Of::Stream => "stream_id window_start",
+        Of::All => "window_start",
+    };
+    Table { name: table.name(), columns, metrics: table.metrics(), key, privileges: WRITTEN }
+}
+
+/// Whether the first version did not have this table.
+fn came_later(name: &str) -> bool {
+    tables::Table::ALL.iter().any(|&table| table.name() == name && table != tables::Table::MINUTES)
+}
 
 /// A column that is there.
 struct Column {
@@ -144,15 +149,14 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
-        let again = again && missing.iter().any(|name| !LATER.contains(name));
-        let script = if missing.iter().all(|name| LATER.contains(name)) { ADDED_COLUMNS } else { "sql/init/001_tables.sql" };
+        let again = again && missing.iter().any(|name| !came_later(name));
         let missing = missing.join(", ");
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
         }
         transaction.batch_execute("set local client_min_messages = warning")?;
         if let Err(error) = transaction.batch_execute(TABLES) {
-            return Err(not_allowed(error, &format!("the tables {missing} are missing"), script));
+            return Err(not_allowed(error, &format!("the tables {missing} are missing"), "sql/init/001_tables.sql"));
         }
         found = columns(transaction)?;
     }
@@ -179,28 +183,49 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
     let absent = |added: &Added| !found[added.table].contains_key(&added.column);
     let absent: Vec<Added> = schema::added(Dialect::Postgres).into_iter().filter(absent).collect();
     let Some(Added { table, column, .. }) = absent.first() else { return Ok(()) };
-    let all: Vec<String> = absent.iter().map(Added::statement).collect();
+    let of_table = |absent: &[Added]| {
+        let columns: Vec<String> =
+            absent.iter().map(|Added { column, kind, .. }| format!("add column {column} {kind}")).collect();
+        format!("alter table {} {}", absent[0].table, columns.join(", "))
+    };
+    let all: Vec<String> = absent.chunk_by(|one, other| one.table == other.table).map(of_table).collect();
+    let all = all.join("; ");
     // Who waits for a lock that shuts everybody out has all that come later wait behind it.
-    if let Err(error) = transaction.batch_execute(&format!("set local lock_timeout = '2s'; {}", all.join("; "))) {
+    if let Err(error) = transaction.batch_execute(&format!("set local lock_timeout = '2s'; {all}")) {
         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             let what = format!("column {column} is to be added to {table}, which another session uses (a dump, a long query)");
             return Err(StoreError::Transient(format!("{what}: tried again; end that session, or wait for it")).into());
         }
         let what = format!("the table {table} is of an older version, without {column}");
-        return Err(not_allowed(error, &what, ADDED_COLUMNS));
+        return Err(not_allowed(error, &what, &all));
     }
-    tracing::info!(columns = all.len(), "tables of an earlier program: columns were added");
+    tracing::info!(columns = absent.len(), "tables of an earlier program: columns were added");
+    Ok(())
+}
+
+/// Deletes the rows of windows of this length that are not final.
+pub(super) fn give_up(transaction: &mut Transaction<'_>, grain: Grain, watermark: Option<Micros>) -> Result<(), Failure> {
+    let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
+    for table in [tables::Table::rows(grain), tables::Table::totals(grain)] {
+        let delete = format!("delete from {} where window_end > $1", table.name());
+        if let Err(error) = transaction.execute(&delete, &[&first_open]) {
+            let what = format!(
+                "by ROLLUPS no more rows of this length are kept, and those in {} that are not final must go",
+                table.name()
+            );
+            return Err(not_allowed(error, &what, &format!("{delete} ($1: {})", first_open.0)));
+        }
+    }
     Ok(())
 }
 
 /// What the role may not do itself, its administrator may.
-fn not_allowed(error: session::Error, what: &str, script: &str) -> Failure {
+fn not_allowed(error: session::Error, what: &str, sql: &str) -> Failure {
     if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         return error.into();
     }
     let why = error.as_db_error().map_or("permission denied", |error| error.message());
-    StoreError::Fatal(format!("{what}, and this role may not change that ({why}): let the owner of the schema run {script}"))
-        .into()
+    StoreError::Fatal(format!("{what}, and this role may not change that ({why}): let the owner of the schema run {sql}")).into()
 }
 
 /// UTF-8 stores every text. So does SQL_ASCII, which means any bytes. All others lack characters that streams have in their names.

@@ -7,7 +7,7 @@ use ::postgres::{Row, Statement};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
-use tidemark_model::Micros;
+use tidemark_model::{Micros, Minute};
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
@@ -70,6 +70,11 @@ impl From<StoreError> for Failure {
 /// A `timestamptz`, exact: Postgres counts microseconds from 2000 in 64 bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timestamp(pub(crate) Micros);
+
+/// The first hour and the first day that are whole, as `progress` has them.
+pub(super) fn starts(rolled_up: [Option<Minute>; 2]) -> [Option<Timestamp>; 2] {
+    rolled_up.map(|from| from.map(|first| Timestamp(first.start())))
+}
 
 impl ToSql for Timestamp {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {

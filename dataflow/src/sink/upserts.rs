@@ -3,18 +3,18 @@
 //! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
 //! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
 
-use super::columns::{Dialect, Table};
+use super::Commit;
+use super::columns::Dialect;
 use super::judge::took_too_long;
 use super::own::{At, Offsets, Own};
-use super::transaction::{Failure, Timestamp, Writing};
-use super::{Commit, Row, Total};
+use super::transaction::{Failure, Timestamp, Writing, starts};
 use crate::flow::{DeadLetter, Totals};
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use tidemark_model::metrics::{COUNT, Unit};
-use tidemark_model::{Metric, Micros, Minute};
+use tidemark_model::metrics::Unit;
+use tidemark_model::{Grain, Metric, Micros, Of, Table, Window};
 
 /// Most rows of one statement, and how few they become.
 const ROWS: (usize, usize) = (10_000, 100);
@@ -77,16 +77,18 @@ pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) 
 }
 
 /// Rows of which a parameter holds each column, the metrics in their order: of each table.
-static UPSERT_ROWS: LazyLock<[String; 2]> = LazyLock::new(|| Table::ALL.map(upsert));
+static UPSERT_ROWS: LazyLock<[String; Table::ALL.len()]> = LazyLock::new(|| Table::ALL.map(upsert));
 
 fn upsert(table: Table) -> String {
-    let (own, kind) = (table.own_column(), if table == Table::Streams { "text" } else { "bigint" });
-    let names = Dialect::Postgres.columns(str::to_owned);
-    let arrays: Vec<_> = (0..COUNT).map(|at| format!("${}::bigint[]", at + 5)).collect();
-    let values = Metric::ALL.map(|metric| match metric.declared().unit {
+    let (own, kind) = (table.own_column(), if table.of == Of::Stream { "text" } else { "bigint" });
+    let metrics = table.metrics();
+    let names = Dialect::Postgres.columns(metrics, str::to_owned);
+    let arrays: Vec<_> = (0..metrics.len()).map(|at| format!("${}::bigint[]", at + 5)).collect();
+    let values = metrics.iter().map(|metric| match metric.declared().unit {
         Unit::Count | Unit::Milliseconds => metric.name().to_owned(),
         Unit::Usd => format!("{}::numeric / 100", metric.name()),
     });
+    let values: Vec<String> = values.collect();
     let source = format!(
         "select window_start, window_end, {own}, {}, $1
          from unnest($2::timestamptz[], $3::timestamptz[], $4::{kind}[], {})
@@ -145,21 +147,23 @@ impl<'a, 'b> Upserts<'a, 'b> {
     }
 
     pub(super) fn rows(&mut self) -> Result<(), Failure> {
-        for rows in self.commit.rows.chunks(self.size.rows) {
-            self.some_rows(rows)?;
+        let commit = self.commit;
+        for grain in Grain::ALL {
+            for rows in commit.rows_of(grain).chunks(self.size.rows) {
+                let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
+                self.upsert(Table::rows(grain), &streams, rows.iter().map(|row| (row.window, &row.totals)))?;
+            }
         }
         Ok(())
     }
 
-    fn some_rows(&mut self, rows: &[Row]) -> Result<(), Failure> {
-        let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
-        self.upsert(&UPSERT_ROWS[0], &streams, rows.iter().map(|row| (row.minute, &row.totals)))
-    }
-
     pub(super) fn totals(&mut self) -> Result<(), Failure> {
-        for totals in self.commit.totals.chunks(self.size.rows) {
-            let streams: Vec<i64> = totals.iter().map(|total| total.streams).collect();
-            self.upsert(&UPSERT_ROWS[1], &streams, totals.iter().map(|Total { minute, totals, .. }| (*minute, totals)))?;
+        let commit = self.commit;
+        for grain in Grain::ALL {
+            for totals in commit.totals_of(grain).chunks(self.size.rows) {
+                let streams: Vec<i64> = totals.iter().map(|total| total.streams).collect();
+                self.upsert(Table::totals(grain), &streams, totals.iter().map(|of| (of.window, &of.totals)))?;
+            }
         }
         Ok(())
     }
@@ -167,21 +171,21 @@ impl<'a, 'b> Upserts<'a, 'b> {
     /// Upserts metrics, each row with a value of the table's own column.
     fn upsert<'r>(
         &mut self,
-        text: &'static str,
+        table: Table,
         own: &(dyn ToSql + Sync),
-        rows: impl ExactSizeIterator<Item = (Minute, &'r Totals)> + Clone,
+        rows: impl ExactSizeIterator<Item = (Window, &'r Totals)> + Clone,
     ) -> Result<(), Failure> {
         let epoch = self.epoch;
-        let starts: Vec<Timestamp> = rows.clone().map(|(minute, _)| Timestamp(minute.start())).collect();
-        let ends: Vec<Timestamp> = rows.clone().map(|(minute, _)| Timestamp(minute.end())).collect();
-        let mut values = [const { Vec::<Option<i64>>::new() }; COUNT];
-        for (minute, totals) in rows {
-            let whole = self.commit.whole.of(minute, &totals.values);
+        let starts: Vec<Timestamp> = rows.clone().map(|(window, _)| Timestamp(window.start())).collect();
+        let ends: Vec<Timestamp> = rows.clone().map(|(window, _)| Timestamp(window.end())).collect();
+        let mut values = vec![Vec::<Option<i64>>::new(); table.metrics().len()];
+        for (window, totals) in rows {
+            let whole = self.commit.whole.of(window.first, &totals.values);
             values.iter_mut().zip(whole).for_each(|(values, value)| values.push(value));
         }
         let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, own];
         let parameters: Vec<_> = key.into_iter().chain(values.iter().map(|values| values as &(dyn ToSql + Sync))).collect();
-        self.execute(starts.len(), text, &parameters)?;
+        self.execute(starts.len(), &UPSERT_ROWS[table.place()], &parameters)?;
         Ok(())
     }
 
@@ -190,7 +194,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         for newest in self.commit.newest_rows().chunks(self.size.rows) {
             let streams: Vec<&str> = newest.iter().map(|row| &*row.stream_id).collect();
             let viewers: Vec<i64> = newest.iter().map(|row| row.totals.values[Metric::ActiveViewers]).collect();
-            let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.minute.start())).collect();
+            let starts: Vec<Timestamp> = newest.iter().map(|row| Timestamp(row.window.start())).collect();
             self.execute(newest.len(), &UPSERT_STATES, &[&epoch, &streams, &viewers, &starts])?;
         }
         Ok(())
@@ -235,12 +239,22 @@ impl<'a, 'b> Upserts<'a, 'b> {
         let trouble = trouble.map(storable);
         // `greatest` ignores nulls, so a commit without a watermark changes none and none is ever taken back. The api is told, once the
         // transaction is committed, that there is a new epoch.
+        let [hours_from, days_from] = starts(self.commit.whole.rolled_up);
         let row = self.transaction.query_opt(
             "update progress set epoch = $2, watermark = greatest(watermark, $3), updated_at = now(),
-                 checkpoints = coalesce($4, checkpoints), heartbeat_at = clock_timestamp(), trouble = $5
+                 checkpoints = coalesce($4, checkpoints), heartbeat_at = clock_timestamp(), trouble = $5,
+                 hours_from = $6, days_from = $7
              where pipeline = $1
              returning clock_timestamp(), pg_notify('tidemark_epoch', epoch::text)",
-            &[&self.own.pipeline, &self.epoch, &watermark.map(Timestamp), &checkpoints.as_ref().map(Json), &trouble],
+            &[
+                &self.own.pipeline,
+                &self.epoch,
+                &watermark.map(Timestamp),
+                &checkpoints.as_ref().map(Json),
+                &trouble,
+                &hours_from,
+                &days_from,
+            ],
         )?;
         self.size.written();
         Ok(row.ok_or_else(|| self.own.superseded(&"no progress"))?.get::<_, Timestamp>(0).0)

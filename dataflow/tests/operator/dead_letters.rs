@@ -29,7 +29,7 @@ fn after_a_hostile_run_every_rejected_record_is_listed_and_corrected_ones_become
         let past = stack.past();
         // The reader's clock is years ahead of these events: `future` is by the record time alone.
         let rules = tidemark_dataflow::rules::Rules::default().for_oracle();
-        let answer = oracle::answer(&past, &rules, oracle::Clock::Stored, &BTreeMap::new());
+        let answer = oracle::answer(&past, &rules, oracle::Clock::Stored, &BTreeMap::new(), None);
         let expected: BTreeMap<Position, String> = answer
             .dead_letters
             .iter()

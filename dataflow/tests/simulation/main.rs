@@ -37,6 +37,7 @@ use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
+use tidemark_model::Grain;
 
 /// How a run may end with an error: anything else, a panic above all, is a fault of ours.
 const EXPECTED_ENDS: [&str; 5] = [
@@ -109,6 +110,7 @@ impl World {
             now: NOW,
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600])),
             checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1, 1_000_000, 60_000_000])),
+            grains: &Grain::ALL[..*pick(&mut random.random, &[3, 3, 3, 2, 1])],
         };
         let (unwritten, write_to, written) = (Arc::clone(&self.unwritten), self.log.clone(), self.judge.written.clone());
         let write = move |(partition, record): (i32, Stored), now: i64| {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tidemark_dataflow::sink::columns::Dialect;
-use tidemark_model::Values;
+use tidemark_model::{Metric, Values};
 
 /// How often it looks for a new commit, and how often at everything.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -165,13 +165,13 @@ fn look(client: &mut Client, memory: &mut Memory) -> Result<Vec<String>, postgre
         wrong.push(format!("{letters} dead letters after {}", memory.letters));
     }
     memory.letters = letters;
-    let columns = format!("epoch, {} from stream_metrics_minute", Dialect::Postgres.integers());
+    let columns = format!("epoch, {} from stream_metrics_minute", Dialect::Postgres.integers(&Metric::MINUTE));
     let select =
         format!("select {}, stream_id, {columns} where window_end <= (select watermark from progress)", micros("window_start"));
     let mut final_rows = BTreeMap::new();
     for row in at.query(&select, &[])? {
         let key: (i64, String) = (row.get(0), row.get(1));
-        let (of, values): (i64, Values) = (row.get(2), values(&row));
+        let (of, values): (i64, Values) = (row.get(2), values(&Metric::MINUTE, |_, metric| row.get::<_, i64>(metric.name())));
         if of > epoch {
             wrong.push(format!("row {key:?} is of epoch {of}, and the newest commit is {epoch}"));
         }

@@ -1,6 +1,7 @@
 //! A log with all kinds of events, what the oracle says of it, and where real services are.
 
 use super::oracle_rules;
+use super::tables::values;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use tidemark_dataflow::oracle;
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::sink::columns::Dialect;
 use tidemark_generator::traffic::{FaultShares, Traffic, TrafficConfig, numbered_streams};
-use tidemark_model::{Micros, Values, file_log};
+use tidemark_model::{Metric, Micros, Values, file_log};
 
 pub const EVENTS: usize = 200_000;
 pub const PARTITIONS: usize = 4;
@@ -66,7 +67,7 @@ pub fn oracle_log(events: &[Event], width: impl Fn(&Event) -> i64) -> oracle::Lo
 }
 
 pub fn expected(log: &oracle::Log) -> (Vec<Row>, usize) {
-    let answer = oracle::answer(log, &oracle_rules(&Rules::default()), oracle::Clock::Stored, &BTreeMap::new());
+    let answer = oracle::answer(log, &oracle_rules(&Rules::default()), oracle::Clock::Stored, &BTreeMap::new(), None);
     let rows = answer.rows.into_iter().map(|((minute, stream), values)| (minute.start().0, stream, values));
     (rows.collect(), answer.dead_letters.len())
 }
@@ -90,9 +91,10 @@ pub fn assert_same(found: &(Vec<Row>, usize), expected: &(Vec<Row>, usize)) {
 /// What a run has written to SQLite.
 pub fn read_sqlite(path: &Path) -> (Vec<Row>, usize) {
     let connection = rusqlite::Connection::open(path).expect("the store is there");
-    let select = format!("select window_start, stream_id, {} from stream_metrics_minute", Dialect::Sqlite.integers());
+    let select =
+        format!("select window_start, stream_id, {} from stream_metrics_minute", Dialect::Sqlite.integers(&Metric::MINUTE));
     let mut rows = connection.prepare(&format!("{select} order by 1, 2")).expect("the table is there");
-    let values = |row: &rusqlite::Row<'_>| Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
+    let values = |row: &rusqlite::Row<'_>| values(&Metric::MINUTE, |place, _| row.get::<_, i64>(place).expect("an integer"));
     let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, values(row))));
     let rows: Vec<Row> = rows.and_then(Iterator::collect).expect("rows");
     let letters: i64 = connection.query_row("select count(*) from dead_letters", [], |row| row.get(0)).expect("a count");

@@ -25,7 +25,7 @@ use tidemark_dataflow::checkpoint::memory::MemoryParts;
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options};
 use tidemark_dataflow::fold::Stints;
-use tidemark_dataflow::oracle;
+use tidemark_dataflow::oracle::{self, RolledUp};
 use tidemark_dataflow::plan::{StartingOffsets, Wish};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
@@ -33,7 +33,7 @@ use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
-use tidemark_model::{Micros, Reason};
+use tidemark_model::{Grain, Micros, Minute, Reason};
 
 /// How a run of a test goes.
 #[derive(Clone, Debug)]
@@ -45,6 +45,7 @@ pub struct Setup {
     pub now: Micros,
     pub max_ahead: Duration,
     pub checkpoint_every: Duration,
+    pub grains: &'static [Grain],
 }
 
 impl Setup {
@@ -57,6 +58,7 @@ impl Setup {
                 until_end: true,
                 ignore_checkpoints: false,
                 again: false,
+                grains: self.grains,
             },
             workers: self.workers,
             slice: self.slice,
@@ -115,7 +117,7 @@ pub fn oracle_rules(rules: &Rules) -> oracle::Rules {
 pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) -> oracle::Answer {
     let closed = tables.dead_letters.iter().filter(|(_, reason)| **reason == Reason::Closed);
     let verdicts = closed.map(|(&at, &reason)| (at, reason)).collect();
-    oracle::answer(&oracle_log(&log.records()), &oracle_rules(rules), oracle::Clock::At(now), &verdicts)
+    oracle::answer(&oracle_log(&log.records()), &oracle_rules(rules), oracle::Clock::At(now), &verdicts, tables.watermark)
 }
 
 /// All differences between the tables and the oracle's answer, for people.
@@ -123,6 +125,21 @@ pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
     let rows = tables.rows.iter().map(|(key, row)| (key.clone(), row.values));
     let mut differences = compare("row", rows.collect(), answer.rows.clone());
     differences.extend(compare("totals", tables.totals.clone(), answer.totals.clone()));
+    // Hours and days from the first one on that is told to be whole. Others are final.
+    let from = tables.rolled_up_from;
+    let is_whole = |grain: Grain, first: Minute| from[grain as usize - 1].is_some_and(|from| from <= first);
+    let watermark = tables.watermark.map_or(Minute(0), Minute::first_open);
+    let others_are_final = |grain: Grain, first: Minute| is_whole(grain, first) || grain.end_of(first) <= watermark;
+    assert!(tables.rolled_up.rows.keys().all(|&(grain, first, _)| others_are_final(grain, first)), "{from:?}");
+    let whole = |rolled_up: &RolledUp| {
+        let mut whole = rolled_up.clone();
+        whole.rows.retain(|&(grain, first, _), _| is_whole(grain, first));
+        whole.totals.retain(|&(grain, first), _| is_whole(grain, first));
+        whole
+    };
+    let (found, computed) = (whole(&tables.rolled_up), whole(&answer.rolled_up));
+    differences.extend(compare("hour or day", found.rows, computed.rows));
+    differences.extend(compare("totals of an hour or a day", found.totals, computed.totals));
     differences.extend(compare("dead letter", tables.dead_letters.clone(), answer.dead_letters.clone()));
     differences.extend(compare("stream state", tables.states.clone(), answer.stream_state.clone()));
     let watermarks = tables.partitions.iter().map(|(&partition, mark)| (partition, mark.watermark)).collect();

@@ -3,16 +3,17 @@
 use super::{compare, oracle_rules};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tidemark_dataflow::oracle;
+use tidemark_dataflow::oracle::{self, RolledUp};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::sink::columns::Dialect;
-use tidemark_model::{Metric, Micros, Minute, Reason, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Of, Reason, Table, Values};
 
 /// What is compared: everything but the epochs and the store's own clock.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     pub rows: BTreeMap<(Minute, String), Values>,
     pub totals: BTreeMap<Minute, (i64, Values)>,
+    pub rolled_up: RolledUp,
     pub states: BTreeMap<String, (Minute, i64)>,
     pub dead_letters: BTreeMap<(i32, i64), Letter>,
     /// Next offset and own watermark.
@@ -33,9 +34,14 @@ fn minute(window_start: i64) -> Minute {
     minute
 }
 
-/// The metrics of a row that has [`Dialect::integers`].
-pub fn values(row: &postgres::Row) -> Values {
-    Values(Metric::ALL.map(|metric| row.get(metric.name())))
+/// The metrics of a row that has [`Dialect::integers`], each by its name or its place behind two other columns.
+pub fn values<T>(metrics: &[Metric], get: impl Fn(usize, Metric) -> T) -> Values
+where
+    i64: From<T>,
+{
+    let mut values = Values::default();
+    metrics.iter().enumerate().for_each(|(place, &metric)| values[metric] = get(place + 2, metric).into());
+    values
 }
 
 fn letter(reason: &str, payload: Option<Vec<u8>>) -> Letter {
@@ -53,13 +59,16 @@ impl Found {
     pub fn in_postgres(client: &mut postgres::Client) -> Found {
         let mut found = Found::default();
         let (start, watermark) = (micros("window_start"), micros("watermark"));
-        let rows = format!("{} from stream_metrics_minute", Dialect::Postgres.integers());
-        for row in client.query(&format!("select {start}, stream_id, {rows}"), &[]).expect("rows") {
-            found.rows.insert((minute(row.get(0)), row.get(1)), values(&row));
-        }
-        let totals = format!("{} from stream_totals_minute", Dialect::Postgres.integers());
-        for row in client.query(&format!("select {start}, streams, {totals}"), &[]).expect("totals") {
-            found.totals.insert(minute(row.get(0)), (row.get(1), values(&row)));
+        for table in Table::ALL {
+            let (name, own, metrics) = (table.name(), table.own_column(), table.metrics());
+            let select = format!("select {start}, {own}, {} from {name}", Dialect::Postgres.integers(metrics));
+            for row in client.query(&select, &[]).expect("rows") {
+                let of: Values = values(metrics, |_, metric| row.get::<_, i64>(metric.name()));
+                match table.of {
+                    Of::Stream => found.put(table.grain, row.get(0), row.get(1), of),
+                    Of::All => found.put_total(table.grain, row.get(0), row.get(1), of),
+                }
+            }
         }
         for row in client.query(&format!("select stream_id, {start}, active_viewers from stream_state"), &[]).expect("states") {
             found.states.insert(row.get(0), (minute(row.get(1)), row.get(2)));
@@ -76,6 +85,20 @@ impl Found {
         found
     }
 
+    fn put(&mut self, grain: Grain, start: i64, stream: String, values: Values) {
+        match grain {
+            Grain::Minute => drop(self.rows.insert((minute(start), stream), values)),
+            _ => drop(self.rolled_up.rows.insert((grain, minute(start), stream), values)),
+        }
+    }
+
+    fn put_total(&mut self, grain: Grain, start: i64, streams: i64, values: Values) {
+        match grain {
+            Grain::Minute => drop(self.totals.insert(minute(start), (streams, values))),
+            _ => drop(self.rolled_up.totals.insert((grain, minute(start)), (streams, values))),
+        }
+    }
+
     pub fn in_sqlite(path: &Path) -> Found {
         let connection = rusqlite::Connection::open(path).expect("the store is there");
         let mut found = Found::default();
@@ -86,18 +109,18 @@ impl Found {
                 take(&mut found, row).expect("its columns");
             }
         };
-        let rows = format!("select window_start, stream_id, {} from stream_metrics_minute", Dialect::Sqlite.integers());
-        each(&rows, &mut |found, row| {
-            let values = Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
-            found.rows.insert((minute(row.get(0)?), row.get(1)?), values);
-            Ok(())
-        });
-        let totals = format!("select window_start, streams, {} from stream_totals_minute", Dialect::Sqlite.integers());
-        each(&totals, &mut |found, row| {
-            let values = Values(std::array::from_fn(|at| row.get(at + 2).expect("an integer")));
-            found.totals.insert(minute(row.get(0)?), (row.get(1)?, values));
-            Ok(())
-        });
+        for table in Table::ALL {
+            let (name, own, metrics) = (table.name(), table.own_column(), table.metrics());
+            let select = format!("select window_start, {own}, {} from {name}", Dialect::Sqlite.integers(metrics));
+            each(&select, &mut |found, row| {
+                let of: Values = values(metrics, |place, _| row.get::<_, i64>(place).expect("an integer"));
+                match table.of {
+                    Of::Stream => found.put(table.grain, row.get(0)?, row.get(1)?, of),
+                    Of::All => found.put_total(table.grain, row.get(0)?, row.get(1)?, of),
+                }
+                Ok(())
+            });
+        }
         each("select stream_id, window_start, active_viewers from stream_state", &mut |found, row| {
             found.states.insert(row.get(0)?, (minute(row.get(1)?), row.get(2)?));
             Ok(())
@@ -120,7 +143,7 @@ impl Found {
     /// What differs from the oracle's answer over this log, given the stored verdicts that a clock had a part in.
     pub fn differences(&self, log: &oracle::Log, ends: &BTreeMap<i32, i64>, rules: &Rules) -> Vec<String> {
         let verdicts = self.dead_letters.iter().map(|(&at, letter)| (at, letter.reason)).collect();
-        let answer = oracle::answer(log, &oracle_rules(rules), oracle::Clock::Stored, &verdicts);
+        let answer = oracle::answer(log, &oracle_rules(rules), oracle::Clock::Stored, &verdicts, self.watermark);
         let payloads: BTreeMap<(i32, i64), &Option<Vec<u8>>> = log
             .iter()
             .flat_map(|(&partition, records)| records.iter().map(move |record| ((partition, record.offset), &record.payload)))
@@ -131,6 +154,8 @@ impl Found {
             ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
         let mut differences = compare("row", self.rows.clone(), answer.rows.clone());
         differences.extend(compare("totals", self.totals.clone(), answer.totals.clone()));
+        differences.extend(compare("hour or day", self.rolled_up.rows.clone(), answer.rolled_up.rows.clone()));
+        differences.extend(compare("totals of an hour or a day", self.rolled_up.totals.clone(), answer.rolled_up.totals.clone()));
         differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));
         differences.extend(compare("dead letter", self.dead_letters.clone(), letters.collect()));
         differences.extend(compare("partition (next offset, watermark)", self.partitions.clone(), partitions.collect()));

@@ -19,14 +19,21 @@ impl Counts {
     }
 
     fn at(&self, minute: u32) -> i64 {
-        self.0.range(..=Minute(minute)).map(|(_, change)| change.present).sum()
+        self.0.range(..=Minute(minute)).map(|(_, change)| i64::from(change.present)).sum()
     }
 
     /// Present at the end, present at any instant, and milliseconds.
     fn all(&self, minute: u32) -> [i64; 3] {
         let before = minute.checked_sub(1).map_or(0, |before| self.at(before));
         let step = self.0.get(&Minute(minute)).copied().unwrap_or_default();
-        [before + step.present, before + step.fresh, before * 60_000 + step.watched]
+        [before + i64::from(step.present), before + i64::from(step.fresh[0]), before * 60_000 + step.watched]
+    }
+
+    /// Present at any instant of an hour or a day up to a minute's end.
+    fn users(&self, grain: Grain, minute: u32) -> i64 {
+        let window = grain.window_of(Minute(minute));
+        let fresh = self.0.range(window..=Minute(minute)).map(|(_, change)| i64::from(change.fresh[grain as usize]));
+        window.0.checked_sub(1).map_or(0, |before| self.at(before)) + fresh.sum::<i64>()
     }
 }
 
@@ -36,14 +43,14 @@ fn close(presence: &mut Presence, first_open: u32, tidy: bool) {
     while tidy && presence.tidy() {}
 }
 
-/// The definition, over all movements: at the end, at any instant, and in how many of the milliseconds. Presence changes at movements
-/// and when they time out only, so it is the same from one of these instants to the next.
-fn expected(movements: &[(i64, Movement)], minute: u32) -> [i64; 3] {
+/// The definition, over all movements, from a minute's beginning to another one's end: at the end, at any instant, and in how many of the
+/// milliseconds. Presence changes at movements and when they time out only, so it is the same from one of these instants to the next.
+fn expected(movements: &[(i64, Movement)], first: u32, minute: u32) -> [i64; 3] {
     let is_present = |at: i64| {
         let latest = movements.iter().filter(|(ts, _)| *ts <= at).max_by_key(|(ts, m)| (*ts, *m == Movement::Leave));
         latest.is_some_and(|(ts, movement)| *movement == Movement::Join && at - ts < TIMEOUT)
     };
-    let (start, end) = (i64::from(minute) * MINUTE, i64::from(minute + 1) * MINUTE);
+    let (start, end) = (i64::from(first) * MINUTE, i64::from(minute + 1) * MINUTE);
     let mut instants: Vec<i64> = movements.iter().flat_map(|(ts, _)| [*ts, *ts + TIMEOUT]).chain([start, end]).collect();
     instants.retain(|at| (start..=end).contains(at));
     instants.sort_unstable();
@@ -59,9 +66,14 @@ fn expected(movements: &[(i64, Movement)], minute: u32) -> [i64; 3] {
 fn restored(presence: &Presence, range: usize, first_open: u32) -> Presence {
     let movements: Vec<_> = presence.movements(range).collect();
     let leaves = movements.iter().filter(|(_, moved)| moved.is_leave()).count();
-    let mut other = Presence::new(TIMEOUT);
+    let mut other = Presence::new(TIMEOUT, &Grain::ALL);
     other.restore_first_open(Minute(first_open));
     other.restore_movements(range, movements.into_iter());
+    for (grain, window, range) in presence.gone().keys() {
+        let (newest, full) = presence.gone().ids(grain, window, range);
+        let ids: Vec<_> = full.iter().flat_map(|chunk| chunk.iter()).chain(newest).copied().collect();
+        other.restore_gone().restore(grain, window, range, ids.into_iter());
+    }
     let range = &other.ranges[range];
     assert_eq!(range.left + range.leaves.values().sum::<usize>(), leaves);
     other
@@ -72,9 +84,10 @@ fn any_order_and_any_closing_give_what_the_definition_says() {
     let mut random = super::super::dice();
     let mut made_anew = 0;
     for _ in 0..2_000 {
-        let mut presence = Presence::new(TIMEOUT);
+        let mut presence = Presence::new(TIMEOUT, &Grain::ALL);
         let mut viewers: [(Counts, Vec<(i64, Movement)>); 4] = Default::default();
-        let mut first_open = 0u32;
+        // An hour and a day end soon.
+        let mut first_open = 1_440 - u32::try_from(random(30)).unwrap();
         for _ in 0..random(40) {
             let number = random(viewers.len() as u64);
             let (counts, movements) = &mut viewers[usize::try_from(number).unwrap()];
@@ -88,7 +101,11 @@ fn any_order_and_any_closing_give_what_the_definition_says() {
             assert!(steps.each().iter().all(|(changed, _)| changed.0 >= minute), "what was before is as it was");
             counts.add(&steps);
             for minute in first_open..first_open + 10 {
-                assert_eq!(counts.all(minute), expected(movements, minute), "{movements:?} at {minute}");
+                assert_eq!(counts.all(minute), expected(movements, minute, minute), "{movements:?} at {minute}");
+                for grain in [Grain::Hour, Grain::Day] {
+                    let of_window = expected(movements, grain.window_of(Minute(minute)).0, minute)[1];
+                    assert_eq!(counts.users(grain, minute), of_window, "{movements:?} at {minute}, {grain:?}");
+                }
             }
             if random(3) == 0 {
                 first_open += u32::try_from(random(3)).unwrap();
@@ -116,7 +133,7 @@ fn a_viewer_who_moves_very_often_costs_as_much_a_movement_however_often_it_is() 
     ];
     for movements in orders {
         let work = |all: i64| {
-            let mut presence = Presence::new(TIMEOUT);
+            let mut presence = Presence::new(TIMEOUT, &Grain::ALL);
             WORK.set(0);
             for number in 0..all {
                 let (ts, leaves) = movements(number, all);
@@ -134,7 +151,7 @@ fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
     let mut random = super::super::dice();
     let mut saved_after_changes = 0;
     for _ in 0..500 {
-        let (mut presence, mut first_open) = (Presence::new(TIMEOUT), 0);
+        let (mut presence, mut first_open) = (Presence::new(TIMEOUT, &Grain::ALL), 0);
         // Three ranges, the last of them often empty at first.
         let mut act = |presence: &mut Presence, first_open: &mut u32, times: u64| {
             for _ in 0..times {
@@ -175,7 +192,7 @@ fn a_snapshot_is_of_its_beginning_whatever_happens_until_a_range_is_saved() {
 #[test]
 fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
     for at_a_time in [1, 7, 300] {
-        let (mut presence, mut present) = (Presence::new(i64::MAX / 4), 1_000);
+        let (mut presence, mut present) = (Presence::new(i64::MAX / 4, &Grain::ALL), 1_000);
         for number in 0..present {
             presence.steps_of(ViewerKey::in_range(3, number), Nanos(0), Movement::Join);
         }
@@ -203,7 +220,7 @@ fn who_left_keeps_little_memory_however_few_leave_at_a_time() {
 
 #[test]
 fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
-    let mut presence = Presence::new(TIMEOUT);
+    let mut presence = Presence::new(TIMEOUT, &Grain::ALL);
     let mut expected = Vec::new();
     for number in 0..500 {
         let viewer = ViewerKey::in_range(3, number);
@@ -229,7 +246,7 @@ fn movements_stay_with_their_viewer_when_the_list_of_them_is_made_anew() {
 
 #[test]
 fn who_left_and_whose_time_ran_out_is_forgotten() {
-    let (mut presence, mut counts) = (Presence::new(TIMEOUT), Counts::default());
+    let (mut presence, mut counts) = (Presence::new(TIMEOUT, &Grain::ALL), Counts::default());
     counts.add(&presence.steps_of(VIEWER, Nanos(0), Movement::Join));
     counts.add(&presence.steps_of(VIEWER, Nanos(MINUTE), Movement::Leave));
     counts.add(&presence.steps_of(ViewerKey(3, 3), Nanos(0), Movement::Join));

@@ -12,27 +12,27 @@ fn whole(from: Minute, until: Minute) -> (Nanos, Nanos) {
 }
 
 fn chat(chats: u32) -> Counted {
-    Counted { chats, ..Counted::default() }
+    Counted { events: 1, chats, ..Counted::default() }
 }
 
 /// The definition: totals per window that was opened, and all presences, in whole minutes.
 #[derive(Default)]
 struct Model {
-    counted: BTreeMap<RowKey, Totals>,
+    counted: BTreeMap<MinuteKey, Totals>,
     presences: Vec<(StreamKey, Minute, Minute, i64)>,
     open: std::collections::BTreeSet<Minute>,
 }
 
 impl Model {
-    fn fresh(&self, (stream, minute): RowKey) -> i64 {
+    fn fresh(&self, (stream, minute): MinuteKey) -> i64 {
         let before =
             |(of, from, until, _): &&(StreamKey, Minute, Minute, i64)| *of == stream && *from < minute && minute <= *until;
         self.presences.iter().filter(before).map(|(.., sign)| sign).sum()
     }
 
-    fn rows(&self) -> BTreeMap<RowKey, Totals> {
+    fn rows(&self) -> BTreeMap<MinuteKey, Totals> {
         let keys = self.open.iter().flat_map(|&minute| (0..STREAMS).map(move |s| (StreamKey(s, s), minute)));
-        let totals = |key: RowKey| {
+        let totals = |key: MinuteKey| {
             let there =
                 self.presences.iter().filter(|(stream, from, until, _)| *stream == key.0 && (*from..*until).contains(&key.1));
             let viewers: i64 = there.map(|(.., sign)| sign).sum();
@@ -48,20 +48,20 @@ impl Model {
 }
 
 /// All changes, in order of the streams' places.
-fn changes(streams: &mut Streams) -> Vec<(RowKey, Totals)> {
+fn changes(streams: &mut Streams) -> Vec<(MinuteKey, Totals)> {
     let mut changes = Vec::new();
     streams.take_changes(|key, change| changes.push((key, change)));
     changes
 }
 
 /// All that is taken back.
-fn close(streams: &mut Streams, first_open: Minute) -> Vec<(RowKey, Totals)> {
+fn close(streams: &mut Streams, first_open: Minute) -> Vec<(MinuteKey, Totals)> {
     let mut closed = Vec::new();
-    streams.close(first_open, |key, change| closed.push((key, change)));
+    streams.close(first_open, |key, change| closed.push((key, change)), None::<fn(StreamKey, Run, Past)>);
     closed
 }
 
-fn absorb(rows: &mut BTreeMap<RowKey, Totals>, changes: Vec<(RowKey, Totals)>) {
+fn absorb(rows: &mut BTreeMap<MinuteKey, Totals>, changes: Vec<(MinuteKey, Totals)>) {
     let mut seen = std::collections::BTreeSet::new();
     for (key, change) in changes {
         assert!(!change.is_zero() && seen.insert(key), "one of a key, and none is zero");
@@ -87,9 +87,9 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
             let stream = random(STREAMS);
             let key = (StreamKey(stream, stream), minute);
             let mut steps = Steps::default();
-            let mut interval = |until, sign| {
+            let mut interval = |until, sign: i32| {
                 steps.presence(whole(minute, until), sign);
-                model.presences.push((key.0, minute, until, sign));
+                model.presences.push((key.0, minute, until, sign.into()));
             };
             match random(4) {
                 0 | 1 => {
@@ -108,13 +108,13 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
                 _ => {}
             }
             let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
-            let counted = Counted { chats, chatters: 2 * chats, donations: 1, amount: Cents(cents), donors: chats };
+            let counted =
+                Counted { events: 1, chats, chatters: 2 * chats, amount: Cents(cents), donors: chats, ..Counted::default() };
             streams.count(key, counted, &steps);
             let chats = i64::from(chats);
             let values = Values::of([
                 (Metric::ChatMessages, chats),
                 (Metric::UniqueChatters, 2 * chats),
-                (Metric::Donations, 1),
                 (Metric::DonationsUsd, cents),
                 (Metric::Donors, chats),
             ]);
@@ -209,13 +209,14 @@ fn a_stream_that_has_nobody_in_a_window_costs_nothing_when_it_opens() {
 #[test]
 fn what_several_saved_is_taken_up_by_one_as_its_sum() {
     let (one, two) = (StreamKey(1, 1), StreamKey(2, 2));
-    let share = |viewers| presence(0, Step { present: viewers, fresh: viewers, watched: 7 * viewers });
+    let step = |viewers: i32, watched| Step { present: viewers, fresh: [viewers; 3], watched };
+    let share = |viewers: i32| presence(0, step(viewers, 7 * i64::from(viewers)));
     let mut streams = Streams::default();
     streams.restore_open(Minute(2), vec![Minute(3), Minute(2)]);
     for (stream, viewers) in [(one, 2), (two, 1), (one, 3), (two, -1)] {
         streams.restore_share((stream, Minute(2)), share(viewers));
-        streams.restore_step((stream, Minute(2)), Step { present: viewers, fresh: viewers, watched: 7 * viewers });
-        streams.restore_step((stream, Minute(5)), Step { present: -viewers, fresh: -viewers, watched: -60_000 * viewers });
+        streams.restore_step((stream, Minute(2)), step(viewers, 7 * i64::from(viewers)));
+        streams.restore_step((stream, Minute(5)), step(-viewers, -60_000 * i64::from(viewers)));
     }
     assert_eq!(streams.shares(0..streams.places()).collect::<Vec<_>>(), [((one, Minute(2)), share(5))]);
     streams.open(&[Minute(4), Minute(5)]);

@@ -7,8 +7,7 @@ use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemark_model::metrics::COUNT;
-use tidemark_model::{Micros, Reason};
+use tidemark_model::{Grain, Micros, Reason};
 use tidemark_settings::store;
 
 /// A store, as the commands see it. Each method is one transaction.
@@ -68,6 +67,13 @@ impl std::fmt::Display for Position {
     }
 }
 
+impl Snapshot {
+    /// Whether all rows of a window that starts here are there, as far as it is closed.
+    pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
+        grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)
+    }
+}
+
 /// All tables of a pipeline as of one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -79,10 +85,12 @@ pub struct Snapshot {
     pub fingerprint: String,
     /// How far each partition is.
     pub partitions: BTreeMap<i32, PartitionProgress>,
-    /// `stream_metrics_minute`, by `window_start` and stream.
-    pub rows: BTreeMap<(Micros, String), StoredRow>,
-    /// `stream_totals_minute`, by `window_start`.
-    pub totals: BTreeMap<Micros, StoredTotal>,
+    /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
+    pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
+    /// `stream_metrics_minute` and those of hours and days, by `window_start` and stream.
+    pub rows: BTreeMap<(Grain, Micros, String), StoredRow>,
+    /// `stream_totals_minute` and those of hours and days, by `window_start`.
+    pub totals: BTreeMap<(Grain, Micros), StoredTotal>,
     /// `stream_state`, by stream.
     pub states: BTreeMap<String, StoredState>,
     /// `dead_letters` of the topic.
@@ -122,21 +130,21 @@ pub struct PartitionProgress {
     pub watermark: Option<Micros>,
 }
 
-/// A row of `stream_metrics_minute` without its key. Values are as they stand, whoever wrote them.
+/// A row of a stream without its key. Values are as they stand, whoever wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRow {
     /// Exclusive end of the window.
     pub window_end: Micros,
     /// The metrics; none where there is no count and no whole number of cents.
-    pub values: [Option<i64>; COUNT],
+    pub values: Vec<Option<i64>>,
     /// The commit that last changed it.
     pub epoch: i64,
 }
 
-/// A row of `stream_totals_minute` without its key.
+/// A row of all streams without its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTotal {
-    /// Streams with a row of the minute.
+    /// Streams with a row of the window.
     pub streams: i64,
     /// The rest, as in a stream's row.
     pub row: StoredRow,

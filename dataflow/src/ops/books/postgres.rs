@@ -14,7 +14,7 @@ use ::postgres::Row;
 use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
 use std::sync::Arc;
-use tidemark_model::Metric;
+use tidemark_model::{Metric, Of, Table};
 
 /// The books of the first schema in the search path.
 pub struct PostgresBooks {
@@ -160,8 +160,10 @@ fn letter(row: &Row) -> Letter {
 fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, Error> {
     // A big table takes longer than a commit may.
     transaction.without_limit()?;
-    let Some(progress) =
-        transaction.query_opt("select epoch, watermark, fingerprint from progress where pipeline = $1", &[&pipeline])?
+    let Some(progress) = transaction.query_opt(
+        "select epoch, watermark, fingerprint, hours_from, days_from from progress where pipeline = $1",
+        &[&pipeline],
+    )?
     else {
         return Ok(None);
     };
@@ -169,6 +171,7 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
     let mut snapshot = Snapshot {
         epoch: progress.get(0),
         watermark: watermark.map(|time| time.0),
+        rolled_up: [3, 4].map(|column| progress.get::<_, Option<Timestamp>>(column).map(|time| time.0)),
         fingerprint: progress.get(2),
         ..Snapshot::default()
     };
@@ -180,20 +183,19 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
         let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark };
         snapshot.partitions.insert(row.get(0), progress);
     })?;
-    let values = Dialect::Postgres.integers();
-    let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
-    let stored = |row: &Row| {
-        let values = Metric::ALL.map(|metric| row.get(metric.name()));
-        StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") }
-    };
-    each(transaction, &select, &[], |row| {
-        snapshot.rows.insert((row.get::<_, Timestamp>("window_start").0, row.get("stream_id")), stored(&row));
-    })?;
-    let select = format!("select window_start, streams, window_end, epoch, {values} from stream_totals_minute");
-    each(transaction, &select, &[], |row| {
-        let total = StoredTotal { streams: row.get("streams"), row: stored(&row) };
-        snapshot.totals.insert(row.get::<_, Timestamp>("window_start").0, total);
-    })?;
+    for table in Table::ALL {
+        let (grain, own, values) = (table.grain, table.own_column(), Dialect::Postgres.integers(table.metrics()));
+        let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());
+        each(transaction, &select, &[], |row| {
+            let start = row.get::<_, Timestamp>("window_start").0;
+            let values = table.metrics().iter().map(|metric| row.get(metric.name())).collect();
+            let stored = StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") };
+            match table.of {
+                Of::Stream => drop(snapshot.rows.insert((grain, start, row.get(own)), stored)),
+                Of::All => drop(snapshot.totals.insert((grain, start), StoredTotal { streams: row.get(own), row: stored })),
+            }
+        })?;
+    }
     let viewers = Metric::ActiveViewers.name();
     each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), &[], |row| {
         let window_start = row.get::<_, Timestamp>(2).0;

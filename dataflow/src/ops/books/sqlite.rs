@@ -9,8 +9,7 @@ use crate::sink::columns::Dialect;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
-use tidemark_model::metrics::COUNT;
-use tidemark_model::{Metric, Micros};
+use tidemark_model::{Metric, Micros, Of, Table};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -164,11 +163,15 @@ fn letter(row: &Row<'_>) -> Result<Letter, rusqlite::Error> {
 }
 
 fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, rusqlite::Error> {
-    let progress =
-        transaction.query_row("select epoch, watermark, fingerprint from progress where pipeline = ?1", [pipeline], |row| {
+    let progress = transaction.query_row(
+        "select epoch, watermark, fingerprint, hours_from, days_from from progress where pipeline = ?1",
+        [pipeline],
+        |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
-            Ok(Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, ..Snapshot::default() })
-        });
+            let rolled_up = [row.get::<_, Option<i64>>(3)?, row.get(4)?].map(|start| start.map(Micros));
+            Ok(Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Snapshot::default() })
+        },
+    );
     let Some(mut snapshot) = progress.optional()? else { return Ok(None) };
     let select = "select partition, start_offset, next_offset, watermark from progress_partitions
         where pipeline = ?1 and topic = ?2";
@@ -178,26 +181,21 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
         snapshot.partitions.insert(row.get(0)?, progress);
         Ok(())
     })?;
-    let values = Dialect::Sqlite.integers();
-    let select = format!("select window_start, stream_id, window_end, epoch, {values} from stream_metrics_minute");
-    let columns = Metric::ALL.map(Metric::integer_column);
-    let stored = |row: &Row<'_>| -> Result<StoredRow, rusqlite::Error> {
-        let mut values = [None; COUNT];
-        for (value, column) in values.iter_mut().zip(&columns) {
-            *value = row.get(&**column)?;
-        }
-        Ok(StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? })
-    };
-    each(transaction, &select, [], |row| {
-        snapshot.rows.insert((Micros(row.get("window_start")?), row.get("stream_id")?), stored(row)?);
-        Ok(())
-    })?;
-    let select = format!("select window_start, streams, window_end, epoch, {values} from stream_totals_minute");
-    each(transaction, &select, [], |row| {
-        let total = StoredTotal { streams: row.get("streams")?, row: stored(row)? };
-        snapshot.totals.insert(Micros(row.get("window_start")?), total);
-        Ok(())
-    })?;
+    for table in Table::ALL {
+        let (grain, own, values) = (table.grain, table.own_column(), Dialect::Sqlite.integers(table.metrics()));
+        let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());
+        let columns: Vec<String> = table.metrics().iter().map(|metric| metric.integer_column()).collect();
+        each(transaction, &select, [], |row| {
+            let start = Micros(row.get("window_start")?);
+            let values = columns.iter().map(|column| row.get(&**column)).collect::<Result<_, _>>()?;
+            let stored = StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? };
+            match table.of {
+                Of::Stream => drop(snapshot.rows.insert((grain, start, row.get(own)?), stored)),
+                Of::All => drop(snapshot.totals.insert((grain, start), StoredTotal { streams: row.get(own)?, row: stored })),
+            }
+            Ok(())
+        })?;
+    }
     let viewers = Metric::ActiveViewers.name();
     each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), [], |row| {
         let state = StoredState { viewers: row.get(1)?, window_start: Micros(row.get(2)?), epoch: row.get(3)? };

@@ -2,18 +2,17 @@
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
 use crate::run::Control;
-use crate::sink::columns::{Dialect, Table};
+use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
 use crate::sink::{Store, StoreError, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemark_model::Metric;
+use tidemark_model::{Metric, Of, Table};
 
-/// The tables of the side schema.
-const TABLES: [&str; 6] =
-    ["stream_metrics_minute", "stream_totals_minute", "stream_state", "dead_letters", "progress_partitions", "progress"];
+/// The tables of the side schema, but for those of metrics.
+const OTHERS: [&str; 4] = ["stream_state", "dead_letters", "progress_partitions", "progress"];
 
 /// The first schema in the search path, and one beside it.
 pub(super) struct PostgresSite {
@@ -47,7 +46,8 @@ impl PostgresSite {
     }
 
     fn drop_side_tables(&mut self) -> Result<(), StoreError> {
-        let drops = TABLES.map(|table| format!("drop table if exists {}.{table}", self.side)).join("; ");
+        let tables = Table::ALL.into_iter().map(Table::name).chain(OTHERS);
+        let drops = tables.map(|table| format!("drop table if exists {}.{table}", self.side)).collect::<Vec<_>>().join("; ");
         let dropped = self.client.batch_execute(&format!("set client_min_messages = warning; {drops}"));
         self.judged(dropped)
     }
@@ -153,25 +153,20 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
 /// Under the lock of the progress row.
 fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, Error> {
     let viewers = Metric::ActiveViewers.name();
-    let upsert = |table: Table| {
-        let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(str::to_owned));
+    let (mut rows_removed, mut rows_written) = (0, 0);
+    for table in Table::ALL {
+        let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(table.metrics(), str::to_owned));
+        let same: Vec<String> = table.key().split(", ").map(|column| format!("new.{column} = old.{column}")).collect();
+        let delete =
+            format!("delete from {name} as old where not exists (select from {side}.{name} as new where {})", same.join(" and "));
+        let removed = transaction.execute(&delete, &[])?;
         let source = format!("select window_start, window_end, {own}, {columns}, $1 from {side}.{name}");
-        Dialect::Postgres.upsert_rows("", table, &source)
-    };
-    let rows_removed = transaction.execute(
-        &format!(
-            "delete from stream_metrics_minute as old where not exists (
-                 select from {side}.stream_metrics_minute as new
-                 where new.window_start = old.window_start and new.stream_id = old.stream_id)"
-        ),
-        &[],
-    )?;
-    let rows_written = transaction.execute(&upsert(Table::Streams), &[&epoch])?;
-    transaction.batch_execute(&format!(
-        "delete from stream_totals_minute as old where not exists (
-             select from {side}.stream_totals_minute as new where new.window_start = old.window_start)"
-    ))?;
-    transaction.execute(&upsert(Table::Totals), &[&epoch])?;
+        let written = transaction.execute(&Dialect::Postgres.upsert_rows("", table, &source), &[&epoch])?;
+        if table.of == Of::Stream {
+            rows_removed += removed;
+            rows_written += written;
+        }
+    }
     transaction.batch_execute(&format!(
         "delete from stream_state as old where not exists (
              select from {side}.stream_state as new where new.stream_id = old.stream_id)"
@@ -215,7 +210,7 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,
                  hash_key = new.hash_key, checkpoints = new.checkpoints, schema_version = new.schema_version,
-                 metrics = new.metrics, updated_at = now()
+                 metrics = new.metrics, hours_from = new.hours_from, days_from = new.days_from, updated_at = now()
              from {side}.progress as new where old.pipeline = $1 and new.pipeline = $1"
         ),
         &[&pipeline, &epoch],

@@ -1,14 +1,14 @@
 //! A rebuild in SQLite: a second file, and a transaction that brings the first to what it holds.
 
 use super::{Before, Changes, Site, held, refuse_other_fence};
-use crate::sink::columns::{Dialect, Table};
+use crate::sink::columns::Dialect;
 use crate::sink::sqlite::{RunLock, SqliteStore, upgrade};
 use crate::sink::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidemark_model::{Metric, Micros};
+use tidemark_model::{Metric, Micros, Of, Table, tables};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Site for SqliteSite {
         let alone = RunLock::alone(&self.path)?;
         self.lock = Some(alone.ok_or_else(|| held(&format!("SQLite {}", self.path.display()), pipeline))?);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(crate::sink::sqlite::TABLES)?;
+        transaction.execute_batch(&tables::in_sqlite())?;
         upgrade(&transaction)?;
         let fence = "update progress set fence = fence + 1 where pipeline = ?1 returning fence";
         self.fence = transaction.query_row(fence, [pipeline], |row| row.get(0))?;
@@ -95,7 +95,7 @@ impl Site for SqliteSite {
         self.remove_side()?;
         let store = SqliteStore::open(&self.side)?;
         let side = Connection::open(&self.side)?;
-        side.execute_batch(crate::sink::sqlite::TABLES)?;
+        side.execute_batch(&tables::in_sqlite())?;
         for (partition, start) in starts {
             let insert = "insert into progress_partitions
                 (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
@@ -123,22 +123,19 @@ impl Site for SqliteSite {
 
 fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, rusqlite::Error> {
     let viewers = Metric::ActiveViewers.name();
-    let upsert = |table: Table| {
-        let (name, own, columns) = (table.name(), table.own_column(), Dialect::Sqlite.columns(str::to_owned));
+    let (mut rows_removed, mut rows_written) = (0, 0);
+    for table in Table::ALL {
+        let (name, own, key, columns) =
+            (table.name(), table.own_column(), table.key(), Dialect::Sqlite.columns(table.metrics(), str::to_owned));
+        let delete = format!("delete from main.{name} where ({key}) not in (select {key} from side.{name})");
+        let removed = transaction.execute(&delete, [])?;
         let source = format!("select window_start, window_end, {own}, {columns}, ?1 from side.{name} where true");
-        Dialect::Sqlite.upsert_rows("main.", table, &source)
-    };
-    let rows_removed = transaction.execute(
-        "delete from main.stream_metrics_minute where (window_start, stream_id) not in
-             (select window_start, stream_id from side.stream_metrics_minute)",
-        [],
-    )?;
-    let rows_written = transaction.execute(&upsert(Table::Streams), [epoch])?;
-    transaction.execute(
-        "delete from main.stream_totals_minute where window_start not in (select window_start from side.stream_totals_minute)",
-        [],
-    )?;
-    transaction.execute(&upsert(Table::Totals), [epoch])?;
+        let written = transaction.execute(&Dialect::Sqlite.upsert_rows("main.", table, &source), [epoch])?;
+        if table.of == Of::Stream {
+            rows_removed += removed;
+            rows_written += written;
+        }
+    }
     transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
     transaction.execute(
         &format!(
@@ -175,6 +172,7 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     transaction.execute(
         "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
              checkpoints = new.checkpoints, schema_version = new.schema_version, metrics = new.metrics,
+             hours_from = new.hours_from, days_from = new.days_from,
              updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
          from side.progress as new where progress.pipeline = ?1 and new.pipeline = ?1",
         params![pipeline, epoch],
@@ -208,6 +206,7 @@ mod tests {
             hash_key: [1; 16],
             run: "before".to_owned(),
             again: false,
+            grains: &tidemark_model::Grain::ALL,
         };
         SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(Decision::default())).unwrap();
         let mut site = SqliteSite::open(&path).unwrap();

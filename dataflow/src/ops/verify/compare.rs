@@ -4,7 +4,7 @@ use crate::ops::books::{Position, Snapshot, StoredLetter, StoredRow};
 use crate::oracle::{self, LogRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use tidemark_model::{Metric, Micros, Minute, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Table, Values, Window};
 
 /// The metric that `stream_state` has too.
 const VIEWERS: &str = Metric::ActiveViewers.name();
@@ -37,10 +37,10 @@ pub struct Difference {
 /// A row of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// Of `stream_metrics_minute`: `window_start` and stream.
-    Minute(Micros, String),
-    /// Of `stream_totals_minute`: `window_start`.
-    Total(Micros),
+    /// Of a stream: how long the window is, `window_start`, and the stream.
+    Row(Grain, Micros, String),
+    /// Of all streams: how long the window is, and `window_start`.
+    Total(Grain, Micros),
     /// Of `stream_state`: the stream, and the window of its newest row by the log, or else by the store.
     State(String, Micros),
     /// Of `dead_letters`.
@@ -53,8 +53,8 @@ impl Name {
     /// The table.
     pub fn table(&self) -> &'static str {
         match self {
-            Name::Minute(..) => "stream_metrics_minute",
-            Name::Total(_) => "stream_totals_minute",
+            Name::Row(grain, ..) => Table::rows(*grain).name(),
+            Name::Total(grain, _) => Table::totals(*grain).name(),
             Name::State(..) => "stream_state",
             Name::Letter(_) => "dead_letters",
             Name::Partition(_) => "progress_partitions",
@@ -65,8 +65,8 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Name::Minute(start, stream) => write!(f, "{start} {stream}"),
-            Name::Total(start) => write!(f, "{start}"),
+            Name::Row(_, start, stream) => write!(f, "{start} {stream}"),
+            Name::Total(_, start) => write!(f, "{start}"),
             Name::State(stream, _) => f.write_str(stream),
             Name::Letter(at) => write!(f, "partition {} offset {}", at.partition, at.offset),
             Name::Partition(partition) => write!(f, "partition {partition}"),
@@ -89,42 +89,59 @@ pub fn compare(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log,
     findings
 }
 
+/// Hours and days are compared from the first one on that the store says is whole.
 fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
-    let keys = answer.rows.keys().map(|(minute, stream)| (minute.start(), stream.as_str()));
-    let stored_keys = snapshot.rows.keys().map(|(start, stream)| (*start, stream.as_str()));
-    for (start, stream) in keys.chain(stored_keys).collect::<BTreeSet<_>>() {
-        let name = || Name::Minute(start, stream.to_owned());
-        let minute = Minute::first_open(start);
-        let computed = answer.rows.get(&(minute, stream.to_owned())).filter(|_| minute.start() == start);
-        let (stored, computed) = match (snapshot.rows.get(&(start, stream.to_owned())), computed) {
-            (Some(stored), Some(computed)) => (stored, computed),
-            (stored, computed) => {
-                findings.row(&name, stored.map(shown_row), computed.map(ToString::to_string));
-                continue;
-            }
-        };
-        findings.cells(&name, stored, minute, computed, snapshot.epoch);
+    let minutes = answer.rows.iter().map(|((minute, stream), values)| ((Grain::Minute, minute.start(), stream.as_str()), values));
+    let longer =
+        answer.rolled_up.rows.iter().map(|((grain, first, stream), values)| ((*grain, first.start(), stream.as_str()), values));
+    let is_compared = |(grain, start, _): &(Grain, Micros, &str)| snapshot.is_whole(*grain, *start);
+    let computed: BTreeMap<(Grain, Micros, &str), &Values> = minutes.chain(longer).filter(|(key, _)| is_compared(key)).collect();
+    let stored = snapshot.rows.iter().map(|((grain, start, stream), row)| ((*grain, *start, stream.as_str()), row));
+    let stored: BTreeMap<(Grain, Micros, &str), &StoredRow> = stored.filter(|(key, _)| is_compared(key)).collect();
+    for &key in computed.keys().chain(stored.keys()).collect::<BTreeSet<_>>() {
+        let (grain, start, stream) = key;
+        let name = || Name::Row(grain, start, stream.to_owned());
+        match (stored.get(&key), computed.get(&key)) {
+            (Some(stored), Some(computed)) => findings.cells(&name, stored, window(grain, start), computed, snapshot.epoch),
+            (stored, computed) => findings.row(
+                &name,
+                stored.map(|stored| shown_row(grain, stored)),
+                computed.map(|values| values.shown(Metric::of(grain))),
+            ),
+        }
     }
 }
 
-/// From the first minute on that has totals: an earlier program wrote none.
+/// Of minutes from the first one on that has totals: an earlier program wrote none. Of hours and days as their rows.
 fn totals(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
-    let Some(first) = snapshot.totals.keys().next() else { return };
-    let computed: BTreeMap<Micros, _> = answer.totals.iter().map(|(minute, totals)| (minute.start(), totals)).collect();
-    for &start in computed.keys().filter(|start| *start >= first).chain(snapshot.totals.keys()).collect::<BTreeSet<_>>() {
-        let name = || Name::Total(start);
-        match (snapshot.totals.get(&start), computed.get(&start)) {
+    let minutes = answer.totals.iter().map(|(minute, totals)| ((Grain::Minute, minute.start()), totals));
+    let longer = answer.rolled_up.totals.iter().map(|((grain, first), totals)| ((*grain, first.start()), totals));
+    let first = snapshot.totals.keys().next().filter(|(grain, _)| *grain == Grain::Minute);
+    let is_compared = |key: &(Grain, Micros)| match key.0 {
+        Grain::Minute => first.is_some_and(|first| key >= first),
+        Grain::Hour | Grain::Day => snapshot.is_whole(key.0, key.1),
+    };
+    let computed: BTreeMap<(Grain, Micros), _> = minutes.chain(longer).filter(|(key, _)| is_compared(key)).collect();
+    let stored = snapshot.totals.keys().filter(|key| is_compared(key));
+    for &(grain, start) in computed.keys().chain(stored).collect::<BTreeSet<_>>() {
+        let name = || Name::Total(grain, start);
+        match (snapshot.totals.get(&(grain, start)), computed.get(&(grain, start))) {
             (Some(stored), Some((streams, values))) => {
                 findings.cell(&name, "streams", stored.streams, *streams);
-                findings.cells(&name, &stored.row, Minute::first_open(start), values, snapshot.epoch);
+                findings.cells(&name, &stored.row, window(grain, start), values, snapshot.epoch);
             }
             (stored, computed) => {
                 let shown = |streams: i64, row: String| format!("streams {streams}, {row}");
-                let stored = stored.map(|stored| shown(stored.streams, shown_row(&stored.row)));
-                findings.row(&name, stored, computed.map(|(streams, values)| shown(*streams, values.to_string())));
+                let stored = stored.map(|stored| shown(stored.streams, shown_row(grain, &stored.row)));
+                findings.row(&name, stored, computed.map(|(streams, values)| shown(*streams, values.shown(Metric::of(grain)))));
             }
         }
     }
+}
+
+/// A window by its stored start.
+pub(super) fn window(grain: Grain, start: Micros) -> Window {
+    Window { grain, first: Minute::first_open(start) }
 }
 
 fn states(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
@@ -185,9 +202,9 @@ impl Findings {
     }
 
     /// The end of a window, and the metrics.
-    fn cells(&mut self, name: &dyn Fn() -> Name, stored: &StoredRow, minute: Minute, computed: &Values, last: i64) {
-        self.cell(name, "window_end", stored.window_end, minute.end());
-        for ((metric, computed), stored) in computed.iter().zip(stored.values) {
+    fn cells(&mut self, name: &dyn Fn() -> Name, stored: &StoredRow, window: Window, computed: &Values, last: i64) {
+        self.cell(name, "window_end", stored.window_end, window.end());
+        for ((metric, computed), &stored) in computed.iter().zip(&stored.values) {
             if stored.is_none() && !metric.declared().first {
                 self.unknown += 1;
             } else if stored != Some(computed) {
@@ -218,10 +235,10 @@ impl Findings {
     }
 }
 
-fn shown_row(row: &StoredRow) -> String {
-    let cells = Metric::ALL.into_iter().zip(row.values);
+fn shown_row(grain: Grain, row: &StoredRow) -> String {
+    let cells = Metric::of(grain).iter().zip(&row.values);
     cells
-        .map(|(metric, value)| format!("{} {}", metric.name(), shown(metric, value).unwrap_or_default()))
+        .map(|(&metric, &value)| format!("{} {}", metric.name(), shown(metric, value).unwrap_or_default()))
         .collect::<Vec<_>>()
         .join(", ")
 }

@@ -32,7 +32,7 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
         snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset..progress.next_offset));
     let past = past::read(log.as_ref(), &ranges.collect())?;
     let verdicts = verdicts(&snapshot);
-    let answer = oracle::answer(&past, &rules, Clock::Stored, &verdicts);
+    let answer = oracle::answer(&past, &rules, Clock::Stored, &verdicts, snapshot.watermark);
     let findings = compare(&snapshot, &answer, &past, args.limit);
     let records = past.values().map(Vec::len).sum();
     let report = print::Report { snapshot: &snapshot, findings: &findings, past: &past, records, took: started.elapsed() };

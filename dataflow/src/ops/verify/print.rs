@@ -1,12 +1,13 @@
 //! What `verify` says, as text or as one JSON object.
 
-use super::compare::{Difference, Findings, Name, record, shown_bytes};
+use super::compare::{Difference, Findings, Name, record, shown_bytes, window};
 use crate::ops::books::{Position, Snapshot};
 use crate::oracle::{self, Evidence, Fate, Presence, Witness};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Duration;
-use tidemark_model::{Metric, Minute};
+use tidemark_model::{Grain, Metric, Minute, Window};
 
 /// All that there is to tell.
 pub(super) struct Report<'a> {
@@ -25,7 +26,7 @@ impl Report<'_> {
     pub(super) fn text(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
         let Report { snapshot, findings, records, took, .. } = self;
         let compared = format!(
-            "{} minute rows, {} totals, {} stream states, {} dead letters and {} partition watermarks as of epoch {}",
+            "{} rows, {} totals, {} stream states, {} dead letters and {} partition watermarks as of epoch {}",
             snapshot.rows.len(),
             snapshot.totals.len(),
             snapshot.states.len(),
@@ -58,7 +59,7 @@ impl Report<'_> {
         let column = column.map(|column| format!(" {column}")).unwrap_or_default();
         let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
         writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
-        let evidence = evidence(difference, witness);
+        let evidence = self.evidence(difference, witness);
         for record in evidence.iter().take(most_records) {
             writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
         }
@@ -68,8 +69,29 @@ impl Report<'_> {
         if let Name::Letter(at) = name {
             let payload = record(self.past, *at).map(|record| shown_bytes(record.payload.as_deref()));
             writeln!(text, "    the log has there: {}", payload.unwrap_or_else(|| "no record".to_owned())).expect(INFALLIBLE);
-        } else if evidence.is_empty() && !matches!(name, Name::Total(_)) {
+        } else if evidence.is_empty() && !matches!(name, Name::Total(..)) {
             writeln!(text, "    no record of the log has to do with it").expect(INFALLIBLE);
+        }
+    }
+
+    /// The records that are responsible for what differs.
+    fn evidence(&self, Difference { name, column, .. }: &Difference, witness: &Witness) -> Vec<Evidence> {
+        let of_row = |window: Window, stream: &str| {
+            // Hours and days are made of closed minutes.
+            let closed = self.snapshot.watermark.map_or(Minute(0), Minute::first_open);
+            let end = if window.grain == Grain::Minute { window.end_minute() } else { window.end_minute().min(closed) };
+            let minutes = window.first..end;
+            let mut evidence = witness.of_row(minutes.clone(), stream);
+            evidence.retain(|record| has_to_do_with(record, *column, &minutes));
+            evidence
+        };
+        match name {
+            Name::Row(grain, start, stream) => of_row(window(*grain, *start), stream),
+            Name::State(stream, start) => of_row(window(Grain::Minute, *start), stream),
+            // All records of a window are too many to be of use: the rows that it is made of are compared, too.
+            Name::Total(..) => Vec::new(),
+            Name::Letter(Position { partition, offset }) => witness.at((*partition, *offset)).into_iter().collect(),
+            Name::Partition(partition) => witness.of_watermark(*partition).into_iter().collect(),
         }
     }
 
@@ -79,7 +101,7 @@ impl Report<'_> {
         let witness = (findings.total > 0).then(witness);
         let shown = |difference: &Difference| {
             let Difference { name, column, stored, computed } = difference;
-            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| evidence(difference, witness));
+            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| self.evidence(difference, witness));
             let mut object = json!({
                 "table": name.table(),
                 "column": column,
@@ -115,35 +137,19 @@ impl Report<'_> {
     }
 }
 
-/// The records that are responsible for what differs.
-fn evidence(Difference { name, column, .. }: &Difference, witness: &Witness) -> Vec<Evidence> {
-    match name {
-        Name::Minute(start, stream) | Name::State(stream, start) => {
-            let minute = Minute::first_open(*start);
-            let mut evidence = witness.of_row(minute, stream);
-            evidence.retain(|record| has_to_do_with(record, *column, minute));
-            evidence
-        }
-        // All records of a minute are too many to be of use: the rows of its streams are compared, too.
-        Name::Total(_) => Vec::new(),
-        Name::Letter(Position { partition, offset }) => witness.at((*partition, *offset)).into_iter().collect(),
-        Name::Partition(partition) => witness.of_watermark(*partition).into_iter().collect(),
-    }
-}
-
 /// Whether a record of a row has to do with one of its columns.
-fn has_to_do_with(record: &Evidence, column: Option<&str>, minute: Minute) -> bool {
+fn has_to_do_with(record: &Evidence, column: Option<&str>, minutes: &Range<Minute>) -> bool {
     match column.and_then(Metric::named) {
         Some(metric) => metric.declared().events.contains(&record.kind),
-        // That there is a row at all, and its times, is a matter of the minute's own events.
-        None => record.minute == minute,
+        // That there is a row at all, and its times, is a matter of its minutes' own events.
+        None => minutes.contains(&record.minute),
     }
 }
 
 fn key(name: &Name) -> Vec<(&'static str, Value)> {
     match name {
-        Name::Minute(start, stream) => vec![("window_start", json!(start.to_string())), ("stream_id", json!(stream))],
-        Name::Total(start) => vec![("window_start", json!(start.to_string()))],
+        Name::Row(_, start, stream) => vec![("window_start", json!(start.to_string())), ("stream_id", json!(stream))],
+        Name::Total(_, start) => vec![("window_start", json!(start.to_string()))],
         Name::State(stream, _) => vec![("stream_id", json!(stream))],
         Name::Letter(at) => vec![("partition", json!(at.partition)), ("offset", json!(at.offset))],
         Name::Partition(partition) => vec![("partition", json!(partition))],

@@ -3,6 +3,7 @@
 mod decoding;
 mod duplicates;
 mod explaining;
+mod hours_and_days;
 mod json_judge;
 mod random_logs;
 mod time;
@@ -54,7 +55,7 @@ impl Case {
     }
 
     fn answer(&self) -> Answer {
-        answer(&self.log, &self.rules, Clock::Stored, &self.verdicts)
+        answer(&self.log, &self.rules, Clock::Stored, &self.verdicts, None)
     }
 
     fn row(&self, time: &str) -> Option<Values> {

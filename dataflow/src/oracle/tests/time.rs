@@ -14,7 +14,7 @@ fn millis(time: &str) -> i64 {
 fn is_future(time: &str, record_time: Option<&str>, clock: Clock) -> bool {
     let mut case = Case::default();
     let at = case.put_record(0, record_time.map(millis), Some(&chat_at(time)));
-    let reasons = answer(&case.log, &case.rules, clock, &case.verdicts).dead_letters;
+    let reasons = answer(&case.log, &case.rules, clock, &case.verdicts, None).dead_letters;
     assert!(matches!(reasons.get(&at), None | Some(Reason::Future)));
     reasons.contains_key(&at)
 }
@@ -168,7 +168,7 @@ fn a_stored_future_stands_when_the_clock_is_unknown() {
     }
     assert_eq!(case.answer().dead_letters, case.verdicts);
     assert_eq!(case.answer().watermarks[&0], None);
-    let judged_anew = answer(&case.log, &case.rules, Clock::At(micros("12:00:00")), &case.verdicts);
+    let judged_anew = answer(&case.log, &case.rules, Clock::At(micros("12:00:00")), &case.verdicts, None);
     assert_eq!(judged_anew.dead_letters, Verdicts::new());
 }
 
@@ -179,7 +179,7 @@ fn settings_at_the_ends_of_64_bits() {
     case.put_record(0, Some(i64::MIN), Some(&chat_at("12:00:00")));
     case.put_record(0, Some(i64::MAX), Some(&chat_at("12:00:00")));
     case.join("u", "12:00:00");
-    let answer = answer(&case.log, &case.rules, Clock::At(Micros(i64::MAX)), &case.verdicts);
+    let answer = answer(&case.log, &case.rules, Clock::At(Micros(i64::MAX)), &case.verdicts, None);
     assert_eq!(answer.dead_letters, Verdicts::from([((0, 0), Reason::Future)]));
     assert_eq!(answer.stream_state["s"], (minute("12:00:00"), 1));
 }
