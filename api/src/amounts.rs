@@ -1,35 +1,41 @@
 //! Values of metrics as members of an object. Names, order, types and descriptions are those of the model's declarations.
 
+use crate::params::Choice;
 use crate::value::Amount;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::marker::PhantomData;
-use tidemark_model::Metric;
 use tidemark_model::metrics::{COUNT, RollUp, Unit};
+use tidemark_model::{Grain, Metric};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-/// Values of the metrics that the shape has. One that is not there is null, or left out where the shape requires none.
+/// Values of the metrics that the shape has in windows of one length. One that is not there is null, or left out where the shape requires
+/// none.
 #[derive(Clone, Debug)]
-pub struct Amounts<S>([Option<Amount>; COUNT], PhantomData<S>);
+pub struct Amounts<S> {
+    grain: Grain,
+    values: [Option<Amount>; COUNT],
+    shape: PhantomData<S>,
+}
 
-/// Which metrics an object has, and what it calls them.
+/// Which metrics an object has, and what it calls them. Days have every member that shorter windows have.
 pub trait Shape {
     /// The schema's name.
     const SCHEMA: &'static str;
     /// Whether each of its metrics is always a member.
     const REQUIRED: bool = true;
 
-    /// Whether it has this metric.
-    fn has(_: Metric) -> bool {
+    /// Whether it has this metric, which windows of this length have.
+    fn has(_: Metric, _: Grain) -> bool {
         true
     }
 
-    /// Those that it has, in order.
-    fn metrics() -> impl Iterator<Item = Metric> {
-        Metric::ALL.into_iter().filter(|metric| Self::has(*metric))
+    /// Those that it has in windows of this length, in order.
+    fn metrics(grain: Grain) -> impl Iterator<Item = Metric> {
+        Metric::of(grain).iter().copied().filter(move |metric| Self::has(*metric, grain))
     }
 
     /// The member's name.
@@ -40,7 +46,7 @@ pub trait Shape {
     /// What the document says of the member.
     fn described(metric: Metric) -> String {
         let null = if metric.declared().first { "" } else { "; null where an earlier version wrote the row" };
-        format!("{}{null}", metric.declared().meaning)
+        format!("{}{null}{}", metric.declared().meaning, only(metric))
     }
 }
 
@@ -68,7 +74,7 @@ impl Shape for Row {
 impl Shape for Presence {
     const SCHEMA: &'static str = "PresentValues";
 
-    fn has(metric: Metric) -> bool {
+    fn has(metric: Metric, _: Grain) -> bool {
         metric == Metric::ActiveViewers
     }
 }
@@ -76,27 +82,42 @@ impl Shape for Presence {
 impl Shape for Period {
     const SCHEMA: &'static str = "Totals";
 
-    fn has(metric: Metric) -> bool {
-        metric.declared().roll_up != RollUp::Distinct
+    /// The peak is the largest number at the end of a minute. Of longer windows a metric of its own tells it.
+    fn has(metric: Metric, grain: Grain) -> bool {
+        match metric.declared().roll_up {
+            RollUp::AtEnd => grain == Grain::Minute,
+            RollUp::Distinct => false,
+            RollUp::Sum | RollUp::Largest => true,
+        }
     }
 
     fn member(metric: Metric) -> Cow<'static, str> {
         match metric.declared().roll_up {
             RollUp::AtEnd => format!("peak_{}", short(metric)).into(),
-            RollUp::Sum | RollUp::Distinct => metric.name().into(),
+            RollUp::Sum | RollUp::Distinct | RollUp::Largest => metric.name().into(),
         }
     }
 
     fn described(metric: Metric) -> String {
-        let what = if metric.declared().roll_up == RollUp::AtEnd { "largest" } else { "sum of" };
+        let name = metric.name();
+        let what = match metric.declared().roll_up {
+            RollUp::Largest => format!("largest {name} (with grain minute: active_viewers)"),
+            RollUp::AtEnd => format!("largest {name}"),
+            RollUp::Sum | RollUp::Distinct => format!("sum of {name}"),
+        };
         let null = if metric.declared().first { "" } else { "; null if it is null in one of them" };
-        format!("the {what} {} of the period's rows{null}", metric.name())
+        format!("the {what} of the period's rows{null}")
     }
 }
 
 impl Shape for Minimum {
     const SCHEMA: &'static str = "Minima";
     const REQUIRED: bool = false;
+
+    /// All: one that windows of this length do not have is refused, not ignored.
+    fn metrics(_: Grain) -> impl Iterator<Item = Metric> {
+        Metric::ALL.into_iter()
+    }
 
     fn member(metric: Metric) -> Cow<'static, str> {
         format!("min_{}", short(metric)).into()
@@ -108,29 +129,38 @@ fn short(metric: Metric) -> &'static str {
     metric.name().trim_start_matches("active_")
 }
 
+/// What the document says behind a metric that not all windows have.
+pub fn only(metric: Metric) -> String {
+    let grains = metric.declared().grains;
+    if grains.len() == Grain::ALL.len() {
+        return String::new();
+    }
+    format!(" (only with grain {})", grains.iter().map(|grain| grain.as_str()).collect::<Vec<_>>().join(" or "))
+}
+
 impl<S: Shape> Amounts<S> {
-    /// Of each metric what `value` has of it.
-    pub fn try_of<E>(mut value: impl FnMut(Metric) -> Result<Option<Amount>, E>) -> Result<Amounts<S>, E> {
-        let mut amounts = [const { None }; COUNT];
-        for metric in S::metrics() {
-            amounts[metric as usize] = value(metric)?;
+    /// Of each metric, in order, what `value` has of it.
+    pub fn try_of<E>(grain: Grain, mut value: impl FnMut(Metric) -> Result<Option<Amount>, E>) -> Result<Amounts<S>, E> {
+        let mut values = [const { None }; COUNT];
+        for metric in S::metrics(grain) {
+            values[metric as usize] = value(metric)?;
         }
-        Ok(Amounts(amounts, PhantomData))
+        Ok(Amounts { grain, values, shape: PhantomData })
     }
 
     /// Those that are there.
     pub fn iter(&self) -> impl Iterator<Item = (Metric, &Amount)> {
-        Metric::ALL.into_iter().zip(&self.0).filter_map(|(metric, amount)| Some((metric, amount.as_ref()?)))
+        Metric::ALL.into_iter().zip(&self.values).filter_map(|(metric, amount)| Some((metric, amount.as_ref()?)))
     }
 
     /// All that the shape has, in order.
     pub fn members(&self) -> impl Iterator<Item = (Metric, Option<&Amount>)> {
-        S::metrics().map(|metric| (metric, self.get(metric)))
+        S::metrics(self.grain).map(|metric| (metric, self.get(metric)))
     }
 
     /// This metric's, if it is there.
     pub fn get(&self, metric: Metric) -> Option<&Amount> {
-        self.0[metric as usize].as_ref()
+        self.values[metric as usize].as_ref()
     }
 }
 
@@ -143,9 +173,10 @@ impl<S: Shape> Serialize for Amounts<S> {
 
 impl<S: Shape> PartialSchema for Amounts<S> {
     fn schema() -> RefOr<Schema> {
-        let object = S::metrics().fold(ObjectBuilder::new(), |object, metric| {
+        let object = S::metrics(Grain::Day).fold(ObjectBuilder::new(), |object, metric| {
             let name = S::member(metric);
-            let object = if S::REQUIRED { object.required(name.as_ref()) } else { object };
+            let always = S::metrics(Grain::Minute).any(|of_minutes| S::member(of_minutes) == name);
+            let object = if S::REQUIRED && always { object.required(name.as_ref()) } else { object };
             let nullable = S::REQUIRED && !metric.declared().first;
             object.property(name, schema(metric, nullable).description(Some(S::described(metric))))
         });
@@ -169,7 +200,8 @@ impl IntoParams for Amounts<Minimum> {
                 Unit::Usd => ", as in 12.50",
             };
             let null = if declared.first { "" } else { " (no row in which it is null)" };
-            let description = format!("Rows with at least so much in {}{example}: {}{null}", declared.name, declared.meaning);
+            let (name, meaning, only) = (declared.name, declared.meaning, only(metric));
+            let description = format!("Rows with at least so much in {name}{example}: {meaning}{null}{only}");
             documented(&Minimum::member(metric), schema(metric, false).minimum(Some(0)), &description)
         };
         Metric::ALL.map(parameter).into()
@@ -196,17 +228,38 @@ pub fn documented(name: &str, schema: ObjectBuilder, description: &str) -> Param
 mod tests {
     use super::*;
 
-    fn members<S: Shape>() -> Vec<Cow<'static, str>> {
-        S::metrics().map(S::member).collect()
+    fn members<S: Shape>(grain: Grain) -> Vec<Cow<'static, str>> {
+        S::metrics(grain).map(S::member).collect()
     }
 
     #[test]
     fn members_are_called_what_clients_know() {
+        // Others may come, anywhere.
+        fn known<S: Shape>(grain: Grain, expected: &[&str]) {
+            let mut members = members::<S>(grain);
+            members.retain(|member| expected.contains(&&**member));
+            assert_eq!(members, expected);
+        }
         let row = ["active_viewers", "unique_viewers", "watch_ms", "chat_messages", "unique_chatters", "donations"];
-        assert_eq!(members::<Row>(), [&row[..], &["donations_usd", "donors"]].concat());
-        assert_eq!(members::<Presence>(), ["active_viewers"]);
-        assert_eq!(members::<Period>(), ["peak_viewers", "watch_ms", "chat_messages", "donations", "donations_usd"]);
+        known::<Row>(Grain::Minute, &[&row[..], &["donations_usd", "donors"]].concat());
+        assert_eq!(members::<Presence>(Grain::Minute), ["active_viewers"]);
+        let sums = ["watch_ms", "chat_messages", "donations", "donations_usd"];
+        known::<Period>(Grain::Minute, &[&["peak_viewers"], &sums[..]].concat());
         let minimum = ["min_viewers", "min_unique_viewers", "min_watch_ms", "min_chat_messages", "min_unique_chatters"];
-        assert_eq!(members::<Minimum>(), [&minimum[..], &["min_donations", "min_donations_usd", "min_donors"]].concat());
+        let minimum = [&minimum[..], &["min_donations", "min_donations_usd", "min_donors", "min_peak_viewers"]].concat();
+        for grain in [Grain::Hour, Grain::Day] {
+            known::<Row>(grain, &[&row[..], &["donations_usd", "donors", "peak_viewers"]].concat());
+            known::<Period>(grain, &[&sums[..], &["peak_viewers"]].concat());
+            known::<Minimum>(grain, &minimum);
+        }
+    }
+
+    #[test]
+    fn days_have_every_member() {
+        fn is_so<S: Shape>() -> bool {
+            let days = members::<S>(Grain::Day);
+            Grain::ALL.into_iter().flat_map(members::<S>).all(|member| days.contains(&member))
+        }
+        assert!(is_so::<Row>() && is_so::<Presence>() && is_so::<Period>() && is_so::<Minimum>());
     }
 }

@@ -1,5 +1,6 @@
 //! Large answers as CSV or one JSON object a line: sent as they are read, in pieces, never whole in memory.
 
+use crate::amounts::{Row, Shape};
 use crate::error::ApiError;
 use crate::freshness::{Wanted, tell_moment};
 use crate::params::Choice;
@@ -12,7 +13,7 @@ use actix_web::web::Bytes;
 use futures_util::{StreamExt, stream};
 use std::borrow::Cow;
 use std::fmt::Write;
-use tidemark_model::Metric;
+use tidemark_model::{Grain, Metric};
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Choice for Format {
 pub async fn export(store: &Store, query: &MetricsQuery, format: Format, wanted: &Wanted) -> Result<HttpResponse, ApiError> {
     let (at, rows) = store.export(query).await?;
     wanted.is_in(&at)?;
-    let head = if format == Format::Csv { csv_head() } else { String::new() };
+    let head = if format == Format::Csv { csv_head(query.grain) } else { String::new() };
     let pieces = rows.map(move |rows| Ok(write(&rows?, format)));
     let body = stream::iter([Ok(head.into())]).chain(pieces);
     // An empty piece would be the last chunk.
@@ -76,8 +77,9 @@ fn write(rows: &[MetricRow], format: Format) -> Bytes {
     text.into()
 }
 
-fn csv_head() -> String {
-    format!("window_start,window_end,stream_id,{},final\r\n", Metric::ALL.map(Metric::name).join(","))
+fn csv_head(grain: Grain) -> String {
+    let names: Vec<_> = Row::metrics(grain).map(Metric::name).collect();
+    format!("window_start,window_end,stream_id,{},final\r\n", names.join(","))
 }
 
 fn csv_line(text: &mut String, row: &MetricRow) {

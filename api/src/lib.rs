@@ -7,7 +7,7 @@
 //! - [`gate`]: bounds, token and security headers; [`proxies`]: whose request it is behind a proxy; [`descriptors`]: how many at once
 //! - [`routes`]: one file per resource; [`dashboard`]: the page at `/`
 //! - [`freshness`], [`memory`]: how new an answer is, and answers that need not be computed again
-//! - [`params`], [`instant`], [`cursor`]: strict reading of what clients send
+//! - [`params`], [`windows`], [`instant`], [`cursor`]: strict reading of what clients send
 //! - [`feed`]: the one reader of commits for all who wait for them
 //! - [`queries`]: the questions, asked of Postgres or SQLite
 //! - [`rows`], [`amounts`], [`value`], [`export`]: the answers, as they are written in JSON and in pieces
@@ -35,3 +35,4 @@ pub mod scrape;
 pub mod startup;
 pub mod telemetry;
 pub mod value;
+pub mod windows;

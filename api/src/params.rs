@@ -5,7 +5,7 @@ use crate::value::{Amount, Money};
 use std::ops::RangeInclusive;
 use tidemark_model::event::MAX_ID_BYTES;
 use tidemark_model::metrics::Unit;
-use tidemark_model::{Metric, Micros};
+use tidemark_model::{Grain, Metric, Micros};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// Longest part of a bad value that is sent back.
@@ -54,6 +54,20 @@ impl Choice for Metric {
     }
 }
 
+impl Choice for Grain {
+    fn all() -> impl Iterator<Item = Grain> {
+        Grain::ALL.into_iter()
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Grain::Minute => "minute",
+            Grain::Hour => "hour",
+            Grain::Day => "day",
+        }
+    }
+}
+
 impl<'a> Parameters<'a> {
     /// The parameters of this query string (without its `?`).
     pub fn of(query: &'a str) -> Parameters<'a> {
@@ -81,15 +95,27 @@ impl<'a> Parameters<'a> {
 
     /// One of a few words.
     pub fn choice<T: Choice>(&self, name: &str, default: T) -> Result<T, BadParameter> {
-        let allowed = || format!("one of {}", T::all().map(T::as_str).collect::<Vec<_>>().join(", "));
+        self.choice_if(name, |_| true, default)
+    }
+
+    /// One of a few words, of which only some fit.
+    pub fn choice_if<T: Choice>(&self, name: &str, fits: impl Fn(T) -> bool, default: T) -> Result<T, BadParameter> {
+        let choices: Vec<T> = T::all().filter(|choice| fits(*choice)).collect();
+        let allowed = || format!("one of {}", choices.iter().map(|choice| choice.as_str()).collect::<Vec<_>>().join(", "));
         let Some(text) = self.text(name, allowed)? else {
             return Ok(default);
         };
-        T::all().find(|choice| choice.as_str() == text).ok_or_else(|| BadParameter::new(name, &text, allowed()))
+        let chosen = choices.iter().copied().find(|choice| choice.as_str() == text);
+        chosen.ok_or_else(|| BadParameter::new(name, &text, allowed()))
     }
 
-    /// A value of this metric.
-    pub fn amount(&self, name: &str, metric: Metric) -> Result<Option<Amount>, BadParameter> {
+    /// A value of this metric, if windows of this length have it.
+    pub fn amount(&self, name: &str, metric: Metric, grain: Grain) -> Result<Option<Amount>, BadParameter> {
+        if !Metric::of(grain).contains(&metric) {
+            let allowed = || format!("left out with grain {}", grain.as_str());
+            let given = self.text(name, allowed)?;
+            return given.map_or(Ok(None), |text| Err(BadParameter::new(name, &text, allowed())));
+        }
         Ok(match metric.declared().unit {
             Unit::Count | Unit::Milliseconds => self.whole_number(name)?.map(Amount::Count),
             Unit::Usd => self.dollars(name)?.map(Amount::Money),

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use tidemark_model::Micros;
 use utoipa::ToSchema;
 
-/// Length of a window.
+/// Length of a window of a minute.
 const WINDOW_MICROS: i64 = 60_000_000;
 
 /// An instant that is written as RFC 3339 in UTC.
@@ -56,9 +56,9 @@ pub struct TotalsRow {
     pub window_start: UtcTime,
     /// Exclusive.
     pub window_end: UtcTime,
-    /// Streams with a row of this minute.
+    /// Streams with a row of this window.
     pub streams: i64,
-    /// Of all streams. What follows from who is present is of everybody, also in streams without a row of this minute. Null where a stream's
+    /// Of all streams. What follows from who is present is of everybody, also in streams without a row of this window. Null where a stream's
     /// value is.
     #[serde(flatten)]
     pub values: RowValues,
@@ -143,7 +143,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A row that a later commit changes is not final now, so it starts after this. `None` while there is no watermark: any row
+    /// A minute's row that a later commit changes is not final now, so it starts after this. `None` while there is no watermark: any row
     /// can change.
     pub fn changes_start_after(&self) -> Option<Micros> {
         self.watermark.map(|UtcTime(Micros(watermark))| Micros(watermark.saturating_sub(WINDOW_MICROS)))

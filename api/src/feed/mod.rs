@@ -1,13 +1,13 @@
 //! The one reader of the store for everybody who waits for commits.
 //!
 //! One task looks at the epoch whenever a commit is announced (or, where nothing is announced, often) and tells it to all who
-//! watch. Another reads what changed, once for all live clients, and only while there are any. It never reads more often than
-//! it can bear: several commits may come as one, with the newest value of each row.
+//! watch. Another one for each length of windows reads what changed, once for all live clients, and only while there are any. It
+//! never reads more often than it can bear: several commits may come as one, with the newest value of each row.
 
 mod history;
 mod page;
 
-use crate::queries::{ChangesQuery, Store, StoreError};
+use crate::queries::{ChangesQuery, PAGE_ROWS, Store, StoreError};
 use crate::rows::{Answer, Epoch, Moment};
 use history::History;
 pub use page::{Page, event};
@@ -15,13 +15,11 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidemark_model::Micros;
+use tidemark_model::{Grain, Micros, Minute};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-/// Rows of one page, read and sent at once.
-pub const PAGE_ROWS: u32 = 2_000;
-/// Pages that wait for the slowest client, for all clients together: some 40 MB at most. Who falls behind further catches up
+/// Pages that wait for the slowest client, for all clients of windows of one length together: some 40 MB at most. Who falls behind further catches up
 /// by a query of its own.
 const WAITING_PAGES: usize = 64;
 /// What was seen this long ago is not known any more.
@@ -34,7 +32,8 @@ const REST_PARTS: u32 = 2;
 /// What is known of the store's commits.
 pub struct Feed {
     seen: watch::Sender<Option<Seen>>,
-    items: broadcast::Sender<Item>,
+    /// By the windows' length.
+    items: [broadcast::Sender<Item>; Grain::ALL.len()],
     history: Mutex<History>,
     stopping: watch::Sender<bool>,
     up: AtomicBool,
@@ -75,7 +74,7 @@ impl Default for Feed {
     fn default() -> Feed {
         Feed {
             seen: watch::Sender::new(None),
-            items: broadcast::Sender::new(WAITING_PAGES),
+            items: Grain::ALL.map(|_| broadcast::Sender::new(WAITING_PAGES)),
             history: Mutex::default(),
             stopping: watch::Sender::new(false),
             up: AtomicBool::new(false),
@@ -88,7 +87,9 @@ impl Feed {
     pub async fn run(&self, store: &Store) -> Infallible {
         tokio::select! {
             never = self.watch_epoch(store) => never,
-            never = self.read_changes(store) => never,
+            never = self.read_changes(store, Grain::Minute) => never,
+            never = self.read_changes(store, Grain::Hour) => never,
+            never = self.read_changes(store, Grain::Day) => never,
         }
     }
 
@@ -124,14 +125,14 @@ impl Feed {
         }
     }
 
-    /// What is told from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Item> {
-        self.items.subscribe()
+    /// What is told from now on about windows of this length.
+    pub fn subscribe(&self, grain: Grain) -> broadcast::Receiver<Item> {
+        self.items[grain as usize].subscribe()
     }
 
     /// Live clients now.
     pub fn clients(&self) -> usize {
-        self.items.receiver_count()
+        self.items.iter().map(broadcast::Sender::receiver_count).sum()
     }
 
     /// [`Moment::changes_start_after`] of this commit; `None` if it is too long ago, or if its number was given to two commits.
@@ -186,7 +187,10 @@ impl Feed {
         }
     }
 
-    async fn read_changes(&self, store: &Store) -> Infallible {
+    async fn read_changes(&self, store: &Store, grain: Grain) -> Infallible {
+        let items = &self.items[grain as usize];
+        // Hours and days change only when minutes close.
+        let closed = |at: &Moment| at.watermark.map(|watermark| Minute::first_open(watermark.0));
         let mut seen = self.seen.subscribe();
         let mut position: Option<Moment> = None;
         loop {
@@ -195,19 +199,19 @@ impl Feed {
             let Some(from) = position else {
                 // A client may have come before this first look. No rows, from here on: if it is not as far, it asks for the rest.
                 let nothing = Page::new(at.epoch, at, true, true, Answer { rows: Vec::new(), at });
-                drop(self.items.send(Item::Page(Arc::new(nothing))));
+                drop(items.send(Item::Page(Arc::new(nothing))));
                 position = Some(at);
                 continue;
             };
             // Reading may have been ahead of this look; what is still older when asked again has gone back.
             let at = if at.epoch < from.epoch { store.moment().await.unwrap_or(from) } else { at };
             if at.life != from.life || at.epoch < from.epoch {
-                drop(self.items.send(Item::Anew));
-            } else if at.epoch == from.epoch {
+                drop(items.send(Item::Anew));
+            } else if at.epoch == from.epoch || (grain > Grain::Minute && closed(&at) == closed(&from)) {
                 continue;
-            } else if self.clients() > 0 {
+            } else if items.receiver_count() > 0 {
                 let started = Instant::now();
-                match self.read(store, &from).await {
+                match self.read(store, grain, &from).await {
                     Ok(to) => position = Some(to),
                     Err(error) => {
                         error.log_quietly();
@@ -222,14 +226,14 @@ impl Feed {
     }
 
     /// Reads and tells what changed since; returns up to where. Rows of later pages may be newer than that, and come again.
-    async fn read(&self, store: &Store, from: &Moment) -> Result<Moment, StoreError> {
-        let starts_after = from.changes_start_after();
-        let mut query = ChangesQuery { since: from.epoch, starts_after, limit: PAGE_ROWS, ..ChangesQuery::default() };
+    async fn read(&self, store: &Store, grain: Grain, from: &Moment) -> Result<Moment, StoreError> {
+        let items = &self.items[grain as usize];
+        let mut query = ChangesQuery::changes(grain, from.epoch, from.changes_start_after());
         let mut to = None;
         loop {
             let answer = store.changes_for_all(&query).await?;
             if answer.at.life != from.life || answer.at.epoch < from.epoch {
-                drop(self.items.send(Item::Anew));
+                drop(items.send(Item::Anew));
                 return Ok(answer.at);
             }
             let first = to.is_none();
@@ -238,7 +242,7 @@ impl Feed {
             let last = answer.rows.len() < PAGE_ROWS as usize;
             let page = Page::new(from.epoch, to, first, last, answer);
             // Nobody listens any more: no harm.
-            drop(self.items.send(Item::Page(Arc::new(page))));
+            drop(items.send(Item::Page(Arc::new(page))));
             if last {
                 return Ok(to);
             }

@@ -1,14 +1,20 @@
-//! What commits changed: the questions of the one reader for all live clients, and of a live client that catches up.
+//! What commits changed in the rows of streams: the questions of the one reader for all live clients, and of a live client that
+//! catches up.
 
 use super::metrics::metric_row;
 use super::statement::Value;
 use super::{Pool, Store, StoreError};
 use crate::rows::{Answer, Epoch, MetricRow, Moment};
-use tidemark_model::Micros;
+use tidemark_model::{Grain, Micros, Minute};
+
+/// Rows of one page, read and sent at once.
+pub const PAGE_ROWS: u32 = 2_000;
 
 /// Which changed rows, in the order of their key (window, stream).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ChangesQuery {
+    /// How long the windows are.
+    pub grain: Grain,
     /// Only rows that a later commit than this changed.
     pub since: Option<Epoch>,
     /// Only windows that start after this. There is no index on the epoch: this bounds the work.
@@ -19,6 +25,21 @@ pub struct ChangesQuery {
     pub after: Option<(Micros, String)>,
     /// At most this many.
     pub limit: u32,
+}
+
+impl ChangesQuery {
+    /// All rows.
+    pub fn all(grain: Grain) -> ChangesQuery {
+        ChangesQuery { grain, since: None, starts_after: None, streams: Vec::new(), after: None, limit: PAGE_ROWS }
+    }
+
+    /// What changed since a commit. `starts_after`: [`Moment::changes_start_after`] of it, for minutes. A longer window
+    /// may start earlier, by its length less one minute.
+    pub fn changes(grain: Grain, since: Option<Epoch>, starts_after: Option<Micros>) -> ChangesQuery {
+        let longer = Minute(grain.minutes() - 1).start();
+        let starts_after = starts_after.map(|start| Micros(start.0.saturating_sub(longer.0)));
+        ChangesQuery { since, starts_after, ..ChangesQuery::all(grain) }
+    }
 }
 
 impl Store {
@@ -42,7 +63,8 @@ impl Store {
 
 async fn changes(pool: &Pool, query: &ChangesQuery) -> Result<Answer<MetricRow>, StoreError> {
     let mut statement = pool.statement();
-    statement.metric_rows();
+    let grain = query.grain;
+    statement.metric_rows(grain);
     if let Some(start) = query.starts_after {
         statement.sql(" and r.window_start > ").bind(Value::Time(start));
     }
@@ -56,5 +78,5 @@ async fn changes(pool: &Pool, query: &ChangesQuery) -> Result<Answer<MetricRow>,
     }
     statement.sql(" order by r.window_start, r.stream_id limit ").bind(Value::Count(query.limit.into()));
     statement.sql(") r on true order by r.window_start, r.stream_id");
-    pool.answer(statement, metric_row).await
+    pool.answer(statement, move |columns, at| metric_row(columns, grain, at)).await
 }

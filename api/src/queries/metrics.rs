@@ -1,4 +1,4 @@
-//! Minute rows: `/metrics`, `/metrics/latest`, and one stream's.
+//! Rows of a stream and a window: `/metrics`, `/metrics/latest`, and one stream's.
 
 use super::statement::{Direction, OrderBy, Statement, Value};
 use super::{Columns, MOMENT_COLUMNS, Store, StoreError, amounts, malformed, read_moment, required};
@@ -6,11 +6,13 @@ use crate::amounts::{Amounts, Minimum};
 use crate::cursor::SortKey;
 use crate::rows::{Answer, MetricRow, Moment};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tidemark_model::Micros;
+use tidemark_model::{Grain, Micros};
 
 /// Which rows of `/metrics`, and in what order.
 #[derive(Clone, Debug)]
 pub struct MetricsQuery {
+    /// Of windows of this length.
+    pub grain: Grain,
     /// Of these streams; of all if there is none.
     pub streams: Vec<String>,
     /// From when on.
@@ -45,19 +47,20 @@ pub enum Since {
 impl Store {
     /// The rows of `/metrics`.
     pub async fn metrics(&self, query: &MetricsQuery) -> Result<Answer<MetricRow>, StoreError> {
-        self.queries.answer(select(self.queries.statement(), query), metric_row).await
+        let (statement, grain) = (select(self.queries.statement(), query), query.grain);
+        self.queries.answer(statement, move |columns, at| metric_row(columns, grain, at)).await
     }
 
     /// The same as they are read, and the snapshot that they are of; fails if there is no first piece in a request's time.
     pub async fn export(&self, query: &MetricsQuery) -> Result<(Moment, Exported), StoreError> {
-        let statement = select(self.exports.statement(), query);
+        let (statement, grain) = (select(self.exports.statement(), query), query.grain);
         let mut moment = None;
         let mut pieces = self.exports.pieces(statement, move |columns| {
             let at = match moment {
                 Some(at) => at,
                 None => *moment.insert(read_moment(columns)?),
             };
-            Ok((at, metric_row(columns, &at)?))
+            Ok((at, metric_row(columns, grain, &at)?))
         });
         let first = tokio::time::timeout(self.timeout, pieces.recv()).await.map_err(|_| StoreError::TimedOut)?;
         let first = first.ok_or_else(|| malformed("no line"))??;
@@ -69,22 +72,23 @@ impl Store {
     }
 
     /// The newest row whose window has ended; ties go to the smallest stream.
-    pub async fn latest(&self, stream_id: Option<String>) -> Result<Answer<MetricRow>, StoreError> {
+    pub async fn latest(&self, grain: Grain, stream_id: Option<String>) -> Result<Answer<MetricRow>, StoreError> {
         let mut statement = self.queries.statement();
         // The bound on the start says the same as the one on the end, but has an index.
-        statement.metric_rows().sql(" and r.window_end <= ").clock().sql(" and r.window_start <= ").minutes_ago(1);
+        statement.metric_rows(grain).sql(" and r.window_end <= ").clock();
+        statement.sql(" and r.window_start <= ").minutes_ago(grain.minutes());
         statement.streams(stream_id.as_slice());
         statement.sql(" order by r.window_start desc, r.stream_id limit 1) r on true");
-        self.queries.answer(statement, metric_row).await
+        self.queries.answer(statement, move |columns, at| metric_row(columns, grain, at)).await
     }
 }
 
 fn select(mut statement: Statement, query: &MetricsQuery) -> Statement {
-    statement.metric_rows().since(query.since);
+    statement.metric_rows(query.grain).since(query.since);
     if let Some(to) = query.to {
         statement.sql(" and r.window_start < ").bind(Value::Time(to));
     }
-    statement.streams(&query.streams).at_least(&query.at_least).finality(query.is_final);
+    statement.streams(&query.streams).at_least(&query.at_least).finality(query.grain, query.is_final);
     if let Some(after) = &query.after {
         statement.after(query.order_by, query.direction, after);
     }
@@ -101,12 +105,17 @@ pub type Exported = BoxStream<'static, Result<Vec<MetricRow>, StoreError>>;
 const ROW_KEY: usize = 3;
 
 /// Reads what `Statement::metric_rows` selects.
-pub(super) fn metric_row(columns: &dyn Columns, at: &Moment) -> Result<Option<MetricRow>, StoreError> {
-    metric_row_behind(MOMENT_COLUMNS, columns, at)
+pub(super) fn metric_row(columns: &dyn Columns, grain: Grain, at: &Moment) -> Result<Option<MetricRow>, StoreError> {
+    metric_row_behind(MOMENT_COLUMNS, columns, grain, at)
 }
 
 /// Reads a row from this column on.
-pub(super) fn metric_row_behind(first: usize, columns: &dyn Columns, at: &Moment) -> Result<Option<MetricRow>, StoreError> {
+pub(super) fn metric_row_behind(
+    first: usize,
+    columns: &dyn Columns,
+    grain: Grain,
+    at: &Moment,
+) -> Result<Option<MetricRow>, StoreError> {
     let Some(window_start) = columns.time(first)? else {
         return Ok(None);
     };
@@ -115,7 +124,7 @@ pub(super) fn metric_row_behind(first: usize, columns: &dyn Columns, at: &Moment
         window_start,
         window_end,
         stream_id: required(columns.text(first + 2)?)?,
-        values: amounts(columns, first + ROW_KEY, |_| None)?,
+        values: amounts(columns, first + ROW_KEY, grain, |_| None)?,
         is_final: at.watermark.is_some_and(|watermark| window_end <= watermark),
     }))
 }

@@ -1,9 +1,9 @@
 //! The questions, each one statement, so that rows, epoch, watermark and clock in an answer are of one instant.
 //!
-//! - `metrics`: minute rows · `streams`: streams · `totals`: sums over all ·
+//! - `metrics`: rows of a stream and a window · `streams`: streams · `totals`: sums over all ·
 //!   `changes`: what commits changed · `announcements`: when to look for them · `pipeline`: how far it is
-//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections; `pooler`: what must not stand
-//!   between
+//! - `statement`: where the two dialects differ; `postgres`, `sqlite`: bounded, read-only connections;
+//!   `pooler`: what must not stand between
 //!
 //! A client's text never becomes SQL: statements are put together from constants, and every value is bound.
 
@@ -22,7 +22,7 @@ use crate::amounts::{Amounts, Shape};
 use crate::rows::{Answer, Epoch, Moment, UtcTime};
 use crate::value::{Amount, Money};
 pub use announcements::Announcements;
-pub use changes::ChangesQuery;
+pub use changes::{ChangesQuery, PAGE_ROWS};
 pub use metrics::{Exported, MetricsQuery, Since};
 pub use pooler::Pooler;
 use siphasher::sip::SipHasher24;
@@ -31,15 +31,15 @@ pub use statement::{Direction, OrderBy};
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::Metric;
 use tidemark_model::metrics::Unit;
+use tidemark_model::{Grain, Metric, Table};
 use tokio::sync::mpsc;
 pub use totals::TotalsQuery;
 
 /// Longest wait for `/health`, which must answer within a second even if the store hangs.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(800);
-/// Connections of the one reader for all live clients: one looks at the epoch while the other reads changed rows.
-const FEED_CONNECTIONS: usize = 2;
+/// Connections of the one reader for all live clients: one looks at the epoch, the others read changed rows of windows of each length.
+const FEED_CONNECTIONS: usize = 1 + Grain::ALL.len();
 /// Large answers at once.
 const EXPORTS: usize = 2;
 /// Longest time for a large answer, the client's own pace included.
@@ -96,10 +96,11 @@ pub enum StoreError {
 impl StoreError {
     /// Whether a store says that something is not there which came after the first tables. Its language may be any, but names stay.
     fn is_earlier(lacking: &str) -> bool {
-        let later = Metric::ALL.into_iter().filter(|metric| !metric.declared().first);
-        let columns = later.map(Metric::integer_column).chain(["stream_totals_minute".to_owned()]);
+        let columns = Metric::ALL.into_iter().filter(|metric| !metric.declared().first).map(Metric::integer_column);
+        let mut later =
+            columns.chain(Table::ALL.into_iter().filter(|&table| table != Table::MINUTES).map(|table| table.name().to_owned()));
         let words: Vec<&str> = lacking.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-        columns.into_iter().any(|name| words.contains(&&*name))
+        later.any(|name| words.contains(&&*name))
     }
 
     /// Writes it to the log, with all its causes.
@@ -224,6 +225,8 @@ impl Pool {
     }
 }
 
+/// The windows that `stream_state` tells of.
+const STATE: Grain = Grain::Minute;
 /// Columns of [`Statement::moment`]; a row's own come behind them.
 const MOMENT_COLUMNS: usize = 5;
 
@@ -254,9 +257,14 @@ fn required<T>(value: Option<T>) -> Result<T, StoreError> {
 
 /// Reads values from this column on, with `null` in the place of a null. Only of a metric that the first tables did not have, a null may
 /// remain.
-fn amounts<S: Shape>(columns: &dyn Columns, first: usize, null: fn(Metric) -> Option<Amount>) -> Result<Amounts<S>, StoreError> {
+fn amounts<S: Shape>(
+    columns: &dyn Columns,
+    first: usize,
+    grain: Grain,
+    null: fn(Metric) -> Option<Amount>,
+) -> Result<Amounts<S>, StoreError> {
     let mut column = first;
-    Amounts::try_of(|metric| {
+    Amounts::try_of(grain, |metric| {
         let amount = columns.amount(column, metric)?.or_else(|| null(metric));
         column += 1;
         if metric.declared().first { required(amount).map(Some) } else { Ok(amount) }

@@ -1,13 +1,13 @@
 //! A statement under construction: constants and bound values, in the words of one of the two dialects.
 
 use super::Since;
-use crate::amounts::{Amounts, Minimum};
+use crate::amounts::{Amounts, Minimum, Row, Shape};
 use crate::cursor::SortKey;
 use crate::params::Choice;
 use crate::value::{Amount, Money};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tidemark_model::metrics::{RollUp, Unit};
-use tidemark_model::{Metric, Micros};
+use tidemark_model::{Grain, Metric, Micros, Table};
 
 /// SQL and the values of its parameters. [`Statement::sql`] takes constants only, and columns are those of declared metrics, so a
 /// client's text cannot become SQL.
@@ -60,6 +60,16 @@ pub enum Direction {
     Descending,
     /// Smallest first.
     Ascending,
+}
+
+impl OrderBy {
+    /// Whether windows of this length have it.
+    pub fn is_of(self, grain: Grain) -> bool {
+        match self {
+            OrderBy::WindowStart => true,
+            OrderBy::Metric(metric) => Metric::of(grain).contains(&metric),
+        }
+    }
 }
 
 impl From<&Amount> for Value {
@@ -164,9 +174,9 @@ impl Statement {
         self.sql("select h.clock, h.epoch, h.watermark, h.hash_key, h.run")
     }
 
-    /// Appends the columns of a minute row `r`.
-    pub fn metric_columns(&mut self) -> &mut Statement {
-        self.sql("r.window_start, r.window_end, r.stream_id").values("r", Metric::ALL)
+    /// Appends the columns of a row `r`.
+    pub fn metric_columns(&mut self, grain: Grain) -> &mut Statement {
+        self.sql("r.window_start, r.window_end, r.stream_id").values("r", Row::metrics(grain))
     }
 
     /// Appends, each behind a comma, the columns of these metrics of a table, in the form in which they travel.
@@ -200,11 +210,11 @@ impl Statement {
         self
     }
 
-    /// Appends the query of minute rows up to the conditions of the inner one, which go on with `and`: one line at least, for
-    /// the moment, with nulls if there is no row.
-    pub fn metric_rows(&mut self) -> &mut Statement {
-        self.moment().sql(", ").metric_columns().sql(" from ").head();
-        self.sql(" left join (select r.* from stream_metrics_minute r where true")
+    /// Appends the query of rows up to the conditions of the inner one, which go on with `and`: one line at least, for the moment, with
+    /// nulls if there is no row.
+    pub fn metric_rows(&mut self, grain: Grain) -> &mut Statement {
+        self.moment().sql(", ").metric_columns(grain).sql(" from ").head();
+        self.sql(" left join (select r.* from ").sql(Table::rows(grain).name()).sql(" r where true")
     }
 
     /// Appends the condition that a row is of one of these streams, or none if there is none.
@@ -233,27 +243,28 @@ impl Statement {
     }
 
     /// Appends the condition that a row is final, or that it is not: on its start, which has an index.
-    pub fn finality(&mut self, is_final: Option<bool>) -> &mut Statement {
-        self.sql(match (is_final, self.dialect) {
-            (None, _) => "",
-            (Some(true), Dialect::Postgres) => {
-                " and r.window_start <= (select max(watermark) from progress) - interval '1 minute'"
-            }
-            (Some(true), Dialect::Sqlite) => " and r.window_start <= (select max(watermark) from progress) - 60000000",
+    pub fn finality(&mut self, grain: Grain, is_final: Option<bool>) -> &mut Statement {
+        let Some(is_final) = is_final else { return self };
+        let (length, never) = match self.dialect {
+            // In minutes: what Postgres calls a day has 23 or 25 hours now and then, in a session's time zone.
+            Dialect::Postgres => (format!("interval '{} minutes'", grain.minutes()), "'-infinity'"),
+            Dialect::Sqlite => ((i64::from(grain.minutes()) * 60_000_000).to_string(), "-9000000000000000000"),
+        };
+        let newest = format!("(select max(watermark) from progress) - {length}");
+        self.text += &if is_final {
+            format!(" and r.window_start <= {newest}")
+        } else {
             // Without a watermark nothing is final.
-            (Some(false), Dialect::Postgres) => {
-                " and r.window_start > coalesce((select max(watermark) from progress) - interval '1 minute', '-infinity')"
-            }
-            (Some(false), Dialect::Sqlite) => {
-                " and r.window_start > coalesce((select max(watermark) from progress) - 60000000, -9000000000000000000)"
-            }
-        })
+            format!(" and r.window_start > coalesce({newest}, {never})")
+        };
+        self
     }
 
     /// Appends the condition that a row is of a minute before the first that has totals.
     pub fn before_totals(&mut self) -> &mut Statement {
         let never = if self.dialect == Dialect::Postgres { "'infinity')" } else { "9000000000000000000)" };
-        self.sql(" and r.window_start < coalesce((select min(window_start) from stream_totals_minute), ").sql(never)
+        self.sql(" and r.window_start < coalesce((select min(window_start) from ").sql(Table::totals(Grain::Minute).name());
+        self.sql("), ").sql(never)
     }
 
     /// Appends a lower bound on `window_start`.
@@ -301,7 +312,7 @@ impl Statement {
     /// Appends a stream's score, an aggregate.
     pub fn score(&mut self, by: Metric) -> &mut Statement {
         self.text += &match by.declared().roll_up {
-            RollUp::AtEnd | RollUp::Distinct => format!("max(r.{})", self.column(by)),
+            RollUp::AtEnd | RollUp::Distinct | RollUp::Largest => format!("max(r.{})", self.column(by)),
             RollUp::Sum => self.sum(by),
         };
         self

@@ -5,18 +5,19 @@
 //! position moves to an epoch only with the event that has its number as id, and everything until then has been sent.
 
 use crate::error::ApiError;
-use crate::feed::{Feed, Item, PAGE_ROWS, Page, event};
+use crate::feed::{Feed, Item, Page, event};
 use crate::freshness::tell_moment;
 use crate::params::{BadParameter, Parameters};
-use crate::queries::{ChangesQuery, Store, StoreError};
+use crate::queries::{ChangesQuery, PAGE_ROWS, Store, StoreError};
 use crate::rows::{Epoch, Moment};
+use crate::windows::Recent;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use std::convert::Infallible;
 use std::time::Duration;
-use tidemark_model::Micros;
+use tidemark_model::{Grain, Micros};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout};
@@ -39,11 +40,11 @@ pub struct LiveLimit(pub usize);
     path = "/live",
     params(
         ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "A full picture has the rows of the last N minutes (10), and all that are not final"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Resume behind this event: its id, or its epoch")
+        Recent<10>,
+        ("Last-Event-ID" = Option<String>, Header, description = "Resume behind this event of windows of the same length: its id, or its epoch")
     ),
     responses(
-        (status = 200, description = "Events: `rows` with epoch, watermark and changed rows (the last one of a commit has an id that begins with its epoch), `reset` before a full picture, also when the store went back or another run writes, `slow` when some were left out, of which the newest values follow", body = String, content_type = "text/event-stream")
+        (status = 200, description = "Events: `rows` with epoch, watermark and changed rows (the last one of a commit has an id that begins with its epoch), `reset` before a full picture (the rows that are asked for, and all that are not final), also when the store went back or another run writes, `slow` when some were left out, of which the newest values follow", body = String, content_type = "text/event-stream")
     )
 )]
 pub async fn live(
@@ -53,19 +54,19 @@ pub async fn live(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
-    let (streams, minutes) = (parameters.stream_ids()?, parameters.integer("minutes", 1..=1_440, 10)?);
+    let (streams, (grain, minutes)) = (parameters.stream_ids()?, Recent::<10>::read(&parameters)?);
     let last_event = last_event_id(&request)?;
     if feed.clients() >= limit.0 {
         return Err(ApiError::Busy("there are as many live clients as are allowed"));
     }
     // Subscribed first: whatever is told during the first query is not missed.
-    let (items, stopping) = (feed.subscribe(), feed.stopping());
+    let (items, stopping) = (feed.subscribe(grain), feed.stopping());
     let at = store.moment().await?;
     let resumed = last_event.filter(|event| Some(event.epoch) <= at.epoch && event.life.is_none_or(|life| life == at.life));
     let resumed = resumed.and_then(|event| Some((event.epoch, feed.starts_after(event.epoch)?)));
     let (reset, catching_up) = match resumed {
-        Some((epoch, starts_after)) => (false, CatchUp::changes(epoch, at.life, starts_after)),
-        None => (true, CatchUp::picture(&at, minutes)),
+        Some((epoch, starts_after)) => (false, CatchUp::changes(grain, epoch, at.life, starts_after)),
+        None => (true, CatchUp::picture(grain, &at, minutes)),
     };
     let mut client = Client {
         store,
@@ -73,6 +74,7 @@ pub async fn live(
         items,
         stopping,
         streams,
+        grain,
         minutes,
         position: None,
         catching_up: Some(catching_up),
@@ -130,6 +132,7 @@ struct Client {
     items: broadcast::Receiver<Item>,
     stopping: watch::Receiver<bool>,
     streams: Vec<String>,
+    grain: Grain,
     minutes: u32,
     /// Everything until here has been sent.
     position: Option<Position>,
@@ -154,16 +157,16 @@ struct CatchUp {
 }
 
 impl CatchUp {
-    fn changes(since: Epoch, life: u64, starts_after: Option<Micros>) -> CatchUp {
-        let query = ChangesQuery { since: Some(since), starts_after, ..ChangesQuery::default() };
-        CatchUp { query, life: Some(life), to: None }
+    fn changes(grain: Grain, since: Epoch, life: u64, starts_after: Option<Micros>) -> CatchUp {
+        CatchUp { query: ChangesQuery::changes(grain, Some(since), starts_after), life: Some(life), to: None }
     }
 
     /// All rows that can still change, and those of the last minutes.
-    fn picture(at: &Moment, minutes: u32) -> CatchUp {
+    fn picture(grain: Grain, at: &Moment, minutes: u32) -> CatchUp {
+        let mut query = ChangesQuery::changes(grain, None, at.changes_start_after());
         let recent = at.now.plus_seconds(-60 * i64::from(minutes)).0;
-        let starts_after = at.changes_start_after().map(|start| start.min(recent));
-        CatchUp { query: ChangesQuery { starts_after, ..ChangesQuery::default() }, life: None, to: None }
+        query.starts_after = query.starts_after.map(|start| start.min(recent));
+        CatchUp { query, life: None, to: None }
     }
 
     /// Whether the store went back, or another run took over, since the beginning of what is caught up with.
@@ -219,7 +222,6 @@ impl Client {
     async fn catch_up(&mut self) -> Result<Bytes, StoreError> {
         let Some(catching_up) = &mut self.catching_up else { return Ok(COMMENT) };
         catching_up.query.streams.clone_from(&self.streams);
-        catching_up.query.limit = PAGE_ROWS;
         let answer = self.store.changes(&catching_up.query).await?;
         if catching_up.is_void(&answer.at) {
             return Ok(self.reset(Some(answer.at)));
@@ -272,7 +274,7 @@ impl Client {
     fn fill_gap(&mut self) -> Bytes {
         let at = self.position.as_ref().map(|position| position.at);
         let Some((at, epoch)) = at.and_then(|at| Some((at, at.epoch?))) else { return self.reset(at.or(self.feed.now())) };
-        self.catching_up = Some(CatchUp::changes(epoch, at.life, at.changes_start_after()));
+        self.catching_up = Some(CatchUp::changes(self.grain, epoch, at.life, at.changes_start_after()));
         COMMENT
     }
 
@@ -286,10 +288,10 @@ impl Client {
     fn reset(&mut self, at: Option<Moment>) -> Bytes {
         let Some(at) = at else {
             // Nothing is known: everything is asked for.
-            self.catching_up = Some(CatchUp { query: ChangesQuery::default(), life: None, to: None });
+            self.catching_up = Some(CatchUp { query: ChangesQuery::all(self.grain), life: None, to: None });
             return Bytes::from_static(b"event: reset\ndata: {\"epoch\":null}\n\n");
         };
-        self.catching_up = Some(CatchUp::picture(&at, self.minutes));
+        self.catching_up = Some(CatchUp::picture(self.grain, &at, self.minutes));
         reset_event(&at)
     }
 }

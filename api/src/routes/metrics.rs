@@ -1,6 +1,6 @@
 //! `/metrics` and `/metrics/latest`.
 
-use crate::amounts::{Amounts, Minimum, Shape, documented};
+use crate::amounts::{Amounts, Minimum, Shape, documented, only};
 use crate::cursor::{self, Cursor, SortKey};
 use crate::error::ApiError;
 use crate::export::{Format, export};
@@ -9,6 +9,7 @@ use crate::memory::{Clock, Written};
 use crate::params::{self, BadParameter, Choice, Parameters};
 use crate::queries::{Direction, MetricsQuery, OrderBy, Since, Store};
 use crate::rows::{MetricRow, UtcTime};
+use crate::windows::{self, Length};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -20,6 +21,8 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 const MAX_PAGE: u32 = 5_000;
 /// Most rows of an answer in pieces.
 const MAX_EXPORT: u32 = 10_000_000;
+
+type Recent = windows::Recent<60>;
 
 /// The answer of `/metrics`.
 #[derive(Serialize, ToSchema)]
@@ -47,6 +50,9 @@ type Minima = Amounts<Minimum>;
 #[derive(Serialize, ToSchema)]
 struct Filters {
     stream_id: StreamFilter,
+    /// Left out for minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grain: Option<&'static str>,
     /// Null if `from` or `to` took its place.
     minutes: Option<u32>,
     limit: u32,
@@ -84,7 +90,7 @@ impl StreamFilter {
     path = "/metrics",
     params(
         ("stream_id" = Option<Vec<String>>, Query, description = "Of these streams only (repeat it, at most 100 times); empty is no filter"),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last so many minutes (60), and later ones"),
+        Recent,
         ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
         ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000_000, description = "Rows of a page, at most 5000 (200); in other formats than json of the whole answer"),
@@ -143,7 +149,8 @@ async fn page(store: &Store, mut query: MetricsQuery, filters: &Filters, hash: u
     get,
     path = "/metrics/latest",
     params(
-        ("stream_id" = Option<String>, Query, description = "Of this stream only; empty is no filter")
+        ("stream_id" = Option<String>, Query, description = "Of this stream only; empty is no filter"),
+        Length
     ),
     responses(
         (status = 200, description = "The answer", body = Latest),
@@ -152,17 +159,17 @@ async fn page(store: &Store, mut query: MetricsQuery, filters: &Filters, hash: u
 )]
 pub async fn latest(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
-    let stream_id = parameters.stream_id()?;
+    let (grain, stream_id) = (Length::read(&parameters)?, parameters.stream_id()?);
     let ask = || async {
-        let answer = store.latest(stream_id.clone()).await?;
+        let answer = store.latest(grain, stream_id.clone()).await?;
         let latest = Latest { row: answer.rows.into_iter().next(), server_time_utc: answer.at.now };
         Ok(Written::new(answer.at, &latest))
     };
-    freshness.answer(&request, &stream_id, Clock::Minutes, ask).await
+    freshness.answer(&request, &(grain, &stream_id), Clock::Minutes, ask).await
 }
 
 fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Filters), BadParameter> {
-    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
+    let (grain, minutes) = Recent::read(parameters)?;
     let (from, to) = (parameters.instant("from")?, parameters.instant("to")?);
     let since = match (from, to) {
         (Some(from), _) => Since::Instant(from),
@@ -170,12 +177,13 @@ fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Fi
         (None, None) => Since::Minutes(minutes),
     };
     let query = MetricsQuery {
+        grain,
         streams: parameters.stream_ids()?,
         since,
         to,
-        order_by: parameters.choice("order_by", OrderBy::WindowStart)?,
+        order_by: parameters.choice_if("order_by", |by: OrderBy| by.is_of(grain), OrderBy::WindowStart)?,
         direction: parameters.choice("direction", Direction::Descending)?,
-        at_least: Minima::try_of(|metric| parameters.amount(&Minimum::member(metric), metric))?,
+        at_least: Minima::try_of(grain, |metric| parameters.amount(&Minimum::member(metric), metric, grain))?,
         is_final: parameters.boolean("final")?,
         after: None,
         // What is sent in pieces needs no pages.
@@ -186,6 +194,7 @@ fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Fi
     };
     let filters = Filters {
         stream_id: StreamFilter::of(&query.streams),
+        grain: Length::told(grain),
         minutes: matches!(since, Since::Minutes(_)).then_some(minutes),
         limit: query.limit,
         order_by: query.order_by.as_str(),
@@ -201,8 +210,10 @@ fn read(parameters: &Parameters<'_>, format: Format) -> Result<(MetricsQuery, Fi
 impl Filters {
     /// Of all that decides which rows come in which order; the size of a page may change during a walk.
     fn hash(&self) -> u64 {
-        let Filters { stream_id, minutes, limit: _, order_by, direction, from, to, at_least, is_final } = self;
-        cursor::hash(&(stream_id, minutes, order_by, direction, from, to, at_least, is_final))
+        let Filters { stream_id, grain, minutes, limit: _, order_by, direction, from, to, at_least, is_final } = self;
+        let filters = (stream_id, minutes, order_by, direction, from, to, at_least, is_final);
+        // A walk through minutes goes on after an upgrade from a version that had nothing else.
+        if grain.is_none() { cursor::hash(&filters) } else { cursor::hash(&(grain, filters)) }
     }
 }
 
@@ -245,11 +256,29 @@ fn sort_key(row: &MetricRow, order_by: OrderBy) -> SortKey {
 
 impl utoipa::IntoParams for OrderBy {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let words = OrderBy::all().map(OrderBy::as_str).collect::<Vec<_>>().join(", ");
+        let word = |by: OrderBy| match by {
+            OrderBy::WindowStart => by.as_str().to_owned(),
+            OrderBy::Metric(metric) => format!("{}{}", metric.name(), only(metric)),
+        };
+        let words = OrderBy::all().map(word).collect::<Vec<_>>().join(", ");
         vec![documented(
             "order_by",
             params::text(),
             &format!("One of {words}; the first one if not given. Null is the smallest value"),
         )]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_through_minutes_survives_an_upgrade_and_no_other_is_taken_for_it() {
+        let hash = |query: &str| read(&Parameters::of(query), Format::Json).unwrap().1.hash();
+        // Of a version that had minutes only.
+        assert_eq!((hash(""), hash("grain=minute")), (2_572_917_170_317_445_171, 2_572_917_170_317_445_171));
+        let hashes = ["minute", "hour", "day"].map(|grain| hash(&format!("grain={grain}&from=2026-01-01T00:00:00Z")));
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[2] != hashes[0], "{hashes:?}");
     }
 }

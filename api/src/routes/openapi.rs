@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 /// What all of them have in common is added by `Common`.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Tidemark", description = "Per-minute metrics of live streams. Times are RFC 3339 in UTC, money has two exact \
+    info(title = "Tidemark", description = "Metrics of live streams by minute, hour and day. Times are RFC 3339 in UTC, money has two exact \
         decimals, errors are problem+json. Unknown parameters are ignored; a known one is right or the request is refused."),
     paths(
         health::health, metrics::metrics, metrics::latest, totals::totals, streams::streams, streams::top, stream::stream, stream::by_name,

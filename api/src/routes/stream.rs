@@ -1,4 +1,4 @@
-//! `/streams/{stream_id}` and `/stream?stream_id=`: one stream's state, recent minutes and totals. The second takes every name: clients
+//! `/streams/{stream_id}` and `/stream?stream_id=`: one stream's state, recent rows and totals. The second takes every name: clients
 //! never send `.` or `..` in a path, and `/streams/top` is the ranking.
 
 use crate::amounts::{Amounts, Period};
@@ -9,11 +9,15 @@ use crate::params::{self, Parameters};
 use crate::queries::Store;
 use crate::rows::{Epoch, MetricRow, StreamState, UtcTime};
 use crate::value::Amount;
+use crate::windows::{self, Length};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use tidemark_model::Grain;
 use tidemark_model::metrics::RollUp;
 use utoipa::ToSchema;
+
+type Recent = windows::Recent<60>;
 
 /// The answer of `/streams/{stream_id}`.
 #[derive(Serialize, ToSchema)]
@@ -21,6 +25,9 @@ pub struct StreamAnswer {
     stream_id: String,
     /// Its newest minute row.
     state: Option<StreamState>,
+    /// Left out for minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grain: Option<&'static str>,
     minutes: u32,
     /// Newest first.
     rows: Vec<MetricRow>,
@@ -39,7 +46,7 @@ type Totals = Amounts<Period>;
     path = "/streams/{stream_id}",
     params(
         ("stream_id" = String, Path, description = "The stream, escaped as URLs are; /stream?stream_id= takes every name, also top, . and .."),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last N minutes (60), and later ones")
+        Recent
     ),
     responses(
         (status = 200, description = "The answer", body = StreamAnswer),
@@ -59,7 +66,7 @@ pub async fn stream(store: Data<Store>, freshness: Data<Freshness>, request: Htt
     path = "/stream",
     params(
         ("stream_id" = String, Query, description = "The stream, whatever its name"),
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "Rows of the last N minutes (60), and later ones")
+        Recent
     ),
     responses(
         (status = 200, description = "The answer", body = StreamAnswer),
@@ -78,27 +85,28 @@ async fn answer(
     request: &HttpRequest,
     stream_id: String,
 ) -> Result<HttpResponse, ApiError> {
-    let minutes = Parameters::of(request.query_string()).integer("minutes", 1..=1_440, 60)?;
-    freshness.answer(request, &(&stream_id, minutes), Clock::Minutes, || ask(store, &stream_id, minutes)).await
+    let (grain, minutes) = Recent::read(&Parameters::of(request.query_string()))?;
+    let question = (&stream_id, grain, minutes);
+    freshness.answer(request, &question, Clock::Minutes, || ask(store, &stream_id, grain, minutes)).await
 }
 
-async fn ask(store: &Store, stream_id: &str, minutes: u32) -> Result<Written, ApiError> {
-    let answer = store.stream(stream_id, minutes).await?;
+async fn ask(store: &Store, stream_id: &str, grain: Grain, minutes: u32) -> Result<Written, ApiError> {
+    let answer = store.stream(stream_id, grain, minutes).await?;
     let state = answer.rows.first().and_then(|line| line.state.clone());
     let rows: Vec<_> = answer.rows.into_iter().filter_map(|line| line.row).collect();
     if state.is_none() && rows.is_empty() {
         return Err(ApiError::NoStream);
     }
-    let totals = Totals::try_of(|metric| {
+    let totals = Totals::try_of(grain, |metric| {
         let known: Option<Vec<i128>> = rows.iter().map(|row| row.values.get(metric).map(Amount::units)).collect();
         let value = known.map(|values| match metric.declared().roll_up {
             RollUp::Sum => values.iter().sum(),
-            RollUp::AtEnd | RollUp::Distinct => values.into_iter().max().unwrap_or(0),
+            RollUp::AtEnd | RollUp::Distinct | RollUp::Largest => values.into_iter().max().unwrap_or(0),
         });
         Ok::<_, ApiError>(value.map(|value| Amount::of(metric, value)))
     })?;
     let (epoch, watermark, server_time_utc) = (answer.at.epoch, answer.at.watermark, answer.at.now);
-    let stream_id = stream_id.to_owned();
-    let answered = StreamAnswer { stream_id, state, minutes, rows, totals, epoch, watermark, server_time_utc };
+    let (stream_id, grain) = (stream_id.to_owned(), Length::told(grain));
+    let answered = StreamAnswer { stream_id, state, grain, minutes, rows, totals, epoch, watermark, server_time_utc };
     Ok(Written::new(answer.at, &answered))
 }

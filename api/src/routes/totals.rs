@@ -1,4 +1,4 @@
-//! `/metrics/totals`: all streams together, minute by minute.
+//! `/metrics/totals`: all streams together, window by window.
 
 use crate::error::ApiError;
 use crate::freshness::Freshness;
@@ -6,10 +6,13 @@ use crate::memory::{Clock, Written};
 use crate::params::Parameters;
 use crate::queries::{Since, Store, TotalsQuery};
 use crate::rows::{Epoch, Present, TotalsRow, UtcTime};
+use crate::windows;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+type Recent = windows::Recent<60>;
 
 /// The answer of `/metrics/totals`.
 #[derive(Serialize, ToSchema)]
@@ -23,15 +26,15 @@ pub struct TotalsAnswer {
     server_time_utc: UtcTime,
 }
 
-/// All streams together, minute by minute.
+/// All streams together, window by window.
 #[utoipa::path(
     get,
     path = "/metrics/totals",
     params(
-        ("minutes" = Option<u32>, Query, minimum = 1, maximum = 1440, description = "The last N minutes (60), and later ones"),
+        Recent,
         ("from" = Option<String>, Query, description = "Windows that start at or after this time; takes the place of minutes"),
         ("to" = Option<String>, Query, description = "Windows that start before this time; takes the place of minutes"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most N minutes, the newest ones (1500)")
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 5000, description = "At most N windows, the newest ones (1500)")
     ),
     responses(
         (status = 200, description = "The answer", body = TotalsAnswer),
@@ -40,7 +43,7 @@ pub struct TotalsAnswer {
 )]
 pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let parameters = Parameters::of(request.query_string());
-    let minutes = parameters.integer("minutes", 1..=1_440, 60)?;
+    let (grain, minutes) = Recent::read(&parameters)?;
     let (from, to) = (parameters.instant("from")?, parameters.instant("to")?);
     let since = match (from, to) {
         (Some(from), _) => Since::Instant(from),
@@ -49,8 +52,8 @@ pub async fn totals(store: Data<Store>, freshness: Data<Freshness>, request: Htt
     };
     let limit = parameters.integer("limit", 1..=5_000, 1_500)?;
     let clock = if matches!(since, Since::Minutes(_)) { Clock::Minutes } else { Clock::Unused };
-    let question = (minutes, from.map(UtcTime), to.map(UtcTime), limit);
-    freshness.answer(&request, &question, clock, || ask(&store, TotalsQuery { since, to, limit })).await
+    let question = (grain, minutes, from.map(UtcTime), to.map(UtcTime), limit);
+    freshness.answer(&request, &question, clock, || ask(&store, TotalsQuery { grain, since, to, limit })).await
 }
 
 async fn ask(store: &Store, query: TotalsQuery) -> Result<Written, ApiError> {

@@ -19,9 +19,13 @@ fn a_row_has_all_its_members_in_their_exact_form() {
             assert!(answer.body.contains(exact), "{}", answer.body);
         }
         let json = answer.json();
-        let expected = json!({"window_start": time(minute(3)), "window_end": time(minute(2)), "stream_id": "ä 😀'\"",
-            "active_viewers": 7, "unique_viewers": 101, "watch_ms": 102_000, "chat_messages": 8, "unique_chatters": 103,
-            "donations": 104, "donations_usd": 25.0, "donors": 105, "final": true});
+        let mut expected = json!({"window_start": time(minute(3)), "window_end": time(minute(2)), "stream_id": "ä 😀'\"",
+            "active_viewers": 7, "unique_viewers": 101, "watch_ms": 102, "chat_messages": 8, "unique_chatters": 104,
+            "donations": 105, "donations_usd": 25.0, "donors": 107, "final": true});
+        // And the metrics that came after these.
+        let mut members = row(3, "", 7, 8, 2_500).members();
+        members.retain(|name, _| expected.get(name).is_none());
+        expected.as_object_mut().unwrap().extend(members);
         assert_eq!(json["rows"][2], expected);
         assert_eq!(column(&json, "final"), [false, false, true]);
         assert_eq!(json["latest_window_start"], time(minute(1)));

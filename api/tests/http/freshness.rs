@@ -127,6 +127,11 @@ fn what_has_not_changed_is_not_sent_again() {
             "/streams/a?minutes=59",
             "/metrics/latest",
             "/metrics/latest?stream_id=a",
+            "/metrics?from=2026-01-01T00:00:00Z",
+            "/metrics?from=2026-01-01T00:00:00Z&grain=hour",
+            "/metrics/latest?grain=hour",
+            "/metrics/totals?from=2026-01-01T00:00:00Z",
+            "/metrics/totals?from=2026-01-01T00:00:00Z&grain=hour",
         ]
         .map(|path| api.get(path).header("etag").to_owned());
         let different: std::collections::BTreeSet<_> = tags.iter().collect();

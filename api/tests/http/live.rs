@@ -71,9 +71,13 @@ fn first_a_full_picture_then_every_change() {
         assert_eq!(picture.data["watermark"], tidemark_model::Micros(minute(20)).to_string());
         let row_of = |start: i64, stream: &str, viewers: i64, last: bool| {
             let time = |micros| tidemark_model::Micros(micros).to_string();
-            json!({"window_start": time(start), "window_end": time(start + 60_000_000), "stream_id": stream,
-                "active_viewers": viewers, "unique_viewers": 101, "watch_ms": 102_000, "chat_messages": 2,
-                "unique_chatters": 103, "donations": 104, "donations_usd": 2.5, "donors": 105, "final": last})
+            let mut row = row(0, "", viewers, 2, 250).members();
+            row.extend(
+                [("window_start", start), ("window_end", start + 60_000_000)]
+                    .map(|(name, at)| (name.to_owned(), json!(time(at)))),
+            );
+            row.extend([("stream_id".to_owned(), json!(stream)), ("final".to_owned(), json!(last))]);
+            Value::Object(row)
         };
         assert_eq!(picture.data["rows"][0], row_of(minute(19), "open", 2, false));
         let epoch = store.commit(&[row(19, "open", 7, 2, 250)], minute(18));
@@ -222,7 +226,7 @@ fn commit_at_random(store: &mut TestStore, done: &AtomicBool, seed: u64, (mut no
             viewers: dice.below(1_000),
             chats: dice.below(1_000),
             cents: dice.below(100_000),
-            others: [OTHERS, NULLS][usize::try_from(dice.below(2)).unwrap()].clone(),
+            others: [OTHERS, NULLS][usize::try_from(dice.below(2)).unwrap()],
         });
         let rows: Vec<_> = rows.collect();
         // The watermark of this commit leaves open only the three windows that the next one may change.

@@ -12,6 +12,7 @@ mod exports;
 mod freshness;
 mod gate;
 mod going_back;
+mod grains;
 mod health;
 mod https;
 mod live;

@@ -1,14 +1,14 @@
 //! Every metric that is declared, in every question that names one; and nulls, which rows have that an earlier version wrote.
 
 use crate::conformance::DOCUMENT;
-use crate::support::{NULLS, Others, Row, TestStore, column, minute, on_every_store, row};
+use crate::support::{NULLS, Row, TestStore, column, minute, on_every_store, row};
 use serde_json::{Value, json};
 use tidemark_model::Metric;
 use tidemark_model::metrics::{RollUp, Unit};
 
 /// The metrics that may be null.
 fn nullable() -> impl Iterator<Item = Metric> {
-    Metric::ALL.into_iter().filter(|metric| !metric.declared().first)
+    Metric::MINUTE.into_iter().filter(|metric| !metric.declared().first)
 }
 
 /// Every metric has this value: a count, or cents.
@@ -21,12 +21,12 @@ fn old(minutes_ago: i64, stream_id: &'static str) -> Row {
 }
 
 /// A value as JSON has it.
-fn shown(metric: Metric, value: i64) -> Value {
+pub fn shown(metric: Metric, value: i64) -> Value {
     serde_json::from_str(&metric.shown(value)).unwrap()
 }
 
 /// What `min_` is followed by.
-fn minimum(metric: Metric) -> String {
+pub fn minimum(metric: Metric) -> String {
     format!("min_{}", metric.name().trim_start_matches("active_"))
 }
 
@@ -37,14 +37,13 @@ fn a_row_of_an_earlier_version_has_nulls() {
         store.write(&[old(2, "a")]);
         let api = store.api();
         let page = api.json("/metrics");
-        let members = "active_viewers,unique_viewers,watch_ms,chat_messages,unique_chatters,donations,donations_usd,donors";
-        for metric in members.split(',') {
+        for metric in Metric::MINUTE {
             let expected = match metric {
-                "active_viewers" | "chat_messages" => json!(1),
-                "donations_usd" => json!(0.01),
+                Metric::ActiveViewers | Metric::ChatMessages => json!(1),
+                Metric::DonationsUsd => json!(0.01),
                 _ => Value::Null,
             };
-            assert_eq!(page["rows"][0].get(metric), Some(&expected), "{metric}");
+            assert_eq!(page["rows"][0].get(metric.name()), Some(&expected), "{}", metric.name());
         }
         let row = &page["rows"][0];
         assert_eq!(api.json("/metrics/latest")["row"], *row);
@@ -53,7 +52,9 @@ fn a_row_of_an_earlier_version_has_nulls() {
         assert!(line.contains(r#","unique_viewers":null,"watch_ms":null,"chat_messages":1,"#), "{line}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), *row);
         let csv = api.get("/metrics?format=csv").body;
-        assert!(csv.contains(&format!(",{members},")) && csv.ends_with(",a,1,,,1,,,0.01,,true\r\n"), "{csv}");
+        let members = Metric::MINUTE.map(Metric::name).join(",");
+        let later = ",".repeat(Metric::MINUTE.len() - 8);
+        assert!(csv.contains(&format!(",{members},")) && csv.ends_with(&format!(",a,1,,,1,,,0.01,{later},true\r\n")), "{csv}");
         let live = api.live("/live", None).until(1);
         assert_eq!(live.last().unwrap().data["rows"], page["rows"]);
     });
@@ -64,7 +65,7 @@ fn a_null_in_a_column_of_the_first_tables_is_refused() {
     let Some(mut store) = TestStore::postgres() else { return };
     store.create_tables();
     store.write(&[row(2, "a", 1, 1, 1)]);
-    for metric in Metric::ALL.into_iter().filter(|metric| metric.declared().first) {
+    for metric in Metric::MINUTE.into_iter().filter(|metric| metric.declared().first) {
         let name = metric.name();
         store.execute(&format!(
             "alter table stream_metrics_minute alter {name} drop not null; update stream_metrics_minute set {name} = null"
@@ -87,7 +88,7 @@ fn rows_are_ordered_by_any_metric_and_null_is_the_smallest() {
             all(1, "small", 20),
         ]);
         let api = store.api();
-        for metric in Metric::ALL {
+        for metric in Metric::MINUTE {
             let streams = |direction: &str| {
                 let order = format!("/metrics?order_by={}&direction={direction}", metric.name());
                 column(&api.json(&order), "stream_id")
@@ -116,7 +117,7 @@ fn a_page_may_end_at_a_null() {
             assert_eq!((column(&rest, "stream_id"), &rest["next_cursor"]), (vec![json!("a"); 2], &Value::Null));
         }
         // No row of another order ends so.
-        for metric in Metric::ALL.into_iter().filter(|metric| metric.declared().first) {
+        for metric in Metric::MINUTE.into_iter().filter(|metric| metric.declared().first) {
             let order = format!("/metrics?order_by={}&limit=2", metric.name());
             let cursor = api.json(&order)["next_cursor"].as_str().unwrap().to_owned();
             let text: Vec<u8> =
@@ -134,7 +135,7 @@ fn a_minimum_of_any_metric_leaves_nulls_out() {
     on_every_store(|store| {
         store.write(&[all(4, "a", 1_000), all(3, "b", 2_000), all(2, "c", 0), old(1, "old")]);
         let api = store.api();
-        for metric in Metric::ALL {
+        for metric in Metric::MINUTE {
             let parameter = minimum(metric);
             let streams = |least: i64| {
                 let answer = api.json(&format!("/metrics?direction=asc&{parameter}={}", metric.shown(least)));
@@ -153,7 +154,8 @@ fn a_minimum_of_any_metric_leaves_nulls_out() {
 fn totals_are_null_where_a_value_is() {
     on_every_store(|store| {
         store.write_progress(1, 0, "kafka:x");
-        let only_watched = Others { watch_ms: Some(5), ..NULLS };
+        let mut only_watched = NULLS;
+        only_watched[Metric::WatchMs as usize] = Some(5);
         store.write(&[
             all(3, "a", 10),
             all(3, "b", 20),
@@ -163,7 +165,7 @@ fn totals_are_null_where_a_value_is() {
         ]);
         let totals = store.api().json("/metrics/totals");
         assert_eq!(column(&totals, "streams"), [1, 2, 2]);
-        for metric in Metric::ALL {
+        for metric in Metric::MINUTE {
             let sums = column(&totals, metric.name());
             let expected = match metric.name() {
                 "watch_ms" => vec![Value::Null, json!(15), json!(30)],
@@ -180,7 +182,7 @@ fn streams_score_by_any_metric_over_the_values_that_are_known() {
     on_every_store(|store| {
         store.write(&[all(4, "often", 30), all(3, "often", 30), all(3, "once", 50), old(2, "once"), old(2, "old")]);
         let api = store.api();
-        for metric in Metric::ALL {
+        for metric in Metric::MINUTE {
             let top = api.json(&format!("/streams/top?by={}", metric.name()));
             assert_eq!(top["by"], metric.name());
             let sums = metric.declared().roll_up == RollUp::Sum;
@@ -244,12 +246,12 @@ fn the_document_says_what_may_be_null() {
         let kind = if declared.unit == Unit::Usd { "number" } else { "integer" };
         let expected = if declared.first { json!(kind) } else { json!([kind, "null"]) };
         let (actual, required, description) = described("MetricValues", name);
-        assert_eq!((actual, required), (expected.clone(), true), "{name}");
+        assert_eq!((actual, required), (expected.clone(), Metric::MINUTE.contains(&metric)), "{name}");
         assert!(description.starts_with(declared.meaning), "{description}");
         assert_eq!(description.contains("null"), !declared.first, "{description}");
         match declared.roll_up {
             RollUp::Distinct => assert_eq!(schemas["Totals"]["properties"].get(name), None),
-            RollUp::Sum => assert_eq!(described("Totals", name).0, expected, "{name}"),
+            RollUp::Sum | RollUp::Largest => assert_eq!(described("Totals", name).0, expected, "{name}"),
             RollUp::AtEnd => {}
         }
         // It is left out rather than null.
@@ -267,6 +269,7 @@ fn the_document_says_what_may_be_null() {
         assert!(by.contains(&format!("{}: the {score}", metric.name())), "{by}");
         let least = parameter("/metrics", &minimum(metric));
         assert_eq!(least.contains("null"), !metric.declared().first, "{least}");
+        assert_eq!(least.contains("only with grain hour or day"), metric == Metric::PeakViewers, "{least}");
     }
     assert!(by.contains("nulls are left out"), "{by}");
 }

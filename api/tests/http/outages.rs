@@ -74,6 +74,17 @@ fn tables_of_an_earlier_pipeline_are_waited_for_and_told() {
         api.json("/metrics");
         store.execute("drop table stream_totals_minute");
         assert_eq!(api.get("/metrics/totals").problem(503)["detail"], earlier);
+        // Of a version without hours and days.
+        for table in ["metrics_hour", "totals_hour", "metrics_day", "totals_day"] {
+            store.execute(&format!("drop table stream_{table}"));
+        }
+        for path in ["/metrics", "/metrics/latest", "/metrics/totals", "/streams", "/streams/top", "/streams/s"] {
+            for grain in ["hour", "day"] {
+                assert_eq!(api.get(&format!("{path}?grain={grain}")).problem(503)["detail"], earlier, "{path}");
+            }
+        }
+        assert_eq!(api.get("/metrics?grain=day&format=csv").problem(503)["detail"], earlier);
+        api.json("/metrics");
     });
 }
 

@@ -55,6 +55,12 @@ fn cases() -> Vec<Case> {
             bad: &["1441"],
         },
         Case { paths: &["/metrics", "/streams"], parameter: "limit", good: &["1", "5000"], bad: &["5001"] },
+        Case {
+            paths: &["/metrics", "/metrics/latest", "/metrics/totals", "/streams", "/streams/top"],
+            parameter: "grain",
+            good: &["minute", "hour", "day"],
+            bad: &["", "Hour", "week", "hour,day", "60", "%00"],
+        },
         Case { paths: &["/streams/top"], parameter: "n", good: &["1", "200"], bad: &["201"] },
         Case { paths: &["/metrics", "/streams", "/streams/top"], parameter: "minutes", good: &[], bad: NO_NUMBERS },
         Case { paths: &["/metrics", "/streams"], parameter: "limit", good: &[], bad: NO_NUMBERS },
@@ -100,6 +106,7 @@ fn cases() -> Vec<Case> {
         Case { paths: &["/metrics"], parameter: "min_unique_chatters", good: &["0"], bad: &["", "-1"] },
         Case { paths: &["/metrics"], parameter: "min_donations", good: &["0"], bad: &["", "0.5"] },
         Case { paths: &["/metrics"], parameter: "min_donors", good: &["0"], bad: &["", "-1"] },
+        Case { paths: &["/metrics"], parameter: "min_peak_viewers", good: &[], bad: &["", "0"] },
         Case {
             paths: &["/metrics"],
             parameter: "min_chat_messages",
@@ -115,6 +122,7 @@ fn cases() -> Vec<Case> {
         Case { paths: &["/metrics"], parameter: "final", good: &["true", "false"], bad: &["", "True", "1", "yes", "true%20"] },
         Case { paths: &["/metrics"], parameter: "format", good: &["json"], bad: &["", "CSV", "xml", "json,csv"] },
         Case { paths: &["/live"], parameter: "minutes", good: &[], bad: &["0", "1441", "", "x"] },
+        Case { paths: &["/live"], parameter: "grain", good: &[], bad: &["", "Hour", "second"] },
         Case { paths: &["/live"], parameter: "stream_id", good: &[], bad: &["%00", "%ff"] },
         TIMES,
         Case { parameter: "to", ..TIMES },

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidemark_api::config::Config;
+use tidemark_api::params::Choice;
 use tidemark_api::startup::Application;
-use tidemark_model::metrics::{COUNT, Unit};
-use tidemark_model::{Metric, Micros};
+use tidemark_model::metrics::Unit;
+use tidemark_model::{Grain, Metric, Micros};
 
 const POSTGRES_TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
-const SQLITE_TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
 
 /// Runs a case on each kind of store, with tables.
 pub fn on_every_store(case: impl Fn(&mut TestStore)) {
@@ -78,7 +78,7 @@ impl TestStore {
 
     pub fn create_tables(&mut self) {
         match self {
-            TestStore::Sqlite { .. } => self.file().execute_batch(SQLITE_TABLES).unwrap(),
+            TestStore::Sqlite { .. } => self.file().execute_batch(&tidemark_model::tables::in_sqlite()).unwrap(),
             TestStore::Postgres { .. } => self.client().batch_execute(POSTGRES_TABLES).unwrap(),
         }
     }
@@ -118,6 +118,29 @@ impl TestStore {
                 transaction.commit().unwrap();
             }
         }
+    }
+
+    /// Writes a row of any table of metrics. Its values are in their order, and money is in cents.
+    pub fn write_row(&mut self, grain: Grain, start: i64, of: Of, values: &[Option<i64>]) {
+        let (table, own, whose) = match of {
+            Of::Stream(stream_id) => ("metrics", "stream_id", format!("'{stream_id}'")),
+            Of::All(streams) => ("totals", "streams", streams.to_string()),
+        };
+        let in_cents = self.name() == "SQLite";
+        let column = |metric: &Metric| if in_cents { metric.integer_column() } else { metric.name().to_owned() };
+        let cell = |(metric, value): (&Metric, &Option<i64>)| match value {
+            None => "null".to_owned(),
+            Some(value) if in_cents => value.to_string(),
+            Some(value) => metric.shown(*value),
+        };
+        let columns: Vec<_> = Metric::of(grain).iter().map(column).collect();
+        let cells: Vec<_> = Metric::of(grain).iter().zip(values).map(cell).collect();
+        let (start, end) = (self.time(start), self.time(start + i64::from(grain.minutes()) * 60_000_000));
+        let (grain, columns, cells) = (grain.as_str(), columns.join(", "), cells.join(", "));
+        self.execute(&format!(
+            "insert into stream_{table}_{grain} (window_start, window_end, {own}, {columns}, epoch)
+             values ({start}, {end}, {whose}, {cells}, 1)"
+        ));
     }
 
     /// Writes the pipeline's progress. A watermark of 0 is none.
@@ -213,8 +236,8 @@ impl Drop for TestStore {
 
 /// Writes rows to SQLite, replacing older ones.
 fn put(transaction: &rusqlite::Transaction<'_>, rows: &[Row], epoch: i64) {
-    let columns = Metric::ALL.map(Metric::integer_column).join(", ");
-    let places = (0..COUNT).map(|place| format!("?{}", place + 4)).collect::<Vec<_>>().join(", ");
+    let columns = Metric::MINUTE.map(Metric::integer_column).join(", ");
+    let places = (0..Metric::MINUTE.len()).map(|place| format!("?{}", place + 4)).collect::<Vec<_>>().join(", ");
     let sql = format!(
         "insert or replace into stream_metrics_minute (window_start, window_end, stream_id, epoch, {columns})
          values (?1, ?1 + 60000000, ?2, ?3, {places})"
@@ -230,9 +253,9 @@ fn put(transaction: &rusqlite::Transaction<'_>, rows: &[Row], epoch: i64) {
 
 /// Writes rows to Postgres, replacing older ones, in one statement: a test may have very many.
 fn upsert(transaction: &mut postgres::Transaction<'_>, rows: &[Row], epoch: i64) {
-    let columns = Metric::ALL.map(Metric::name);
-    let arrays = (0..COUNT).map(|place| format!("${}::bigint[]", place + 4)).collect::<Vec<_>>().join(", ");
-    let values = Metric::ALL.map(|metric| match metric.declared().unit {
+    let columns = Metric::MINUTE.map(Metric::name);
+    let arrays = (0..Metric::MINUTE.len()).map(|place| format!("${}::bigint[]", place + 4)).collect::<Vec<_>>().join(", ");
+    let values = Metric::MINUTE.map(|metric| match metric.declared().unit {
         Unit::Usd => format!("cast({} as numeric) * 0.01", metric.name()),
         Unit::Count | Unit::Milliseconds => metric.name().to_owned(),
     });
@@ -247,13 +270,22 @@ fn upsert(transaction: &mut postgres::Transaction<'_>, rows: &[Row], epoch: i64)
     );
     let starts: Vec<_> = rows.iter().map(|row| Micros(row.start).to_string()).collect();
     let streams: Vec<_> = rows.iter().map(|row| row.stream_id).collect();
-    let values: Vec<Vec<_>> = (0..COUNT).map(|place| rows.iter().map(|row| row.values()[place]).collect()).collect();
+    let values: Vec<Vec<_>> =
+        (0..Metric::MINUTE.len()).map(|place| rows.iter().map(|row| row.values()[place]).collect()).collect();
     let key: [&(dyn postgres::types::ToSql + Sync); 3] = [&starts, &streams, &epoch];
     let values = values.iter().map(|values| values as &(dyn postgres::types::ToSql + Sync));
     transaction.execute(&sql, &key.into_iter().chain(values).collect::<Vec<_>>()).unwrap();
 }
 
-/// A row to write; money in cents.
+/// Whose row it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Of {
+    Stream(&'static str),
+    /// Of all streams, so many.
+    All(i64),
+}
+
+/// A row of a minute to write; money in cents.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub start: i64,
@@ -265,40 +297,47 @@ pub struct Row {
     pub others: Others,
 }
 
-/// Values of the metrics that the first tables did not have.
-#[derive(Clone, Debug)]
-pub struct Others {
-    pub unique_viewers: Option<i64>,
-    pub watch_ms: Option<i64>,
-    pub unique_chatters: Option<i64>,
-    pub donations: Option<i64>,
-    pub donors: Option<i64>,
-}
+/// Values of the metrics, in the order of the columns. Of those that the first tables had they are not used.
+pub type Others = [Option<i64>; Metric::MINUTE.len()];
 
 /// Each another one, so that a test sees when two are mistaken for each other.
-pub const OTHERS: Others = Others {
-    unique_viewers: Some(101),
-    watch_ms: Some(102_000),
-    unique_chatters: Some(103),
-    donations: Some(104),
-    donors: Some(105),
+pub const OTHERS: Others = {
+    let mut others = [None; Metric::MINUTE.len()];
+    let (mut at, mut other) = (0, 100);
+    while at < others.len() {
+        others[at] = Some(other);
+        (at, other) = (at + 1, other + 1);
+    }
+    others
 };
 
 /// As in a row that an earlier version wrote.
-pub const NULLS: Others = Others { unique_viewers: None, watch_ms: None, unique_chatters: None, donations: None, donors: None };
+pub const NULLS: Others = [None; Metric::MINUTE.len()];
 
 impl Row {
     /// In the order of the columns.
-    fn values(&self) -> [Option<i64>; COUNT] {
-        let Others { unique_viewers, watch_ms, unique_chatters, donations, donors } = self.others;
-        let (viewers, chats, cents) = (Some(self.viewers), Some(self.chats), Some(self.cents));
-        [viewers, unique_viewers, watch_ms, chats, unique_chatters, donations, cents, donors]
+    pub fn values(&self) -> Others {
+        let of = |metric: Metric| match metric {
+            Metric::ActiveViewers => Some(self.viewers),
+            Metric::ChatMessages => Some(self.chats),
+            Metric::DonationsUsd => Some(self.cents),
+            _ => self.others[metric as usize],
+        };
+        Metric::MINUTE.map(of)
+    }
+
+    /// Each metric as an answer has it.
+    pub fn members(&self) -> serde_json::Map<String, Value> {
+        let shown = |metric: Metric, value| serde_json::from_str(&metric.shown(value)).unwrap();
+        let member = |(metric, value): (Metric, Option<i64>)| {
+            (metric.name().to_owned(), value.map_or(Value::Null, |value| shown(metric, value)))
+        };
+        Metric::MINUTE.into_iter().zip(self.values()).map(member).collect()
     }
 
     /// With the same value of all that may be null.
     pub fn with_others(self, value: Option<i64>) -> Row {
-        let others = Others { unique_viewers: value, watch_ms: value, unique_chatters: value, donations: value, donors: value };
-        Row { others, ..self }
+        Row { others: [value; Metric::MINUTE.len()], ..self }
     }
 }
 
