@@ -5,6 +5,7 @@
 //! modules name each other relatively. Only `/` itself, which names the hash, is asked for again each time.
 
 use crate::error::ApiError;
+use crate::params::Choice;
 use actix_web::http::header::{self, EntityTag, IfNoneMatch};
 use actix_web::web::{Header, Path};
 use actix_web::{HttpResponse, HttpResponseBuilder};
@@ -47,6 +48,7 @@ const ASSETS: &[Asset] = assets![
     "theme.js",
     "main.js",
     "metrics.js",
+    "grains.js",
     "choose.js",
     "place.js",
     "api.js",
@@ -60,7 +62,7 @@ const ASSETS: &[Asset] = assets![
     "plot.js",
     "lane.js",
     "scale.js",
-    "minutes.js",
+    "table.js",
     "streams.js",
     "pipeline.js",
     "connection.js",
@@ -69,7 +71,7 @@ const ASSETS: &[Asset] = assets![
 /// The page, with the directory of its assets and the metrics filled in, and its tag.
 static PAGE: LazyLock<(String, EntityTag)> = LazyLock::new(|| {
     let metrics = Metric::ALL.map(|metric| {
-        let Declared { name, unit, meaning, roll_up, events, first } = metric.declared();
+        let Declared { name, unit, meaning, roll_up, events, grains, first } = metric.declared();
         let unit = match unit {
             Unit::Count => "count",
             Unit::Milliseconds => "milliseconds",
@@ -79,9 +81,12 @@ static PAGE: LazyLock<(String, EntityTag)> = LazyLock::new(|| {
             RollUp::AtEnd => "at_end",
             RollUp::Distinct => "distinct",
             RollUp::Sum => "sum",
+            RollUp::Largest => "largest",
         };
         let events: Vec<_> = events.iter().map(|event| event.as_str()).collect();
-        json!({"name": name, "unit": unit, "meaning": meaning, "roll_up": roll_up, "events": events, "first": first})
+        let grains: Vec<_> = grains.iter().map(|grain| grain.as_str()).collect();
+        json!({"name": name, "unit": unit, "meaning": meaning, "roll_up": roll_up, "events": events, "grains": grains,
+               "first": first})
     });
     let metrics = json!(metrics).to_string().replace('&', "&amp;").replace('\'', "&#39;");
     let page = include_str!("page/index.html").replace(ASSETS_PLACE, &format!("assets/{}", *VERSION));

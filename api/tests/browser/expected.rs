@@ -26,6 +26,8 @@ struct Row {
     active_viewers: i64,
     chat_messages: i64,
     donations_usd: Box<RawValue>,
+    /// Hours and days have one.
+    peak_viewers: Option<i64>,
     #[serde(rename = "final")]
     is_final: bool,
 }
@@ -71,10 +73,10 @@ impl Recorder {
                 let (_, body) = service.get(&path);
                 let rows: Rows = serde_json::from_str(&body).unwrap();
                 let epoch = rows.epoch.unwrap();
-                keep.lock().unwrap().entry((MINUTES, epoch)).or_insert_with(|| minutes(&rows, stream.is_none()));
+                keep.lock().unwrap().entry((MINUTES, epoch)).or_insert_with(|| rows_of(&rows, stream.is_none()));
                 let (headers, body) = service.get("/streams/top?minutes=60&n=10&by=donations_usd");
                 let epoch = headers["x-tidemark-epoch"].to_str().unwrap().parse().unwrap();
-                keep.lock().unwrap().entry((TOP, epoch)).or_insert_with(|| top(&serde_json::from_str(&body).unwrap()));
+                keep.lock().unwrap().entry((TOP, epoch)).or_insert_with(|| top(&body));
             }
         });
         Recorder { kept, stop, thread: Some(thread) }
@@ -93,17 +95,25 @@ impl Drop for Recorder {
     }
 }
 
-fn minutes(answer: &Rows, of_all: bool) -> Texts {
+/// Of the rows of this answer: the figures, then the table.
+pub fn rows(body: &str, of_all: bool) -> Texts {
+    rows_of(&serde_json::from_str(body).unwrap(), of_all)
+}
+
+fn rows_of(answer: &Rows, of_all: bool) -> Texts {
+    let longer = answer.rows.iter().any(|row| row.peak_viewers.is_some());
     let cents = |row: &Row| row.donations_usd.get().replace('.', "").parse::<i128>().unwrap();
     // Both are RFC 3339 in UTC, so their texts up to the seconds are ordered as they are.
     let ended = |row: &Row| row.window_end[..19] <= answer.server_time_utc[..19];
-    let has_viewers = |row: &&Row| !of_all || ended(row);
+    let has_viewers = |row: &&Row| !of_all || longer || ended(row);
     let sums =
         |rows: &mut dyn Iterator<Item = &Row>| rows.fold((0, 0), |sum, row| (sum.0 + row.chat_messages, sum.1 + cents(row)));
     let (chats, donations) = sums(&mut answer.rows.iter());
     let (final_chats, final_donations) = sums(&mut answer.rows.iter().filter(|row| row.is_final));
     let present = answer.present.as_ref().or(answer.state.as_ref()).map(|present| present.active_viewers);
-    let highest = answer.rows.iter().filter(has_viewers).map(|row| row.active_viewers).max();
+    // What was present in streams that were seen days ago is not present now.
+    let present = if longer && of_all { answer.rows.first().map(|row| row.active_viewers) } else { present };
+    let highest = answer.rows.iter().filter(has_viewers).map(|row| row.peak_viewers.unwrap_or(row.active_viewers)).max();
     let mut texts = vec![
         ("viewers".to_owned(), present.map_or("–".to_owned(), grouped)),
         ("peak".to_owned(), highest.max(present).map_or("–".to_owned(), grouped)),
@@ -115,19 +125,24 @@ fn minutes(answer: &Rows, of_all: bool) -> Texts {
     for row in &answer.rows {
         let state = if row.is_final {
             "final"
+        } else if longer {
+            "growing"
         } else if ended(row) {
             "may change"
         } else {
             "running"
         };
         let viewers = if has_viewers(&row) { grouped(row.active_viewers) } else { "–".to_owned() };
-        let text = format!("{viewers}|{}|{}|{state}", grouped(row.chat_messages), dollars(cents(row)));
+        let peak = row.peak_viewers.map(|peak| format!("|{}", grouped(peak))).unwrap_or_default();
+        let text = format!("{viewers}|{}|{}{peak}|{state}", grouped(row.chat_messages), dollars(cents(row)));
         texts.push((row.window_start[..16].to_owned(), text));
     }
     texts
 }
 
-fn top(answer: &Top) -> Texts {
+/// Of this list by donations.
+pub fn top(body: &str) -> Texts {
+    let answer: Top = serde_json::from_str(body).unwrap();
     assert_eq!(answer.by, "donations_usd");
     let value = |row: &TopRow| dollars(row.value.get().replace('.', "").parse().unwrap());
     answer.rows.iter().map(|row| (row.stream_id.clone(), value(row))).collect()

@@ -83,7 +83,7 @@ fn text_has_enough_contrast_and_nothing_moves_for_who_wants_that() {
     let service = Service::start(&store);
     for scheme in ["light", "dark"] {
         look(browser, 1280, scheme, "reduce");
-        let all = tidemark_model::Metric::ALL.map(|metric| format!("&show={}", metric.name())).concat();
+        let all = tidemark_model::Metric::MINUTE.map(|metric| format!("&show={}", metric.name())).concat();
         open(browser, &service, &format!("/?stream=chess-is-life{all}"));
         browser.run("for (const button of document.querySelectorAll('#choose, .explain')) button.click()");
         let poor = browser.run(CONTRAST);

@@ -4,8 +4,8 @@ use crate::driver::Browser;
 use crate::pipeline::{Service, Store};
 use crate::{LIVE, SOON, browser, is_clean, open};
 use serde_json::{Value, json};
-use tidemark_model::Metric;
 use tidemark_model::metrics::RollUp;
+use tidemark_model::{Grain, Metric};
 
 const ENTER: &str = "\u{E007}";
 const SPACE: &str = " ";
@@ -24,19 +24,23 @@ fn shows(browser: &Browser, names: &[&str]) {
     let ids: Vec<_> = names.iter().map(|name| format!("lane-{name}")).collect();
     let shown = "[...document.querySelectorAll('.lane')].filter((lane) => !lane.hidden).map(({ id }) => id).join()";
     browser.wait(&format!("{shown} === {}", json!(ids.join(","))), SOON);
-    let figures = names.iter().flat_map(|name| {
-        let at_end = Metric::named(name).unwrap().declared().roll_up == RollUp::AtEnd;
-        [Some((*name).to_owned()), at_end.then(|| format!("peak-{name}"))].into_iter().flatten()
+    let figures = names.iter().flat_map(|name| match Metric::named(name).unwrap().declared().roll_up {
+        RollUp::AtEnd => vec![(*name).to_owned(), format!("peak-{name}")],
+        // The level has that figure.
+        RollUp::Largest => vec![],
+        RollUp::Distinct | RollUp::Sum => vec![(*name).to_owned()],
     });
     assert_eq!(seen(browser, ".figure", "figure-"), figures.collect::<Vec<_>>());
-    let heads = browser.eval("[...document.querySelectorAll('.minutes th[scope=col]')].filter((head) => !head.hidden).length");
+    let heads = browser.eval("[...document.querySelectorAll('.table th[scope=col]')].filter((head) => !head.hidden).length");
     assert_eq!(heads, json!(names.len() + 2));
-    // The clock is under the lowest chart only.
+    // The clock, or the day, is under the lowest chart only.
     let clocks = browser.eval(
-        "[...document.querySelectorAll('.lane')].filter((lane) => [...lane.querySelectorAll('.tick')].some((tick) => /^\\d\\d:\\d\\d$/.test(tick.textContent)) && !lane.hidden).length",
+        "[...document.querySelectorAll('.lane')].filter((lane) => [...lane.querySelectorAll('.tick')].some((tick) => /^\\d\\d:\\d\\d$|^\\d+ [A-Z]/.test(tick.textContent)) && !lane.hidden).length",
     );
     assert_eq!(clocks, json!(1));
-    assert_eq!(browser.text("#choose-count"), format!("{} of {}", names.len(), Metric::ALL.len()));
+    let is_longer = browser.eval("Number(new URLSearchParams(location.search).get('minutes')) > 1440") == json!(true);
+    let all = Metric::of(if is_longer { Grain::Hour } else { Grain::Minute });
+    assert_eq!(browser.text("#choose-count"), format!("{} of {}", names.len(), all.len()));
 }
 
 fn fits(browser: &Browser, width: i64) {
@@ -61,17 +65,17 @@ fn the_reader_chooses_which_metrics_are_shown() {
     let first = ["active_viewers", "chat_messages", "donations_usd"];
     let with_time = ["active_viewers", "watch_ms", "chat_messages", "donations_usd"];
     open(browser, &service, "/");
-    browser.run("window.same = true; document.getElementById('minutes').open = true");
-    browser.wait("document.querySelectorAll('#minute-rows tr').length > 50", SOON);
+    browser.run("window.same = true; document.getElementById('table').open = true");
+    browser.wait("document.querySelectorAll('#table-rows tr').length > 50", SOON);
     shows(browser, &first);
     assert_eq!(seen(browser, "#orders a", "by-"), ["donations_usd", "chat_messages", "active_viewers"]);
     assert_eq!(seen(browser, "#choices input", "show-"), [""; 0], "the boxes are closed");
     // By keyboard.
     browser.run("document.getElementById('choose').focus()");
     browser.press(&[ENTER]);
-    assert_eq!(seen(browser, "#choices input", "show-"), Metric::ALL.map(Metric::name));
+    assert_eq!(seen(browser, "#choices input", "show-"), Metric::MINUTE.map(Metric::name));
     let described = |metric: Metric| browser.text(&format!("#show-{}-meaning", metric.name())).to_lowercase();
-    assert!(Metric::ALL.into_iter().all(|metric| described(metric) == format!("{}.", metric.declared().meaning)));
+    assert!(Metric::MINUTE.into_iter().all(|metric| described(metric) == format!("{}.", metric.declared().meaning)));
     browser.run("document.getElementById('show-watch_ms').focus()");
     browser.press(&[SPACE]);
     shows(browser, &with_time);
@@ -93,7 +97,7 @@ fn the_reader_chooses_which_metrics_are_shown() {
     let ticks: Vec<_> = ticks.as_array().unwrap().iter().map(|tick| tick.as_str().unwrap()).collect();
     assert_eq!(ticks[0], "0");
     ticks[1..].iter().for_each(|tick| in_words(tick));
-    in_words(&browser.text("#minute-rows tr:nth-child(3) td:nth-child(3)"));
+    in_words(&browser.text("#table-rows tr:nth-child(3) td:nth-child(3)"));
     browser.click("#by-watch_ms");
     browser.wait(&format!("document.getElementById('top-value').textContent === 'Watch time' && {LIVE}"), SOON);
     in_words(&browser.text("#top-rows .value"));
@@ -131,7 +135,50 @@ fn the_reader_chooses_which_metrics_are_shown() {
     assert_eq!(browser.text("#figure-donors dt"), "Peak donors");
     let labels = browser.eval("[...document.querySelectorAll('.explain')].map((button) => button.textContent)");
     let expected = ["Viewers", "Unique viewers", "Watch time", "Chat messages", "Unique chatters"];
-    assert_eq!(labels, json!([&expected[..], &["Number of donations", "Donations", "Donors"]].concat()));
+    let expected = [&expected[..], &["Number of donations", "Donations", "Donors", "Peak viewers"]].concat();
+    let mut labels: Vec<_> = labels.as_array().unwrap().iter().map(|label| label.as_str().unwrap()).collect();
+    labels.retain(|label| expected.contains(label));
+    assert_eq!(labels, expected);
+    is_clean(browser, &service);
+}
+
+#[test]
+fn the_peak_is_offered_with_hours_and_days_only() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    let _traffic = store.traffic(&["stream_a", "stream_b"]);
+    store.roll_up(&["stream_a", "stream_b"]);
+    let service = Service::start(&store);
+    let first = ["active_viewers", "chat_messages", "donations_usd"];
+    let with_peak = ["active_viewers", "chat_messages", "donations_usd", "peak_viewers"];
+    let offered = || seen(browser, "#choices input", "show-");
+    open(browser, &service, "/?minutes=10080");
+    browser.click("#choose");
+    shows(browser, &first);
+    assert_eq!(offered(), Metric::ALL.map(Metric::name));
+    browser.click("#show-peak_viewers");
+    shows(browser, &with_peak);
+    // With minutes it is not there, but stays chosen.
+    browser.click("#range-60");
+    shows(browser, &first);
+    assert_eq!(offered(), Metric::MINUTE.map(Metric::name));
+    browser.click("#range-43200");
+    shows(browser, &with_peak);
+    let meaning = browser.text("#meaning-peak_viewers");
+    assert!(meaning.ends_with(". Of several days, the highest is shown."), "{meaning}");
+    // Alone, with the list by it.
+    open(browser, &service, "/?minutes=10080&show=peak_viewers&by=active_viewers");
+    browser.wait("document.querySelectorAll('#top-rows tr').length === 2", SOON);
+    assert_eq!(seen(browser, ".figure", "figure-"), ["peak-active_viewers"]);
+    assert_eq!(seen(browser, "#orders a", "by-"), ["active_viewers"]);
+    assert_eq!(browser.text("#top-value"), "Peak viewers");
+    let (_, body) = service.get("/streams/top?grain=hour&minutes=10080&by=peak_viewers");
+    let top: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(browser.text("#top-rows .value").replace(',', ""), top["rows"][0]["value"].to_string());
+    open(browser, &service, "/?show=peak_viewers&by=peak_viewers");
+    shows(browser, &first);
+    assert_eq!(browser.text("#top-value"), "Donations");
     is_clean(browser, &service);
 }
 
@@ -141,20 +188,26 @@ fn all_metrics_fit_every_width() {
     let browser = &alone.browser;
     let store = Store::new();
     let _traffic = store.traffic(&["stream_a", "stream_b"]);
+    store.roll_up(&["stream_a", "stream_b"]);
     let service = Service::start(&store);
-    let all: Vec<_> = Metric::ALL.iter().map(|metric| format!("show={}", metric.name())).collect();
-    for width in [360, 700, 1280] {
+    let grains = [(60, Grain::Minute), (10_080, Grain::Hour), (43_200, Grain::Day)];
+    for (width, (minutes, grain)) in [360, 700, 1280].into_iter().flat_map(|width| grains.map(|grain| (width, grain))) {
         look(browser, width);
-        open(browser, &service, &format!("/?{}", all.join("&")));
-        shows(browser, &Metric::ALL.map(Metric::name));
+        let names: Vec<_> = Metric::of(grain).iter().map(|metric| metric.name()).collect();
+        open(browser, &service, &format!("/?minutes={minutes}&show={}", names.join("&show=")));
+        shows(browser, &names);
         browser.run("for (const button of document.querySelectorAll('#choose, .explain')) button.click()");
-        assert_eq!(seen(browser, ".meaning", "meaning-"), Metric::ALL.map(Metric::name));
+        assert_eq!(seen(browser, ".meaning", "meaning-"), names);
         fits(browser, width);
         // Axes have room for their marks.
         let cut = browser.eval(
             "[...document.querySelectorAll('.lane .tick')].filter((tick) => tick.getBoundingClientRect().left < document.getElementById('plot').getBoundingClientRect().left).map((tick) => tick.textContent)",
         );
         assert_eq!(cut, json!([]));
+        // There are two more links beside the ranges.
+        browser.click("#earlier");
+        browser.wait("document.body.dataset.connection === 'past'", SOON);
+        fits(browser, width);
     }
     is_clean(browser, &service);
 }
@@ -212,11 +265,11 @@ fn what_is_not_known_is_a_gap_and_no_zero() {
     store.create().execute("update stream_metrics_minute set watch_ms = null where stream_id = 'stream_b'", []).unwrap();
     let service = Service::start(&store);
     open(browser, &service, "/?stream=stream_a&show=unique_viewers&show=watch_ms&show=chat_messages&by=watch_ms");
-    browser.run("document.getElementById('minutes').open = true");
-    browser.wait("document.querySelectorAll('#minute-rows tr').length > 50", SOON);
+    browser.run("document.getElementById('table').open = true");
+    browser.wait("document.querySelectorAll('#table-rows tr').length > 50", SOON);
     let cells = |column: usize| {
         let texts = browser
-            .eval(&format!("[...document.querySelectorAll('#minute-rows tr')].map((row) => row.cells[{column}].textContent)"));
+            .eval(&format!("[...document.querySelectorAll('#table-rows tr')].map((row) => row.cells[{column}].textContent)"));
         let texts: Vec<Value> = texts.as_array().unwrap().clone();
         (
             texts.iter().filter(|text| *text == "–").count(),

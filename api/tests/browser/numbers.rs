@@ -1,10 +1,10 @@
 //! The numbers on the page are the API's of the same commit, while commits go on.
 
 use crate::driver::Browser;
-use crate::expected::{MINUTES, Recorder, TOP, Texts};
+use crate::expected::{self, MINUTES, Recorder, TOP, Texts};
 use crate::pipeline::{Service, Store, second_of_minute};
-use crate::{browser, is_clean, open};
-use serde_json::Value;
+use crate::{LIVE, SOON, browser, is_clean, open};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +21,11 @@ const SNAPSHOT: &str = r##"
         ["donations", text("#figure-donations_usd .value")],
         ["donations, final", text("#figure-donations_usd .note")],
     ];
-    const minutes = [...document.querySelectorAll("#minute-rows tr")].map((row) => {
-        const [, viewers, chats, donations, state] = cells(row);
-        return [row.querySelector("time").dateTime.slice(0, 16), [viewers, chats, donations, state].join("|")];
+    const rows = [...document.querySelectorAll("#table-rows tr")].map((row) => {
+        return [row.querySelector("time").dateTime.slice(0, 16), cells(row).slice(1).join("|")];
     });
     return {
-        minutes: figures.concat(minutes),
+        rows: figures.concat(rows),
         epoch: Number(document.getElementById("picture").dataset.epoch),
         top: [...document.querySelectorAll("#top-rows tr")].map(cells),
         topEpoch: Number(document.getElementById("top").dataset.epoch),
@@ -50,8 +49,7 @@ fn compare(browser: &Browser, recorder: &Recorder, wanted: usize) {
             continue;
         }
         let shown = browser.run(SNAPSHOT);
-        for (question, shown, epoch) in [(MINUTES, &shown["minutes"], &shown["epoch"]), (TOP, &shown["top"], &shown["topEpoch"])]
-        {
+        for (question, shown, epoch) in [(MINUTES, &shown["rows"], &shown["epoch"]), (TOP, &shown["top"], &shown["topEpoch"])] {
             let Some(epoch) = epoch.as_i64() else { continue };
             // The recorder may be a little behind.
             std::thread::sleep(Duration::from_millis(50));
@@ -77,8 +75,8 @@ fn numbers_equal_the_apis_while_traffic_flows() {
     let service = Arc::new(Service::start(&store));
     for (path, stream) in [("/", None), ("/?stream=stream_b", Some("stream_b".to_owned()))] {
         open(browser, &service, path);
-        browser.run("document.getElementById('minutes').open = true");
-        browser.wait("document.querySelectorAll('#minute-rows tr').length > 50", crate::SOON);
+        browser.run("document.getElementById('table').open = true");
+        browser.wait("document.querySelectorAll('#table-rows tr').length > 50", SOON);
         let recorder = Recorder::start(service.clone(), stream);
         compare(browser, &recorder, 12);
         assert!(browser.text("#figure-donations_usd .value").starts_with("$90,07"), "{}", browser.text("#figure-donations_usd"));
@@ -111,6 +109,82 @@ fn what_is_pushed_is_on_the_page_at_once() {
 }
 
 #[test]
+fn hours_and_days_are_the_rows_of_the_api() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    drop(store.traffic(&["stream_a", "stream_b"]));
+    store.roll_up(&["stream_a", "stream_b"]);
+    let service = Service::start(&store);
+    let show = ["active_viewers", "chat_messages", "donations_usd", "peak_viewers"].map(|name| format!("&show={name}")).concat();
+    for (grain, minutes, least, range, head) in
+        [("hour", 10_080, 167, "Last 7 days, ", "Hour (UTC)"), ("day", 43_200, 29, "Last 30 days, ", "Day (UTC)")]
+    {
+        let query = format!("grain={grain}&minutes={minutes}");
+        for (stream, path) in [("", "/metrics/totals"), ("&stream=stream_b", "/streams/stream_b")] {
+            open(browser, &service, &format!("/?minutes={minutes}{stream}{show}"));
+            browser.run("document.getElementById('table').open = true");
+            let started = Instant::now();
+            let (shown, expected) = loop {
+                let shown = browser.run(SNAPSHOT);
+                let shown = (texts(&shown["rows"]), texts(&shown["top"]));
+                let (_, rows) = service.get(&format!("{path}?{query}"));
+                let (_, top) = service.get(&format!("/streams/top?{query}&n=10&by=donations_usd"));
+                let expected = (expected::rows(&rows, stream.is_empty()), expected::top(&top));
+                if shown == expected || started.elapsed() > SOON {
+                    break (shown, expected);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            };
+            assert_eq!(shown, expected, "{grain} {path}");
+            let states: Vec<_> = expected.0[6..].iter().map(|(_, text)| text.rsplit('|').next().unwrap()).collect();
+            assert!(states.len() >= least, "{grain} {path}: {}", states.len());
+            assert!(states[0] == "growing" && states[1..].iter().all(|state| *state == "final"), "{grain} {path}: {states:?}");
+            assert!(browser.text("#range-text").starts_with(range), "{}", browser.text("#range-text"));
+            assert_eq!(browser.text("#table-window"), head);
+            assert_eq!(browser.text("#legend-open"), "still growing: made of closed minutes");
+            assert!(browser.text("#plot-moment").ends_with(" UTC · final"), "{}", browser.text("#plot-moment"));
+        }
+    }
+    is_clean(browser, &service);
+}
+
+#[test]
+fn a_push_of_minutes_adds_none_to_hours() {
+    let Some(alone) = browser() else { return };
+    let browser = &alone.browser;
+    let store = Store::new();
+    let _traffic = store.traffic(&["busy"]);
+    store.roll_up(&["busy"]);
+    let service = Service::start(&store);
+    open(browser, &service, "/?stream=busy&minutes=10080");
+    browser.run("document.getElementById('table').open = true");
+    let times = "[...document.querySelectorAll('#table-rows time')].map(({ dateTime }) => dateTime)";
+    let odd = format!("{times}.filter((time) => !time.endsWith(':00:00.000Z'))");
+    browser.wait(&format!("{times}.length > 160"), SOON);
+    browser.run(&format!(
+        "window.commits = new Set();
+         window.odd = [];
+         new MutationObserver(() => {{
+             window.commits.add(document.getElementById('picture').dataset.epoch);
+             window.odd.push(...{odd});
+         }}).observe(document.getElementById('picture'), {{ attributes: true, attributeFilter: ['data-epoch'] }});"
+    ));
+    std::thread::sleep(Duration::from_secs(5));
+    // Ten commits a second are pushed; the rows are asked for once a second at most.
+    let commits = browser.eval("window.commits.size").as_i64().unwrap();
+    assert!(commits <= 8, "{commits} commits were shown in 5 s");
+    browser.wait("window.commits.size >= 2", SOON);
+    assert_eq!(browser.eval("window.odd"), json!([]));
+    // Nor do rows of one length stay when the other is asked for.
+    for (range, is_there) in [("60", format!("{odd}.length > 50")), ("10080", format!("{times}.length > 160 && !{odd}.length"))] {
+        browser.click(&format!("#range-{range}"));
+        browser.wait(&format!("document.querySelector('#range-{range}[aria-current]') && {LIVE} && {is_there}"), SOON);
+    }
+    is_clean(browser, &service);
+}
+
+#[test]
 fn the_pipelines_health_is_shown() {
     let Some(alone) = browser() else { return };
     let browser = &alone.browser;
@@ -118,8 +192,8 @@ fn the_pipelines_health_is_shown() {
     let _traffic = store.traffic(&["stream_a"]);
     let service = Service::start(&store);
     open(browser, &service, "/");
-    browser.wait("/^[\\d.]+ s$/.test(document.querySelector('#vital-freshness .value').textContent)", crate::SOON);
-    browser.wait("/KB\\/s$/.test(document.querySelector('#vital-rate .value').textContent)", crate::SOON);
+    browser.wait("/^[\\d.]+ s$/.test(document.querySelector('#vital-freshness .value').textContent)", SOON);
+    browser.wait("/KB\\/s$/.test(document.querySelector('#vital-rate .value').textContent)", SOON);
     // The writer keeps partition 0 the furthest behind.
     assert_eq!(browser.text("#vital-holder .value"), "Partition 0");
     assert_eq!(browser.text("#partition-rows .holds th"), "0holds the watermark");
@@ -130,5 +204,5 @@ fn the_pipelines_health_is_shown() {
     let (_, body) = service.get("/dead-letters");
     let answer: Value = serde_json::from_str(&body).unwrap();
     let expected = answer["records"].as_i64().unwrap();
-    browser.wait(&format!("Number(document.getElementById('dead-total').textContent) >= {expected}"), crate::SOON);
+    browser.wait(&format!("Number(document.getElementById('dead-total').textContent) >= {expected}"), SOON);
 }

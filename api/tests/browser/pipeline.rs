@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tidemark_model::Metric;
 
-const TABLES: &str = include_str!("../../../sql/sqlite/001_tables.sql");
 const MINUTE: i64 = 60_000_000;
 const LATENESS: i64 = 10 * MINUTE;
 const HISTORY_MINUTES: i64 = 75;
@@ -35,7 +35,7 @@ impl Store {
         let file = Connection::open(self.file()).unwrap();
         file.pragma_update(None, "journal_mode", "wal").unwrap();
         file.busy_timeout(Duration::from_secs(5)).unwrap();
-        file.execute_batch(TABLES).unwrap();
+        file.execute_batch(&tidemark_model::tables::in_sqlite()).unwrap();
         file
     }
 
@@ -53,6 +53,36 @@ impl Store {
             }
         });
         Traffic { stop, thread: Some(thread) }
+    }
+
+    /// Hours and days of these streams, and totals, twice as far back as the page's ranges reach. The newest one still grows.
+    pub fn roll_up(&self, streams: &[&str]) {
+        let mut file = self.create();
+        let transaction = file.transaction().unwrap();
+        let columns = Metric::ALL.map(Metric::integer_column);
+        let (names, sums) = (columns.join(", "), columns.each_ref().map(|column| format!("sum({column})")).join(", "));
+        for (grain, length, count) in [("hour", 60 * MINUTE, 340), ("day", 1_440 * MINUTE, 62)] {
+            let newest = (now() - LATENESS) / length;
+            for ago in 0..count {
+                let start = (newest - ago) * length;
+                for (stream, name) in (0_i64..).zip(streams) {
+                    // Each metric has values of its own.
+                    let value = |metric: i64| (1_000 * metric + 10 * (ago % 7) + stream).to_string();
+                    let values = (1..).zip(&columns).map(|(metric, _)| value(metric)).collect::<Vec<_>>().join(", ");
+                    let sql = format!(
+                        "insert into stream_metrics_{grain} (window_start, window_end, stream_id, epoch, {names})
+                         values (?1, ?2, ?3, 1, {values})"
+                    );
+                    transaction.execute(&sql, (start, start + length, name)).unwrap();
+                }
+            }
+            let sql = format!(
+                "insert into stream_totals_{grain} (window_start, window_end, streams, epoch, {names})
+                 select window_start, window_end, count(*), 1, {sums} from stream_metrics_{grain} group by 1, 2"
+            );
+            transaction.execute(&sql, []).unwrap();
+        }
+        transaction.commit().unwrap();
     }
 }
 

@@ -50,8 +50,10 @@ fn the_place_is_in_the_url() {
     assert_eq!(browser.text("#range-360[aria-current]"), "6 h");
     assert_eq!(browser.text("#by-active_viewers[aria-current]"), "Viewers");
     // What cannot be used counts as absent.
-    open(browser, &service, "/?minutes=0&by=nothing&to=yesterday");
-    assert_eq!(browser.text("#range-60[aria-current]"), "1 h");
+    for query in ["minutes=0&by=nothing&to=yesterday", "minutes=2000", "minutes=44640"] {
+        open(browser, &service, &format!("/?{query}"));
+        assert_eq!(browser.text("#range-60[aria-current]"), "1 h");
+    }
     // A stream by its name, also one that never was.
     browser.run("document.getElementById('find-name').focus()");
     browser.press(&["n", "o", "n", "e", ENTER]);
@@ -66,22 +68,37 @@ fn a_past_range_has_its_own_rows() {
     let browser = &alone.browser;
     let store = Store::new();
     let _traffic = store.traffic(&["stream_a", "stream_b"]);
+    store.roll_up(&["stream_a", "stream_b"]);
     let service = Service::start(&store);
-    for path in ["/?minutes=15", "/?stream=stream_b&minutes=15"] {
+    for (path, rows, whole, back) in [
+        ("/?minutes=15", 15, ":00Z", "#now"),
+        ("/?stream=stream_b&minutes=15", 15, ":00Z", "#now"),
+        ("/?minutes=10080", 168, ":00:00Z", "#later"),
+        ("/?stream=stream_b&minutes=43200", 30, "T00:00:00Z", "#later"),
+    ] {
         open(browser, &service, path);
-        browser.run("document.getElementById('minutes').open = true");
-        browser.wait("document.querySelectorAll('#minute-rows time').length > 10", SOON);
-        let newest = browser.eval("document.querySelector('#minute-rows time').dateTime");
+        browser.run("document.getElementById('table').open = true");
+        browser.wait("document.querySelectorAll('#table-rows time').length > 10", SOON);
+        let newest = browser.eval("document.querySelector('#table-rows time').dateTime");
         browser.click("#earlier");
         browser.wait("document.body.dataset.connection === 'past'", SOON);
-        browser.wait(&format!("document.querySelector('#minute-rows time').dateTime < {newest}"), SOON);
-        assert_eq!(browser.eval("document.querySelectorAll('#minute-rows tr').length"), json!(15));
+        browser.wait(&format!("document.querySelector('#table-rows time').dateTime < {newest}"), SOON);
+        assert_eq!(browser.eval("document.querySelectorAll('#table-rows tr').length"), json!(rows));
+        let to = browser.eval("new URLSearchParams(location.search).get('to')");
+        assert!(to.as_str().unwrap().ends_with(whole), "{path}: {to}");
         // It ended longer ago than the pipeline waits.
-        assert_eq!(browser.eval("document.querySelectorAll('#minute-rows .live').length"), json!(0));
-        assert_eq!(browser.text("#minute-rows tr:last-child .state"), "final");
-        browser.click("#now");
+        assert_eq!(browser.eval("document.querySelectorAll('#table-rows .live').length"), json!(0));
+        assert_eq!(browser.text("#table-rows tr:last-child .state"), "final");
+        browser.click(back);
         browser.wait(LIVE, SOON);
         assert_eq!(browser.eval("new URLSearchParams(location.search).has('to')"), json!(false));
+    }
+    // Longer windows end after what was looked at.
+    browser.go(&service.url("/?minutes=15&to=2025-01-01T12:34:00Z"));
+    browser.wait("document.body.dataset.connection === 'past'", SOON);
+    for (range, to) in [(1_440, "2025-01-01T12:34:00Z"), (10_080, "2025-01-01T13:00:00Z"), (43_200, "2025-01-02T00:00:00Z")] {
+        let link = format!("new URLSearchParams(document.getElementById('range-{range}').search).get('to')");
+        assert_eq!(browser.eval(&link), json!(to));
     }
 }
 
@@ -117,12 +134,14 @@ fn everything_is_reached_by_keyboard() {
         "range-60",
         "range-360",
         "range-1440",
+        "range-10080",
+        "range-43200",
         "choose",
         "explain-active_viewers",
         "explain-chat_messages",
         "explain-donations_usd",
         "scrub",
-        "The minutes as a table",
+        "table-title",
         "by-donations_usd",
         "by-chat_messages",
         "by-active_viewers",

@@ -2,11 +2,12 @@
 // the peak of what is neither.
 
 import { byId, element, setText } from "./dom.js";
-import { MINUTE, moment } from "./format.js";
-import { METRICS, peakOf, textOf } from "./metrics.js";
+import { moment } from "./format.js";
+import { LEVELS, METRICS, peakIn, peakOf, textOf } from "./metrics.js";
 import { totals } from "./series.js";
 
-const FIGURES = METRICS.map((metric) => {
+// A metric of a level's peak has no figure of its own: it is in the level's.
+const FIGURES = METRICS.filter(({ label }) => !LEVELS.some((level) => peakOf(level) === label)).map((metric) => {
   const { name, label, level, adds, tone } = metric;
   const figure = (id, label) => {
     const parts = [element("dt", {}, label), element("dd", { class: "value" }, "–"), element("dd", { class: "note" })];
@@ -18,28 +19,33 @@ const FIGURES = METRICS.map((metric) => {
   return { metric, nodes: [figure(name, adds ? label : peakOf(metric))] };
 });
 
-/** `present` has the levels and a note, or is null; `minutes` are those of the range, `shown` the names of metrics. */
-export function showFigures(minutes, isFinal, present, now, shown) {
-  const all = totals(minutes);
-  const final = totals(minutes.filter((minute) => isFinal(minute.start)));
-  const unknown = minutes.length ? "not known" : "no minute in this range";
+/** `rows` are those of the range; `present` has the levels and a note, or is null. */
+export function showFigures(rows, isFinal, present, now, { grain, shown }) {
+  const all = totals(rows);
+  const final = totals(rows.filter((row) => isFinal(row.start)));
+  const unknown = rows.length ? "not known" : `no ${grain.name} in this range`;
   for (const { metric, nodes } of FIGURES) {
     const { name, level, adds, pronoun } = metric;
-    for (const node of nodes) node.hidden = !shown.includes(name);
+    nodes[0].hidden = !shown.includes(name);
     if (adds) {
-      show(name, textOf(metric, all[name]), all[name] === null ? "not known of each minute" : `${metric.show(final[name])} of ${pronoun} final`);
+      const note = all[name] === null ? `not known of each ${grain.name}` : `${metric.show(final[name])} of ${pronoun} final`;
+      show(name, textOf(metric, all[name]), note);
       continue;
     }
-    const [latest, peak] = [present?.[name] ?? null, all[name]];
+    const peak = peakIn(metric, grain);
+    const row = all[peak.name];
+    const [latest, highest] = [present?.[name] ?? null, row?.[peak.name] ?? null];
+    const within = row ? `${grain.within} ${grain.called(row.start, now)}` : unknown;
     if (!level) {
-      show(name, textOf(metric, peak?.[name] ?? null), peak ? `in the minute of ${moment(peak.start, now)}` : unknown);
+      show(name, textOf(metric, highest), within);
       continue;
     }
+    nodes[1].hidden = nodes[0].hidden && !shown.includes(peak.name);
     show(name, textOf(metric, latest), present?.note ?? "");
     // That of the running minute is more than ever before: then the peak is now.
-    const isNow = latest !== null && latest > (peak?.[name] ?? -1);
-    const note = peak ? `at ${moment(peak.start + MINUTE, now)}` : unknown;
-    show(`peak-${name}`, textOf(metric, isNow ? latest : (peak?.[name] ?? null)), isNow ? "right now" : note);
+    const isNow = latest !== null && latest > (highest ?? -1);
+    const note = row && peak === metric ? `at ${moment(row.start + grain.width, now)}` : within;
+    show(`peak-${name}`, textOf(metric, isNow ? latest : highest), isNow ? "right now" : note);
   }
 }
 

@@ -52,12 +52,16 @@ export function shortTime(seconds) {
   return seconds === 0 ? "0" : `${short(seconds / size)} ${unit}`;
 }
 
-/** Minutes as a range is called: "15 minutes", "6 hours". */
+/** Minutes as a range is called: "15 minutes", "6 hours", "7 days". */
 export function span(minutes) {
   if (minutes === 60) return "hour";
+  if (minutes > 1_440 && minutes % 1_440 === 0) return `${minutes / 1_440} days`;
   if (minutes % 60 === 0) return `${minutes / 60} hours`;
   return minutes === 1 ? "minute" : `${minutes} minutes`;
 }
+
+/** "hour" as a title begins: "Hour". */
+export const capitalised = (words) => words[0].toUpperCase() + words.slice(1);
 
 // What has no shape of its own or changes the order of its neighbours: controls, marks of direction, joiners outside of emoji.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;

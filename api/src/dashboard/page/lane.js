@@ -46,7 +46,7 @@ function middle(value, x) {
   return x((value.start + value.end) / 2);
 }
 
-// Known values are joined directly over minutes without a row, which have none. Over a gap they are not.
+// Known values are joined directly over windows without a row, which have none. Over a gap they are not.
 function line(values, x, y, bottom) {
   const runs = [[]];
   for (const value of values) {

@@ -5,21 +5,22 @@ import { showChoice } from "./choose.js";
 import { showConnection } from "./connection.js";
 import { byId, setAttribute, setText } from "./dom.js";
 import { showFigures } from "./figures.js";
-import { MINUTE, count, moment, span, visible } from "./format.js";
+import { MINUTE, capitalised, count, moment, span, visible } from "./format.js";
 import { Live } from "./live.js";
-import { LEVELS, each, valueOf } from "./metrics.js";
-import { showMinutes } from "./minutes.js";
+import { grainOf } from "./grains.js";
+import { LEVELS, each, named, peakIn, valueOf } from "./metrics.js";
 import { RANGES, go, href, onChange, read } from "./place.js";
 import { Rate, isQuiet, showDeadLetters, showPartitions, showPipeline } from "./pipeline.js";
 import { Plot } from "./plot.js";
 import { Refresh } from "./refresh.js";
 import { Series, bucketSize, buckets, withoutLevels } from "./series.js";
 import { showStreams } from "./streams.js";
+import { showTable } from "./table.js";
 
 const TOP_STREAMS = 10;
 
 let place = read();
-let series = new Series();
+let series = new Series(place.grain);
 let picture = null; // what the last answers said about this place; null while there is none
 let pipeline = { health: null, deadLetters: null, rate: null, problem: null };
 let connection = { open: false, wasLost: false, fresh: false, unreachable: false, asOf: null, problem: null };
@@ -74,23 +75,26 @@ const isCutOff = () => !isServed() && connection.wasLost;
 /** When what is shown was right: now, unless newer numbers cannot be had. Nothing of it changes while time goes on without them. */
 const shownAt = () => (connection.fresh && !isCutOff() ? now() : (connection.asOf ?? now()));
 
-/** The minutes that the place means: [from, to). */
+/** The whole windows that the place means: [from, to). */
 function range() {
-  const to = place.to ?? Math.floor(shownAt() / MINUTE) * MINUTE + MINUTE;
+  const { width } = place.grain;
+  const to = place.to ?? Math.floor(shownAt() / width) * width + width;
   return { from: to - place.minutes * MINUTE, to };
 }
 
 async function askPicture(signal) {
   const asked = place;
   const { from, to } = range();
-  const bounds = asked.to ? { from: new Date(from).toISOString(), to: new Date(to).toISOString() } : { minutes: asked.minutes };
+  const grain = asked.grain.name;
+  const bounds = asked.to ? { grain, from: new Date(from).toISOString(), to: new Date(to).toISOString() } : { grain, minutes: asked.minutes };
+  const by = peakIn(named([asked.by])[0], asked.grain).name;
   try {
-    const [minutes, top] = await Promise.all([
-      askMinutes(asked, bounds, signal),
-      asked.to ? null : ask("streams/top", { minutes: asked.minutes, n: TOP_STREAMS, by: asked.by }, signal),
+    const [rows, top] = await Promise.all([
+      askRows(asked, bounds, signal),
+      asked.to ? null : ask("streams/top", { ...bounds, n: TOP_STREAMS, by }, signal),
     ]);
-    series.answer(minutes.body.rows, minutes.epoch, minutes.watermark);
-    picture = { place: asked, present: presentOf(asked, minutes.body), top: top?.body.rows ?? null, topEpoch: top?.epoch ?? null };
+    series.answer(rows.body.rows, rows.epoch, rows.watermark);
+    picture = { place: asked, series, present: presentOf(asked, rows.body), top: top?.body.rows ?? null, topEpoch: top?.epoch ?? null };
     connection.fresh = true;
     connection.asOf = now();
     connection.problem = null;
@@ -107,7 +111,7 @@ async function askPicture(signal) {
   }
 }
 
-async function askMinutes(asked, bounds, signal) {
+async function askRows(asked, bounds, signal) {
   if (!asked.stream) return ask("metrics/totals", bounds, signal);
   const rows = () => ask("metrics", { stream_id: asked.stream, ...bounds, limit: 1500 }, signal);
   if (asked.to) return rows();
@@ -121,12 +125,17 @@ async function askMinutes(asked, bounds, signal) {
   }
 }
 
-/** The levels at present: of the streams that were seen in the range, or of one stream, since when. */
+/** The levels at present: of all streams with a note, or of one stream, since when. */
 function presentOf(asked, body) {
   if (asked.to) return null;
+  const [newest] = body.rows;
   if (asked.stream) {
-    const newest = body.state ?? body.rows[0];
-    return newest ? { ...levelsOf(newest), since: Date.parse(newest.window_start) } : null;
+    const state = body.state ?? (asked.grain.grows ? null : newest);
+    return state ? { ...levelsOf(state), since: Date.parse(state.window_start) } : null;
+  }
+  if (asked.grain.grows) {
+    // Streams that were last seen days ago would add viewers who have left since. The newest row counts who is present.
+    return newest ? { ...levelsOf(newest), note: `at ${moment(series.levelAt(Date.parse(newest.window_start)), now())}` } : null;
   }
   const { streams } = body.present;
   return { ...levelsOf(body.present), note: `in ${count(streams)} ${streams === 1 ? "stream" : "streams"} seen in the last ${span(asked.minutes)}` };
@@ -217,51 +226,60 @@ function showPlace() {
   byId("back").href = href({ ...place, stream: null });
   for (const minutes of RANGES) {
     const link = byId(`range-${minutes}`);
-    link.href = href({ ...place, minutes });
+    link.href = href({ ...place, minutes, to: place.to && endFrom(place.to, grainOf(minutes)) });
     setAttribute(link, "aria-current", minutes === place.minutes && "true");
   }
   const { from, to } = range();
   byId("earlier").href = href({ ...place, to: from });
-  const later = to + place.minutes * MINUTE;
   const isNow = !place.to;
   byId("later").hidden = isNow;
-  byId("later").href = href({ ...place, to: later > now() ? null : later });
+  byId("later").href = href({ ...place, to: endFrom(to + place.minutes * MINUTE, place.grain) });
   byId("now").hidden = isNow;
   byId("now").href = href({ ...place, to: null });
   const start = moment(from, now());
   setText(byId("range-text"), isNow ? `Last ${span(place.minutes)}, ${start} to now, UTC` : `${start} to ${moment(to, from)}, UTC`);
 }
 
+/** The first end of such a window at or after an instant; null, which is now, if it is still to come. */
+function endFrom(instant, { width }) {
+  const end = Math.ceil(instant / width) * width;
+  return end > now() ? null : end;
+}
+
 function showPicture() {
   const shown = picture && samePicture(picture.place, place);
-  const { from, to } = range();
-  const end = place.to ?? to + 10 * MINUTE; // rows of clocks that are ahead are part of now
-  const at = shownAt();
-  const isRunning = (minute) => !place.stream && minute.start + MINUTE > at;
-  // A running minute has rows of those streams only that were heard of in it: their sum would look like a drop.
-  const minutes = series.between(from, end).map((minute) => (isRunning(minute) ? withoutLevels(minute) : minute));
-  const isFinal = (start) => series.isFinal(start);
-  const upTo = Math.max(to, ...minutes.slice(-1).map(({ start }) => start + MINUTE));
-  const size = bucketSize(place.minutes);
   document.body.classList.toggle("loading", !shown);
-  byId("picture").dataset.epoch = shown ? series.epoch : "";
+  byId("picture").dataset.epoch = shown ? picture.series.epoch : "";
   byId("top").dataset.epoch = shown ? (picture.topEpoch ?? "") : "";
   showStreams(place.to ? [] : shown ? picture.top : null, place, place.to ? "" : `Last ${span(place.minutes)}`);
   if (!shown) return;
-  const newest = place.stream && minutes.at(-1);
-  showFigures(minutes, isFinal, place.to ? null : presentNow(newest, at), at, place.show);
-  const drawn = buckets(series, minutes, from, upTo, size);
-  plot.show({ buckets: drawn, size, from, to: upTo, watermark: series.watermark, now: at, shown: place.show });
-  showMinutes(minutes, isFinal, at, place.show);
-  byId("no-rows").hidden = minutes.length > 0;
-  setText(byId("no-rows-text"), place.stream ? "No event of this stream in this range." : "No event in this range.");
+  const { grain } = place;
+  const known = picture.series; // not `series`, which waits for its first answer when the windows are other ones
+  const { from, to } = range();
+  const end = place.to ?? to + 10 * MINUTE; // rows of clocks that are ahead are part of now
+  const at = shownAt();
+  // A running minute has rows of those streams only that were heard of in it: their sum would look like a drop.
+  const isPartial = ({ start }) => !place.stream && !grain.grows && start + grain.width > at;
+  const rows = known.between(from, end).map((row) => (isPartial(row) ? withoutLevels(row) : row));
+  const isFinal = (start) => known.isFinal(start);
+  const upTo = Math.max(to, ...rows.slice(-1).map(({ start }) => start + grain.width));
+  showFigures(rows, isFinal, presentNow(rows.at(-1), at), at, place);
+  const size = bucketSize(place.minutes, grain);
+  const drawn = buckets(known, rows, from, upTo, size * grain.width);
+  plot.show({ buckets: drawn, size, grain, from, to: upTo, watermark: known.watermark, now: at, shown: place.shown });
+  showTable(rows, isFinal, at, place);
+  setText(byId("legend-open"), grain.grows ? "still growing: made of closed minutes" : "may still change");
+  byId("no-rows").hidden = rows.length > 0;
+  const missing = `No ${grain.grows ? grain.name : "event"}${place.stream ? " of this stream" : ""} in this range.`;
+  setText(byId("no-rows-text"), grain.grows ? `${missing} ${capitalised(grain.name)}s are made of closed minutes.` : missing);
 }
 
-/** The newest row is newer than the state that was asked for, if it was pushed since. */
+/** The newest minute is newer than the state that was asked for, if it was pushed since. */
 function presentNow(newest, at) {
   const { present } = picture;
-  if (!place.stream || !present) return place.stream ? null : present;
-  const latest = newest && newest.start >= present.since ? { ...newest, since: newest.start } : present;
+  if (!place.stream || !present) return present;
+  const isNewer = newest && !place.grain.grows && newest.start >= present.since;
+  const latest = isNewer ? { ...newest, since: newest.start } : present;
   const end = latest.since + MINUTE;
   const silent = at - end > 2 * MINUTE;
   const note = `at ${moment(end, at)}${silent ? ", when it was last heard of" : ""}`;
@@ -275,10 +293,9 @@ function samePicture(a, b) {
 onChange((next) => {
   const previous = place;
   place = next;
-  if (previous.stream !== next.stream || previous.to !== next.to) {
-    series = new Series();
-    picture = null;
-  }
+  const isElsewhere = previous.stream !== next.stream || previous.to !== next.to;
+  if (isElsewhere || previous.grain !== next.grain) series = new Series(next.grain);
+  if (isElsewhere) picture = null;
   if (previous.stream !== next.stream) {
     setText(byId("announcement"), `Showing ${next.stream ? visible(next.stream) : "all streams"}.`);
     byId("title").focus({ preventScroll: true });
@@ -294,7 +311,7 @@ byId("find").addEventListener("submit", (event) => {
   const stream = byId("find-name").value;
   if (stream) go({ ...place, stream });
 });
-byId("minutes").addEventListener("toggle", render);
+byId("table").addEventListener("toggle", render);
 setInterval(render, 1_000); // ages grow without anything happening
 
 render();

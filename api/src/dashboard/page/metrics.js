@@ -1,6 +1,6 @@
 // The metrics as the service declares them, and how a value of each is read, added and shown. The page itself names none.
 
-import { count, short, shortTime, timeSpent } from "./format.js";
+import { capitalised, count, short, shortTime, timeSpent } from "./format.js";
 import { cents, dollars, roughDollars } from "./money.js";
 import { roundCount, roundMoney, roundTime } from "./scale.js";
 
@@ -12,11 +12,12 @@ const UNITS = {
   usd: { zero: 0n, from: cents, show: dollars, length: roughDollars, round: roundMoney, axis: (at) => `$${short(at)}`, pronoun: "it" },
 };
 
-// What several minutes have together.
+// What several windows have together.
 const TOGETHER = {
-  at_end: "Of several minutes, the highest is shown.",
-  distinct: "Of several minutes, the highest is shown: a sum would count a user again in each of them.",
-  sum: "Several minutes are added.",
+  at_end: ({ name, grows }) => (grows ? `While the ${name} grows: at the end of its last closed minute.` : `Of several ${name}s, the highest is shown.`),
+  distinct: ({ name }) => `Of several ${name}s, the highest is shown: a sum would count a user again in each of them.`,
+  largest: ({ name }) => `Of several ${name}s, the highest is shown.`,
+  sum: ({ name }) => `Several ${name}s are added.`,
 };
 
 const DECLARED = JSON.parse(document.querySelector("meta[name=metrics]").content);
@@ -25,13 +26,14 @@ const TONES = [...new Set(DECLARED.map(({ events }) => events.join()))];
 
 /**
  * In the order of tables. `first`: it is shown unless the reader chose otherwise, and never null. `level`: it is of an instant.
- * `adds`: over time there is a sum of it; of others there is a highest one only.
+ * `adds`: over time there is a sum of it; of others there is a highest one only. `isOf`: whether windows of a length have it.
  */
-export const METRICS = DECLARED.map(({ name, unit, meaning, roll_up, events, first }) => {
+export const METRICS = DECLARED.map(({ name, unit, meaning, roll_up, events, grains, first }) => {
   const words = { meaning: `${capitalised(meaning)}.`, together: TOGETHER[roll_up], label: labelOf(name) };
   const tone = `tone-${TONES.indexOf(events.join()) % 3}`;
   const kind = { level: roll_up === "at_end", adds: roll_up === "sum", money: unit === "usd" };
-  return { name, first, tone, ...words, ...kind, ...UNITS[unit] };
+  const isOf = (grain) => grains.includes(grain.name);
+  return { name, first, tone, isOf, ...words, ...kind, ...UNITS[unit] };
 });
 export const LEVELS = METRICS.filter(({ level }) => level);
 
@@ -52,6 +54,9 @@ export const textOf = (metric, value) => (value === null ? "–" : metric.show(v
 /** What the highest one is called. */
 export const peakOf = ({ label }) => `Peak ${label.toLowerCase()}`;
 
+/** The metric whose highest value that is: of a level with hours and days, whose ends miss the peak, another one. */
+export const peakIn = (metric, grain) => METRICS.find(({ label, isOf }) => label === peakOf(metric) && isOf(grain)) ?? metric;
+
 // The unit, and what goes without saying, is left out: not where two would then have one label.
 function labelOf(name) {
   const same = DECLARED.some((other) => other.name !== name && bare(other.name) === name);
@@ -60,10 +65,6 @@ function labelOf(name) {
 
 function bare(name) {
   return name.replace(/^active_|_usd$/g, "").replace(/_ms$/, " time").replaceAll("_", " ");
-}
-
-function capitalised(words) {
-  return words[0].toUpperCase() + words.slice(1);
 }
 
 // A key of an object is the only place where a bare quote follows a brace or a comma; inside of a string quotes are escaped.

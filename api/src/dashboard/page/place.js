@@ -2,29 +2,43 @@
 // the back button work.
 
 import { MINUTE } from "./format.js";
+import { grainOf } from "./grains.js";
 import { METRICS, named } from "./metrics.js";
 
-export const RANGES = [15, 60, 360, 1440];
-export const ORDERS = METRICS.toReversed();
+export const RANGES = [15, 60, 360, 1_440, 10_080, 43_200];
+// Only hours and days have a metric of a level's peak. There the level orders the list by it.
+export const ORDERS = METRICS.filter(({ isOf }) => isOf(grainOf(1))).toReversed();
 const FIRST = METRICS.filter(({ first }) => first).map(({ name }) => name);
 const DEFAULTS = { minutes: 60, by: FIRST.at(-1), show: FIRST };
 
 /**
  * The place that a URL's query says; what cannot be used counts as absent.
- * `stream`: its id or null for all. `to`: the range's exclusive end, or null for now. `show`: names of metrics, one at least.
+ * `stream`: its id or null for all. `grain`: the windows of the range. `to`: its exclusive end, or null for now. `show`: names of the
+ * metrics that are chosen. `shown`: those of them that the windows have, one at least.
  */
 export function read(search = location.search) {
   const query = new URLSearchParams(search);
-  const minutes = Number(query.get("minutes") ?? DEFAULTS.minutes);
-  const show = named(query.getAll("show")).map(({ name }) => name);
-  const to = Math.floor(Date.parse(query.get("to") ?? "") / MINUTE) * MINUTE;
+  const asked = Number(query.get("minutes") ?? DEFAULTS.minutes);
+  const minutes = isRange(asked) ? asked : DEFAULTS.minutes;
+  const grain = grainOf(minutes);
+  const to = Math.floor(Date.parse(query.get("to") ?? "") / grain.width) * grain.width;
+  const isShown = ({ isOf }) => isOf(grain);
+  const names = query.getAll("show");
+  const chosen = named(names).some(isShown) ? named(names) : named([...names, ...DEFAULTS.show]);
   return {
     stream: query.get("stream") || null,
-    minutes: Number.isInteger(minutes) && minutes >= 1 && minutes <= 1440 ? minutes : DEFAULTS.minutes,
+    minutes,
+    grain,
     to: Number.isFinite(to) && to > 0 && to < 8.6e15 ? to : null,
     by: ORDERS.some(({ name }) => name === query.get("by")) ? query.get("by") : DEFAULTS.by,
-    show: show.length ? show : DEFAULTS.show,
+    show: chosen.map(({ name }) => name),
+    shown: chosen.filter(isShown).map(({ name }) => name),
   };
+}
+
+// Whole windows, one at least.
+function isRange(minutes) {
+  return minutes >= 1 && (minutes * MINUTE) % grainOf(minutes)?.width === 0;
 }
 
 /** The address of a place; what is as it always is stays out of it. */

@@ -2,7 +2,7 @@
 
 import { byId, element, setAttribute, setText } from "./dom.js";
 import { visible } from "./format.js";
-import { peakOf } from "./metrics.js";
+import { peakIn, peakOf } from "./metrics.js";
 import { ORDERS, href } from "./place.js";
 
 const entries = new Map(); // by stream id
@@ -11,10 +11,11 @@ byId("orders").append(...ORDERS.map(({ name, label }) => element("a", { id: `by-
 
 /** `rows` as the API has them, or null while they are not known; `note` says why there are none, or of when they are. */
 export function showStreams(rows, place, note) {
-  for (const { name } of ORDERS) {
+  for (const order of ORDERS) {
+    const { name } = order;
     const link = byId(`by-${name}`);
     link.href = href({ ...place, by: name });
-    link.hidden = name !== place.by && !place.show.includes(name);
+    link.hidden = name !== place.by && !place.shown.includes(name) && !place.shown.includes(peakIn(order, place.grain).name);
     setAttribute(link, "aria-current", name === place.by && "true");
   }
   const metric = ORDERS.find(({ name }) => name === place.by);
