@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Does docs/new_metric.md still hold? Takes the difference that stands on that page into a copy of the tree, and runs the copy's tests of what
+# follows from a metric: tables and upgrades of both stores, checkpoints, the oracle, golden cases, members of the API.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+copy=$(mktemp -d "${TMPDIR:-/tmp}/tidemark-new-metric.XXXXXX")
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | xargs -0 tar -cf - | tar -xf - -C "$copy"
+awk '/^```diff$/ { inside = 1; next } /^```$/ { inside = 0 } inside' docs/new_metric.md >"$copy.diff"
+trap 'rm -rf "$copy" "$copy.diff"' EXIT
+cd "$copy"
+git init --quiet
+git add --all
+git apply --whitespace=nowarn "$copy.diff" || die "docs/new_metric.md: the difference no longer fits the tree"
+# Own crates are built for the copy, all others are those of the tree.
+export CARGO_TARGET_DIR=$root/target
+tls=$(tls_features)
+tests() { cargo test --quiet -p "$@" || die "with the metric of docs/new_metric.md: failed: $*"; }
+# As the page says: the file of the tables is written anew.
+TIDEMARK_REWRITE_CASES=1 tests tidemark-dataflow ${tls:+"$tls"} --lib the_file_of_the_tables
+tests tidemark-model
+tests tidemark-dataflow ${tls:+"$tls"} --lib --test golden --test upgrade
+tests tidemark-api --lib
+git add --all --intent-to-add
+say "a metric is $(git diff --shortstat | sed 's/^ *//')"
