@@ -67,7 +67,7 @@ pub struct RunArgs {
     /// A partition further ahead of the pipeline's watermark waits for those that hold it; changes no result
     #[arg(long, env = "MAX_AHEAD", value_name = "DURATION", default_value = "1h", value_parser = duration::parse_positive)]
     pub max_ahead: Duration,
-    /// Rows of hours and days too; those of minutes stay as they are
+    /// Rows of hours and days too; those that are not final are deleted when it becomes less
     #[arg(long, env = "ROLLUPS", value_name = "WHICH", value_enum, default_value = "hour,day", ignore_case = true)]
     pub rollups: RollUps,
     /// Where checkpoints are kept, shared by all processes; default: DATA_DIR/checkpoints

@@ -4,7 +4,7 @@
 --
 -- Its stream_metrics_minute and stream_state stay under the names replaced_…; drop them once you are content. Their rows are copied,
 -- with money rounded half-up to cents, epoch 0, and null in the metrics that it did not have. What the log still has, tidemark-dataflow then
--- computes anew over them; older rows stay as the replaced pipeline left them (`verify` reports them as rows that the log knows nothing of). Run
+-- computes anew over them; older rows stay as the replaced pipeline left them, without hours and days (`verify` reports them as rows that the log knows nothing of). Run
 -- it with the dataflow stopped.
 
 alter table stream_metrics_minute rename to replaced_stream_metrics_minute;

@@ -311,12 +311,13 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
 }
 
 /// Rows that a pipeline has written, where its progress is not: a backup on its way back. Rows of the replaced pipeline are of epoch 0.
-const ROWS_WITHOUT_PROGRESS: &str = "select exists (select 1 from stream_metrics_minute where epoch > 0)";
+const ROWS_WITHOUT_PROGRESS: &str = "select exists (select 1 from stream_metrics_minute where epoch > 0)
+    or exists (select 1 from stream_metrics_hour) or exists (select 1 from stream_metrics_day)";
 
 fn refuse_rows_without_progress(are_there: bool) -> Result<(), StoreError> {
     if are_there {
         return Err(StoreError::Transient(
-            "stream_metrics_minute has rows of a pipeline, and progress has none: waiting for the rest of a backup to be restored; to \
+            "the tables have rows of a pipeline, and progress has none: waiting for the rest of a backup to be restored; to \
              start afresh, empty all tables"
                 .to_owned(),
         ));

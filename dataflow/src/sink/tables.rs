@@ -7,7 +7,7 @@ use super::StoreError;
 use super::columns::Dialect;
 use super::schema::{self, Added};
 use super::session::{self, Transaction};
-use super::transaction::{Failure, TABLES, Timestamp};
+use super::transaction::{Failure, TABLES};
 use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
 use tidemark_model::{Grain, Metric, Micros, Minute, Of, tables};
@@ -205,18 +205,21 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
 
 /// Deletes the rows of windows of this length that are not final.
 pub(super) fn give_up(transaction: &mut Transaction<'_>, grain: Grain, watermark: Option<Micros>) -> Result<(), Failure> {
-    let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
+    let first_open = watermark.map_or(Minute(0), Minute::first_open);
+    // The last window that is final starts here at the latest. There is no index on the windows' ends.
+    let start = Minute(first_open.0.saturating_sub(grain.minutes())).start();
+    let mut deletes = Vec::new();
     for table in [tables::Table::rows(grain), tables::Table::totals(grain)] {
-        let delete = format!("delete from {} where window_end > $1", table.name());
-        if let Err(error) = transaction.execute(&delete, &[&first_open]) {
-            let what = format!(
-                "by ROLLUPS no more rows of this length are kept, and those in {} that are not final must go",
-                table.name()
-            );
-            return Err(not_allowed(error, &what, &format!("{delete} ($1: {})", first_open.0)));
+        let not_final = format!("from {} where window_start > timestamptz '{start}'", table.name());
+        if transaction.query_one(&format!("select exists (select {not_final})"), &[])?.get(0) {
+            deletes.push(format!("delete {not_final}"));
         }
     }
-    Ok(())
+    let deletes = deletes.join("; ");
+    transaction.batch_execute(&deletes).map_err(|error| {
+        let what = format!("ROLLUPS keeps no rows of grain {grain:?} any more, and those that are not final must go");
+        not_allowed(error, &what, &deletes)
+    })
 }
 
 /// What the role may not do itself, its administrator may.
@@ -340,18 +343,22 @@ fn refuse_incomplete_keys(transaction: &mut Transaction<'_>) -> Result<(), Failu
 
 /// What the first dead letter would fail on is said at the start.
 fn refuse_missing_privileges(transaction: &mut Transaction<'_>) -> Result<(), Failure> {
+    let role: String = transaction.query_one("select current_user::text", &[])?.get(0);
+    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for Table { name, privileges, .. } in &TABLE {
         for privilege in *privileges {
-            let select = "select has_any_column_privilege(format('%I.%I', current_schema(), $1::text), $2), current_user::text";
-            let row = transaction.query_one(select, &[name, privilege])?;
-            if !row.get::<_, bool>(0) {
-                let role: &str = row.get(1);
-                let what = format!("role {role} may not {privilege} in table {name}: grant {privilege} on {name} to {role}");
-                return Err(StoreError::Fatal(what).into());
+            let select = "select has_any_column_privilege(format('%I.%I', current_schema(), $1::text), $2)";
+            if !transaction.query_one(select, &[name, privilege])?.get::<_, bool>(0) {
+                missing.entry(privilege).or_default().push(name);
             }
         }
     }
-    Ok(())
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let grant = |(privilege, names): (&&str, &Vec<&str>)| format!("grant {privilege} on {} to {role}", names.join(", "));
+    let grants: Vec<String> = missing.iter().map(grant).collect();
+    Err(StoreError::Fatal(format!("role {role} may not use the tables as a run does: {}", grants.join("; "))).into())
 }
 
 #[cfg(test)]
