@@ -25,4 +25,4 @@ tests tidemark-model
 tests tidemark-dataflow ${tls:+"$tls"} --lib --test golden --test upgrade
 tests tidemark-api --lib --test http -- metrics:: exports:: answers:: grains:: amounts::
 git add --all --intent-to-add
-say "a metric is $(git diff --shortstat | sed 's/^ *//')"
+say "a metric is $(git diff --shortstat -- ':!Cargo.*' | sed 's/^ *//')"
