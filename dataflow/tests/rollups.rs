@@ -14,8 +14,11 @@ use tidemark_model::{Grain, Metric, Micros, Minute};
 /// 2026-01-02T00:00:00Z.
 const NOW: Micros = Micros(1_767_312_000_000_000);
 
+/// What happens, who does it, and when.
+type Event = (&'static str, &'static str, &'static str);
+
 /// Runs one after the other, each to the end of the log: with rows of hours and days or without, and what is written before it.
-fn users_of_the_hour_from_11(runs: &[(bool, &[(&str, &str, &str)])]) -> i64 {
+fn users_of_the_hour_from_11(runs: &[(bool, &[Event])]) -> i64 {
     let rules = Rules::new(Duration::from_secs(600), Duration::from_secs(300), Duration::from_secs(3_600)).unwrap();
     let (log, store, parts) = (MemoryLog::default(), MemoryStore::default(), MemoryParts::default());
     for &(hours, events) in runs {
