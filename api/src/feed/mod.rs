@@ -19,8 +19,8 @@ use tidemark_model::{Grain, Micros, Minute};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-/// Pages that wait for the slowest client, for all clients of windows of one length together: some 40 MB at most. Who falls behind further catches up
-/// by a query of its own.
+/// Pages that wait for the slowest client, for all clients of windows of one length together: some 40 MB at most. Who falls behind
+/// further catches up by a query of its own.
 const WAITING_PAGES: usize = 64;
 /// What was seen this long ago is not known any more.
 const KNOWN_FOR: Duration = Duration::from_secs(1);

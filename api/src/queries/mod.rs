@@ -97,8 +97,7 @@ impl StoreError {
     /// Whether a store says that something is not there which came after the first tables. Its language may be any, but names stay.
     fn is_earlier(lacking: &str) -> bool {
         let columns = Metric::ALL.into_iter().filter(|metric| !metric.declared().first).map(Metric::integer_column);
-        let mut later =
-            columns.chain(Table::ALL.into_iter().filter(|&table| table != Table::MINUTES).map(|table| table.name().to_owned()));
+        let mut later = columns.chain(Table::later().map(|table| table.name().to_owned()));
         let words: Vec<&str> = lacking.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         later.any(|name| words.contains(&&*name))
     }

@@ -34,6 +34,11 @@ impl Table {
         Table::totals(Grain::Day),
     ];
 
+    /// Those that the first version did not have.
+    pub fn later() -> impl Iterator<Item = Table> {
+        Table::ALL.into_iter().filter(|&table| table != Table::MINUTES)
+    }
+
     /// Of each stream, in windows of this length.
     pub const fn rows(grain: Grain) -> Table {
         Table { grain, of: Of::Stream }

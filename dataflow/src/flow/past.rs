@@ -18,7 +18,7 @@ pub struct Run {
 /// Metrics that count each user of a window once.
 pub const OF_USERS: [Metric; 3] = [Metric::UniqueViewers, Metric::UniqueChatters, Metric::Donors];
 
-/// A worker's share of what a run's minutes are in a stream, or the sum of all workers' shares: they add.
+/// What a worker's viewers and users make of a run's minutes of a stream. The shares of all workers add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Past {
     /// Viewers who are present just before the run.

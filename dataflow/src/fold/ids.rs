@@ -51,7 +51,7 @@ impl Ids {
         }
     }
 
-    /// Makes room for so many more.
+    /// Makes room for this many more ids.
     pub(super) fn reserve(&mut self, more: usize) {
         let Ids { full, newest, numbers } = self;
         numbers.reserve(more, |&number| numbered(full, newest, number).1);

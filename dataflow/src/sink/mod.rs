@@ -133,14 +133,12 @@ impl Commit {
 
     /// The rows of windows of a length.
     pub fn rows_of(&self, grain: Grain) -> &[Row] {
-        let until = |grain: Option<Grain>| grain.map_or(0, |grain| self.rows.partition_point(|row| row.window.grain <= grain));
-        &self.rows[until(Grain::ALL[..grain as usize].last().copied())..until(Some(grain))]
+        of_grain(&self.rows, grain, |row| row.window)
     }
 
     /// The totals of windows of a length.
     pub fn totals_of(&self, grain: Grain) -> &[Total] {
-        let until = |grain: Option<Grain>| grain.map_or(0, |grain| self.totals.partition_point(|of| of.window.grain <= grain));
-        &self.totals[until(Grain::ALL[..grain as usize].last().copied())..until(Some(grain))]
+        of_grain(&self.totals, grain, |total| total.window)
     }
 }
 
@@ -213,6 +211,18 @@ pub struct Begin {
     pub again: bool,
     /// The windows that rows are kept of. Rows of others that are not final are deleted: nothing would complete them.
     pub grains: &'static [Grain],
+}
+
+/// Those of windows of a length, of what is in the order of its windows.
+fn of_grain<T>(sorted: &[T], grain: Grain, window: impl Fn(&T) -> Window) -> &[T] {
+    let first = sorted.partition_point(|of| window(of).grain < grain);
+    &sorted[first..sorted.partition_point(|of| window(of).grain <= grain)]
+}
+
+/// The last window of a length that is final starts here at the latest.
+fn last_final(grain: Grain, watermark: Option<Micros>) -> Micros {
+    let first_open = watermark.map_or(Minute(0), Minute::first_open);
+    Minute(first_open.0.saturating_sub(grain.minutes())).start()
 }
 
 impl Begin {

@@ -183,11 +183,10 @@ impl Store for SqliteStore {
         let decision = decide(&stored)?;
         read_verdicts(&transaction, begin, &decision.replay_from, &mut stored.verdicts)?;
         stored.fence = stored.fence.max(decision.above_fence) + 1;
-        let first_open = stored.watermark.map_or(Minute(0), Minute::first_open);
         for grain in begin.given_up(&mut stored.rolled_up) {
             for table in [Table::rows(grain), Table::totals(grain)] {
-                let last_final = Minute(first_open.0.saturating_sub(grain.minutes())).start();
-                transaction.execute(&format!("delete from {} where window_start > ?1", table.name()), [last_final.0])?;
+                let delete = format!("delete from {} where window_start > ?1", table.name());
+                transaction.execute(&delete, [super::last_final(grain, stored.watermark).0])?;
             }
         }
         let [hours_from, days_from] = starts(stored.rolled_up);

@@ -10,7 +10,7 @@ use super::session::{self, Transaction};
 use super::transaction::{Failure, TABLES};
 use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
-use tidemark_model::{Grain, Metric, Micros, Minute, Of, tables};
+use tidemark_model::{Grain, Metric, Micros, Of, tables};
 
 /// A table as a run needs it.
 struct Table {
@@ -120,11 +120,6 @@ const fn of_metrics(table: tables::Table) -> Table {
     Table { name: table.name(), columns, metrics: table.metrics(), key, privileges: WRITTEN }
 }
 
-/// Whether the first version did not have this table.
-fn came_later(name: &str) -> bool {
-    tables::Table::ALL.iter().any(|&table| table.name() == name && table != tables::Table::MINUTES)
-}
-
 /// A column that is there.
 struct Column {
     kind: String,
@@ -149,7 +144,7 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
-        let again = again && missing.iter().any(|name| !came_later(name));
+        let again = again && missing.iter().any(|name| tables::Table::later().all(|later| later.name() != *name));
         let missing = missing.join(", ");
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
@@ -205,9 +200,8 @@ fn add_columns(transaction: &mut Transaction<'_>, found: &Found) -> Result<(), F
 
 /// Deletes the rows of windows of this length that are not final.
 pub(super) fn give_up(transaction: &mut Transaction<'_>, grain: Grain, watermark: Option<Micros>) -> Result<(), Failure> {
-    let first_open = watermark.map_or(Minute(0), Minute::first_open);
-    // The last window that is final starts here at the latest. There is no index on the windows' ends.
-    let start = Minute(first_open.0.saturating_sub(grain.minutes())).start();
+    // There is no index on the windows' ends.
+    let start = super::last_final(grain, watermark);
     let mut deletes = Vec::new();
     for table in [tables::Table::rows(grain), tables::Table::totals(grain)] {
         let not_final = format!("from {} where window_start > timestamptz '{start}'", table.name());

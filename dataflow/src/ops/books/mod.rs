@@ -67,13 +67,6 @@ impl std::fmt::Display for Position {
     }
 }
 
-impl Snapshot {
-    /// Whether all rows of a window that starts here are there, as far as it is closed.
-    pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
-        grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)
-    }
-}
-
 /// All tables of a pipeline as of one commit.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -95,6 +88,13 @@ pub struct Snapshot {
     pub states: BTreeMap<String, StoredState>,
     /// `dead_letters` of the topic.
     pub letters: BTreeMap<Position, StoredLetter>,
+}
+
+impl Snapshot {
+    /// Whether all rows of a window that starts here are there, as far as it is closed.
+    pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
+        grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)
+    }
 }
 
 /// What the tables say of checkpoints.
