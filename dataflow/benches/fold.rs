@@ -18,10 +18,6 @@ use tidemark_dataflow::keys::{EventKey, StreamKey, ViewerKey};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_model::{Cents, Grain, Kind, Micros, Minute, Nanos};
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 const STREAMS: usize = 1_000;
 /// Events of a slice, in batches as they come through the exchange.
 const SLICE: usize = 20_000;

@@ -20,10 +20,6 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
 use timely::dataflow::operators::{Inspect, Probe};
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Minutes that are open.
 const MINUTES: u32 = 12;
 const SLICES: Slice = 200;

@@ -30,10 +30,6 @@ use tidemark_dataflow::source::{self, Asked, Bounds, Log as _};
 use tidemark_settings::kafka::Role;
 use tidemark_settings::log::{KafkaTopic, Log, LogArgs};
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Records that are taken at once, as a worker takes them.
 const BATCH: usize = 4_096;
 /// A log that hands out nothing for this long although its end is not reached will not do so any more.

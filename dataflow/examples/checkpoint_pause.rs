@@ -33,10 +33,6 @@ use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_model::metrics::Whole;
 use tidemark_model::{Grain, Micros};
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Events per second once everybody is there.
 const RATE: i64 = 20_000;
 /// Windows close while it is measured.

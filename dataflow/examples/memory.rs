@@ -30,10 +30,6 @@ use tidemark_dataflow::run::Control;
 use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_model::Micros;
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// 2026-01-01T00:00:00Z.
 const START: i64 = 1_767_225_600_000_000;
 const MINUTE: i64 = 60_000_000;

@@ -25,10 +25,6 @@ use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store as _};
 use tidemark_model::{Metric, Minute, Values};
 use tidemark_settings::store::{Store, StoreArgs};
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// 2026-01-01T00:00:00Z.
 const FIRST_MINUTE: u32 = 1_767_225_600 / 60;
 const PARTITIONS: i32 = 4;

@@ -28,10 +28,6 @@ use tidemark_dataflow::telemetry::{Metrics, resident_bytes};
 use tidemark_generator::traffic::{FaultShares, Generated, Traffic, TrafficConfig, numbered_streams};
 use tidemark_model::Micros;
 
-/// Allocates as the program does.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 const PARTITIONS: i32 = 4;
 const WORKERS: usize = 2;
 const HOUR: i64 = 3_600_000_000;

@@ -18,7 +18,8 @@
 //!   [`net`]: several processes as one
 //! - [`checkpoint`]: the state of `fold`, saved, so that a restart replays little
 //! - [`cli`], [`config`]: flags and settings; [`plan`]: where a run starts; [`run`]: how it ends;
-//!   [`resume`]: how it goes on when the store went back; [`rules`], [`reading`], [`clock`], [`keys`], [`background`]; [`telemetry`]
+//!   [`resume`]: how it goes on when the store went back; [`rules`], [`reading`], [`clock`], [`keys`], [`background`]; [`telemetry`];
+//!   [`allocator`]
 //! - [`trouble`]: what holds the run up at the moment, for the log and for `/health`
 //! - [`fail_points`]: where tests end the process
 //! - [`oracle`]: the same answer by naive recomputation, for tests and `verify`
@@ -35,6 +36,7 @@
 //! 6. A record's fault is data and is kept; the world's fault is retried, with a bound, or ends the run with one clear line.
 
 pub mod admit;
+pub mod allocator;
 pub mod background;
 pub mod checkpoint;
 pub mod cli;

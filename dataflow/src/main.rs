@@ -24,10 +24,6 @@ use tidemark_settings::{SettingsError, store, usage};
 use tidemark_tls::https;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Hash tables of many sizes, all of which grow: this allocator leaves little memory unused between them, and is quick.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() {
     process::run(program)
 }

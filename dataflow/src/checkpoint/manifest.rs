@@ -11,9 +11,10 @@ use tidemark_model::{Grain, Kind, Metric, Micros, Minute, Nanos};
 
 /// Version of the parts' form and of the state in them; raised when either changes. A new metric alone does not: a manifest names those
 /// that its shares have.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
-/// Versions that can be read. The steps of 4 tell the present count only; 5 has nothing of hours and days.
+/// Versions that can be read. The steps of 4 tell the present count only; 5 has nothing of hours and days;
+/// 6 lists the users of each hour and of each day.
 pub const READ: RangeInclusive<u32> = 4..=VERSION;
 
 /// A worker's word that its parts of a checkpoint are on the disk, or why they are not.

@@ -62,9 +62,9 @@ impl Firsts {
     pub fn first(&mut self, minute: Minute, range: usize, id: EventKey) -> bool {
         let window = self.counted.entry(minute).or_insert_with(|| Window::Few(Ids::default(), Vec::new()));
         match window {
-            Window::Many(lists) => return lists[range].insert(id).is_none(),
+            Window::Many(lists) => return lists[range].insert(id),
             Window::Few(ids, ranges) => {
-                if ids.insert(id).is_some() {
+                if !ids.insert(id) {
                     return false;
                 }
                 ranges.push(u8::try_from(range).expect("there are as many ranges as a byte has values"));

@@ -57,40 +57,16 @@ impl Ids {
         numbers.reserve(more, |&number| numbered(full, newest, number).1);
     }
 
-    /// The one of these that differs from `id` in no other bits than some of its first word.
-    pub(super) fn find(&self, id: EventKey, but: u64) -> Option<EventKey> {
-        let Ids { full, newest, numbers } = self;
-        numbers.find(id.1, |&number| alike(numbered(full, newest, number), id, but)).map(|&number| numbered(full, newest, number))
-    }
-
-    /// Adds an id, unless it is there; hands back the one that is.
-    pub(super) fn insert(&mut self, id: EventKey) -> Option<EventKey> {
-        self.insert_but(id, 0)
-    }
-
-    /// Adds an id, unless there is one that differs from it in no other bits than these of its first word; hands that one back.
-    pub(super) fn insert_but(&mut self, id: EventKey, but: u64) -> Option<EventKey> {
+    /// Adds an id; `false` if it is there already.
+    pub(super) fn insert(&mut self, id: EventKey) -> bool {
         let Ids { full, newest, numbers } = self;
         // An id is a hash already.
-        match numbers.entry(
-            id.1,
-            |&number| alike(numbered(full, newest, number), id, but),
-            |&number| numbered(full, newest, number).1,
-        ) {
-            Entry::Occupied(entry) => return Some(numbered(full, newest, *entry.get())),
+        match numbers.entry(id.1, |&number| numbered(full, newest, number) == id, |&number| numbered(full, newest, number).1) {
+            Entry::Occupied(_) => return false,
             Entry::Vacant(slot) => slot.insert(next_number(full, newest)),
         };
         self.push(id);
-        None
-    }
-
-    /// Adds an id in the place of one that differs from it in no other bits than these. The other is still among [`Ids::each`], before it.
-    pub(super) fn replace_but(&mut self, id: EventKey, but: u64) {
-        let Ids { full, newest, numbers } = self;
-        let next = next_number(full, newest);
-        let known = numbers.find_mut(id.1, |&number| alike(numbered(full, newest, number), id, but));
-        *known.expect("there is one to be replaced") = next;
-        self.push(id);
+        true
     }
 
     fn push(&mut self, id: EventKey) {
@@ -105,10 +81,6 @@ impl Ids {
 fn next_number(full: &[Chunk], newest: &[EventKey]) -> u32 {
     let number = full.len() * NUMBERS + newest.len();
     u32::try_from(number).expect("fewer ids in a range than 32 bits count, or memory were out long before")
-}
-
-fn alike(one: EventKey, other: EventKey, but: u64) -> bool {
-    one.1 == other.1 && (one.0 ^ other.0) & !but == 0
 }
 
 /// The id of a number.

@@ -14,6 +14,7 @@ pub mod presence;
 pub mod snapshot;
 pub mod stint;
 pub mod streams;
+pub mod table;
 pub mod users;
 pub mod windows;
 
@@ -53,7 +54,7 @@ impl Fold {
         Fold {
             grains,
             firsts: Firsts::default(),
-            users: Users::default(),
+            users: Users::new(grains),
             presence: Presence::new(viewer_timeout_nanos, grains),
             streams: Streams::default(),
             watermark: None,
@@ -140,9 +141,8 @@ impl Fold {
         let is_first = event.by_user
             && matches!(event.kind, Kind::ChatMessage | Kind::Donation)
             && self.firsts.first(minute, range, event.viewer.in_common(event.kind));
-        if is_first {
-            self.user(event, minute);
-        }
+        let place = self.streams.place(event.stream);
+        let firsts = if is_first { self.user(event, place, minute) } else { streams::Firsts::default() };
         let movement = match event.kind {
             Kind::ViewerJoin => Some(Movement::Join),
             Kind::ViewerLeave => Some(Movement::Leave),
@@ -152,34 +152,33 @@ impl Fold {
         if let Some(movement) = movement {
             self.presence.insert(event.viewer, event.ts, movement, &mut self.steps);
         }
-        self.streams.count((event.stream, minute), Counted::of(event, is_first), &self.steps);
+        self.streams.count(place, minute, Counted::of(event, is_first, firsts), &self.steps);
         true
     }
 
     /// A user's first event of its kind in the minute: whether it is the first of the hour and of the day too.
-    fn user(&mut self, event: &Admitted, minute: Minute) {
+    fn user(&mut self, event: &Admitted, place: u32, minute: Minute) -> streams::Firsts {
         let Fold { grains, users, streams, .. } = self;
         let id = event.viewer.in_common(event.kind);
-        for (at, &grain) in grains[1..].iter().enumerate() {
-            let mut change = |minute: Minute, count: i32| {
-                let mut by_grain = [0; Grain::ALL.len() - 1];
-                by_grain[at] = count;
-                let change = match event.kind {
-                    Kind::ChatMessage => streams::Firsts { chatters: by_grain, ..streams::Firsts::default() },
-                    _ => streams::Firsts { donors: by_grain, ..streams::Firsts::default() },
-                };
-                streams.count_first((event.stream, minute), change);
+        let mut firsts = streams::Firsts::default();
+        for &grain in &grains[1..] {
+            let change = |firsts: &mut streams::Firsts, count| match event.kind {
+                Kind::ChatMessage => firsts.chatters[grain as usize - 1] += count,
+                _ => firsts.donors[grain as usize - 1] += count,
             };
             match users.count(grain, minute, event.viewer.range(), id) {
-                First::New => change(minute, 1),
+                First::New => change(&mut firsts, 1),
                 First::Instead(later) => {
-                    change(later, -1);
-                    change(minute, 1);
+                    change(&mut firsts, 1);
+                    let mut no_more = streams::Firsts::default();
+                    change(&mut no_more, -1);
+                    streams.count(place, later, Counted { firsts: no_more, ..Counted::default() }, &Steps::default());
                 }
                 // Nor is it the first of the day.
                 First::Known => break,
             }
         }
+        firsts
     }
 }
 

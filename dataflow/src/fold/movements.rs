@@ -96,8 +96,11 @@ impl History {
         History::Few(SmallVec::new())
     }
 
-    pub(super) fn of(moved: Moved) -> History {
-        History::Few(smallvec![moved])
+    /// These, in their order.
+    pub(super) fn of(first: Moved, second: Option<Moved>) -> History {
+        let mut few = smallvec![first];
+        few.extend(second);
+        History::Few(few)
     }
 
     pub(super) fn each(&self) -> impl Iterator<Item = Moved> {
@@ -108,10 +111,10 @@ impl History {
         few.iter().copied().chain(many.into_iter().flat_map(|many| many.all.iter().copied()))
     }
 
-    /// The only one, if it is.
-    pub(super) fn only(&self) -> Option<Moved> {
+    /// The first, and the second if there is one, if there are no more.
+    pub(super) fn one_or_two(&self) -> Option<(Moved, Option<Moved>)> {
         match self {
-            History::Few(few) if few.len() == 1 => Some(few[0]),
+            History::Few(few) if (1..=2).contains(&few.len()) => Some((few[0], few.get(1).copied())),
             _ => None,
         }
     }
@@ -340,15 +343,28 @@ pub(super) fn place(
     };
     let mut changes: SmallVec<[(Minute, Step); 2]> = SmallVec::new();
     edges.into_iter().for_each(|(at, sign)| step_at(&mut changes, window_of(at)).plus_equals(&Step::edge(at, sign)));
-    // Of which windows users may begin to count elsewhere: behind the last movement an end changes nothing, but at the very start of one.
+    // Of which windows users may begin to count elsewhere.
     let mut windows: SmallVec<[(Grain, Minute, Fresh); 3]> = SmallVec::new();
-    for &grain in grains {
-        let mut last = None;
-        for (at, _) in edges {
-            let window = grain.window_of(window_of(at));
-            let behind = next.is_none() && window > moved.minute() && at > Moved::first_of(window).ts();
-            if !behind && last.replace(window) != Some(window) {
-                windows.push((grain, window, history.fresh(grain, window, timeout)));
+    let at_a_start = |(at, _): &(Nanos, i32)| at.0 % MINUTE_NANOS == 0;
+    if next.is_none() && !before.as_ref().is_some_and(same_instant) && !edges.iter().any(at_a_start) {
+        // Behind all others, as most come, somebody can only begin to count, and that by coming back.
+        for &grain in if cut.is_none() { grains } else { &[] } {
+            let window = grain.window_of(moved.minute());
+            let counts = |history: &History| history.fresh(grain, window, timeout)[0].1 != 0;
+            if !(before.is_some() && counts(history)) && (grain == Grain::Minute || !counted(grain, window)) {
+                step_at(&mut changes, moved.minute()).fresh[grain as usize] += 1;
+            }
+        }
+    } else {
+        for &grain in grains {
+            let mut last = None;
+            for (at, _) in edges {
+                let window = grain.window_of(window_of(at));
+                // An end behind the last movement changes nothing, but at the very start of a window.
+                let behind = next.is_none() && window > moved.minute() && at > Moved::first_of(window).ts();
+                if !behind && last.replace(window) != Some(window) {
+                    windows.push((grain, window, history.fresh(grain, window, timeout)));
+                }
             }
         }
     }

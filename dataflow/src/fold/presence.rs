@@ -30,36 +30,53 @@ const SWEEP: usize = 64;
 /// no more than that part of the viewers.
 const LEAVERS: usize = 8;
 
-/// What the table has of a viewer: the one movement that matters, or where in [`Range::several`] they are, in a word that no movement has.
+/// What the table has of a viewer: one or two movements that matter, in their order, or where in [`Range::several`] they are, in a word
+/// that no movement has.
 #[derive(Clone, Copy, Debug)]
-struct Slot(Moved);
+struct Slot(Moved, Moved);
 
-/// The least such word. Event times end a hundred days before the words do.
+/// No second movement: the least word.
+const NONE: Moved = Moved(0);
+
+/// The least word of a place. Event times end a hundred days before the words do.
 const SEVERAL: u64 = u64::MAX - u32::MAX as u64;
 
 const _: () = assert!(Nanos::END.0.cast_unsigned() << 1 <= SEVERAL);
 
 impl Slot {
-    fn several(place: usize) -> Slot {
-        Slot(Moved(SEVERAL + u64::from(u32::try_from(place).expect("fewer viewers in a range than 32 bits count"))))
+    fn of(history: History, several: &mut Slab<History>) -> Slot {
+        if let Some((first, second)) = history.one_or_two() {
+            return Slot(first, second.unwrap_or(NONE));
+        }
+        let place = u32::try_from(several.insert(history)).expect("fewer viewers in a range than 32 bits count");
+        Slot(Moved(SEVERAL + u64::from(place)), NONE)
     }
 
-    /// The place, if there are several.
+    /// The place, if there are more than two.
     fn place(self) -> Option<usize> {
         self.0.0.checked_sub(SEVERAL).map(|place| place as usize)
     }
 
+    fn second(self) -> Option<Moved> {
+        Some(self.1).filter(|second| *second != NONE)
+    }
+
+    /// One or two movements, if there is no place.
+    fn one_or_two(self) -> History {
+        History::of(self.0, self.second())
+    }
+
     /// The movements.
     fn history(self, several: &Slab<History>) -> impl Iterator<Item = Moved> {
-        let (one, several) = match self.place() {
-            None => (Some(self.0), None),
-            Some(place) => (None, Some(&several[place])),
+        let (few, several) = match self.place() {
+            None => ([Some(self.0), self.second()], None),
+            Some(place) => ([None; 2], Some(&several[place])),
         };
-        one.into_iter().chain(several.into_iter().flat_map(History::each))
+        few.into_iter().flatten().chain(several.into_iter().flat_map(History::each))
     }
 }
 
-/// Viewers of one range. Most have one movement that matters; it stands in the table itself.
+/// Viewers of one range. Most have one or two movements that matter; they stand in the table itself.
 #[derive(Debug, Default)]
 struct Range {
     viewers: KeyMap<ViewerKey, Slot>,
@@ -101,7 +118,7 @@ impl Presence {
         Presence {
             rules: Rules { timeout, grains },
             ranges: std::iter::repeat_with(Range::default).take(RANGES).collect(),
-            gone: Users::default(),
+            gone: Users::new(grains),
             first_open: Minute(0),
             to_look_at: 0,
             next_look: 0,
@@ -212,10 +229,9 @@ impl Presence {
         })
     }
 
-    /// How many movements a range has, if no viewer has more than two.
+    /// How many movements a range has, if half of its viewers have two.
     pub fn about_as_many_movements(&self, range: usize) -> usize {
-        let Range { viewers, several, .. } = &self.ranges[range];
-        viewers.len() + several.len()
+        self.ranges[range].viewers.len() / 2 * 3
     }
 
     /// A range is saved.
@@ -238,14 +254,14 @@ impl Presence {
             }
             match viewers.entry(viewer) {
                 Entry::Vacant(entry) => {
-                    entry.insert(Slot(moved));
+                    entry.insert(Slot(moved, NONE));
                 }
                 Entry::Occupied(mut entry) => match entry.get().place() {
                     Some(place) => several[place].put(moved),
                     None => {
-                        let mut both = History::of(entry.get().0);
-                        both.put(moved);
-                        entry.insert(Slot::several(several.insert(both)));
+                        let mut history = entry.get().one_or_two();
+                        history.put(moved);
+                        entry.insert(Slot::of(history, several));
                     }
                 },
             }
@@ -292,14 +308,14 @@ impl Range {
         match viewers.entry(viewer) {
             Entry::Vacant(entry) => {
                 place(&mut History::none(), moved, rules, counted, steps);
-                entry.insert(Slot(moved));
+                entry.insert(Slot(moved, NONE));
             }
             Entry::Occupied(mut entry) => match entry.get().place() {
                 Some(at) => place(&mut several[at], moved, rules, counted, steps),
                 None => {
-                    let mut history = History::of(entry.get().0);
+                    let mut history = entry.get().one_or_two();
                     place(&mut history, moved, rules, counted, steps);
-                    entry.insert(history.only().map_or_else(|| Slot::several(several.insert(history)), Slot));
+                    entry.insert(Slot::of(history, several));
                 }
             },
         }
@@ -334,7 +350,7 @@ impl Range {
             let mut kept = Slab::with_capacity(several.len() * 2);
             for slot in viewers.values_mut() {
                 if let Some(place) = slot.place() {
-                    *slot = Slot::several(kept.insert(several.remove(place)));
+                    *slot = Slot::of(several.remove(place), &mut kept);
                 }
             }
             *several = kept;
@@ -352,23 +368,17 @@ fn collapse(
     forgets: impl FnOnce(&History),
 ) -> bool {
     let matters = |moved: Moved| moved.matters_to(timeout) >= first_open;
-    let Some(place) = slot.place() else {
-        let stays = matters(slot.0);
-        if !stays {
-            forgets(&History::of(slot.0));
-        }
-        return stays;
-    };
-    if several[place].last_before(first_open).is_some_and(|last| !matters(last)) {
-        forgets(&several[place]);
-    }
-    let any = several[place].forget(first_open, matters);
-    if let Some(only) = several[place].only() {
-        *slot = Slot(only);
-    } else if any {
+    if slot.second().is_none() && slot.place().is_none() && matters(slot.0) {
         return true;
     }
-    several.remove(place);
+    let mut history = slot.place().map_or_else(|| slot.one_or_two(), |place| several.remove(place));
+    if history.last_before(first_open).is_some_and(|last| !matters(last)) {
+        forgets(&history);
+    }
+    let any = history.forget(first_open, matters);
+    if any {
+        *slot = Slot::of(history, several);
+    }
     any
 }
 

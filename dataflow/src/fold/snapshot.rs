@@ -190,13 +190,14 @@ impl Fold {
                 part::section(buffer, key, 0, self.streams.bases(places).map(row))
             }
             Key::Users(grain, window, range) => {
-                let (newest, full) = self.users.ids(grain, window, range);
-                part::ids(buffer, key, newest.iter().copied(), full)
+                part::ids(buffer, key, std::iter::empty(), std::slice::from_ref(self.users.places(grain, window, range)))
             }
-            Key::Gone(grain, window, range) => {
-                let (newest, full) = self.presence.gone().ids(grain, window, range);
-                part::ids(buffer, key, newest.iter().copied(), full)
-            }
+            Key::Gone(grain, window, range) => part::ids(
+                buffer,
+                key,
+                std::iter::empty(),
+                std::slice::from_ref(self.presence.gone().places(grain, window, range)),
+            ),
             Key::Firsts => {
                 let row = |(key, streams::Firsts { chatters, donors }): (MinuteKey, streams::Firsts)| {
                     let [a, b, minute] = words(key);
@@ -227,7 +228,6 @@ impl Fold {
         self.streams.restore_open(first_open, manifest.open.clone());
         rollups.restore_first_open(first_open);
         let owns = |stream: StreamKey| owner(stream.range(), workers) == worker;
-        let counted = manifest.rolled_up.map(|from| from.is_some());
         for (set, written) in manifest.sets() {
             let writers = written.len();
             for written_by in (0..writers).filter(|&by| part_matters(set.holds, by, writers, worker, workers)) {
@@ -243,7 +243,7 @@ impl Fold {
                 let part = io::BufReader::with_capacity(1 << 18, parts.open(set, written_by)?);
                 part::read(part, set.id, written_by, mine, |key, rows| match key {
                     Key::RollUps => take_up_rolled(rows, &metrics, rollups, owns),
-                    key => self.take_up(key, rows, &metrics, counted),
+                    key => self.take_up(key, rows, manifest, &metrics),
                 })?;
             }
         }
@@ -251,8 +251,8 @@ impl Fold {
         Ok(())
     }
 
-    /// Takes up a section's rows. Shares have a value of each of these metrics, and users are counted by hours and by days if that is so.
-    fn take_up(&mut self, key: Key, rows: part::Rows<'_>, metrics: &[Metric], counted: [bool; 2]) -> io::Result<()> {
+    /// Takes up a section's rows. Shares have a value of each of these metrics.
+    fn take_up(&mut self, key: Key, rows: part::Rows<'_>, manifest: &Manifest, metrics: &[Metric]) -> io::Result<()> {
         let row_key = |[a, b, minute]: [u64; 3]| {
             let minute =
                 u32::try_from(minute).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a minute out of range"))?;
@@ -274,6 +274,7 @@ impl Fold {
                 }
             }
             Key::Steps => {
+                let counted = manifest.rolled_up.map(|from| from.is_some());
                 // Version 4 has the present count only, version 5 nothing of hours and days.
                 let words = rows.width() / size_of::<u64>();
                 for row in rows.words(if [4, 6].contains(&words) { words } else { 8 })? {
@@ -295,15 +296,18 @@ impl Fold {
                     self.streams.restore_base(StreamKey(a, b), count.cast_signed());
                 }
             }
-            Key::Users(grain, window, range) => self.users.restore(grain, window, range, rows.of::<EventKey>()?),
-            Key::Gone(grain, window, range) => {
-                self.presence.restore_gone().restore(grain, window, range, rows.of::<EventKey>()?);
+            Key::Users(grain, window, range) | Key::Gone(grain, window, range) => {
+                let users = if matches!(key, Key::Users(..)) { &mut self.users } else { self.presence.restore_gone() };
+                match manifest.version {
+                    6 => users.restore_list(grain, window, range, rows.of()?),
+                    _ => users.restore(grain, window, range, rows.of()?),
+                }
             }
             Key::Firsts => {
                 for [a, b, minute, c, d, e, f] in rows.of::<[u64; 7]>()? {
                     let [chatters, donors] = [[c, d], [e, f]];
                     let change = streams::Firsts { chatters: counts(chatters)?, donors: counts(donors)? };
-                    self.streams.count_first(row_key([a, b, minute])?, change);
+                    self.streams.restore_firsts(row_key([a, b, minute])?, change);
                 }
             }
             Key::RollUps => unreachable!("the fold does not take them up"),

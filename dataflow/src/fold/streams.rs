@@ -61,18 +61,20 @@ pub struct Counted {
     pub amount: Cents,
     /// Those that are their user's first one in the window.
     pub donors: u32,
+    /// Those that are their user's first one in the hour and in the day, or are not any more.
+    pub firsts: Firsts,
 }
 
 // Two tables of half a cache line are quicker than one of whole lines.
-const _: () = assert!(size_of::<(Of, Counted)>() <= 40 && size_of::<(Of, Step)>() == 32);
+const _: () = assert!(size_of::<(Of, Counted)>() <= 56 && size_of::<(Of, Step)>() == 32);
 
 impl Counted {
     /// One event. `is_first`: it is its user's first one of its kind in the window.
-    pub fn of(event: &Admitted, is_first: bool) -> Counted {
+    pub fn of(event: &Admitted, is_first: bool, firsts: Firsts) -> Counted {
         let (events, users) = (1, u32::from(is_first));
         match event.kind {
-            Kind::ChatMessage => Counted { events, chats: 1, chatters: users, ..Counted::default() },
-            Kind::Donation => Counted { events, donations: 1, amount: event.amount, donors: users, ..Counted::default() },
+            Kind::ChatMessage => Counted { events, chats: 1, chatters: users, firsts, ..Counted::default() },
+            Kind::Donation => Counted { events, donations: 1, amount: event.amount, donors: users, firsts, ..Counted::default() },
             _ => Counted { events, ..Counted::default() },
         }
     }
@@ -85,6 +87,7 @@ impl Counted {
         let cents = self.amount.0.checked_add(other.amount.0);
         self.amount = Cents(cents.expect("the donations of a slice fit 64 bits of cents"));
         self.donors += other.donors;
+        self.firsts.plus_equals(&other.firsts);
     }
 
     fn totals(&self) -> Totals {
@@ -203,7 +206,7 @@ impl Known {
         opened: &[Minute],
         emit: &mut impl FnMut(MinuteKey, Totals),
     ) {
-        let Known { key, base, steps, shares, .. } = self;
+        let Known { key, base, steps, shares, firsts, .. } = self;
         let mut present = presences(*base, steps, opened).peekable();
         let (mut viewers, mut left, mut windows) = (0, sums.iter().peekable(), open);
         loop {
@@ -234,8 +237,13 @@ impl Known {
             }
         }
         drop(present);
-        for (of, (_, step)) in sums.iter().filter(|(_, (_, step))| !step.is_zero()) {
-            steps.add(of.minute, step);
+        for (of, (sum, step)) in sums {
+            if !step.is_zero() {
+                steps.add(of.minute, step);
+            }
+            if !sum.firsts.is_zero() {
+                firsts.add(of.minute, &sum.firsts);
+            }
         }
     }
 
@@ -316,8 +324,7 @@ impl Streams {
 
     /// An event was counted: its window's share changes, and with the steps the presence in all open windows from them on. It is
     /// seen in the changes that are taken next.
-    pub fn count(&mut self, (stream, minute): MinuteKey, event: Counted, steps: &Steps) {
-        let place = self.place(stream);
+    pub fn count(&mut self, place: u32, minute: Minute, event: Counted, steps: &Steps) {
         for (at, change) in steps.each() {
             self.steps.entry(Of { place, minute: *at }).or_default().plus_equals(change);
         }
@@ -336,7 +343,7 @@ impl Streams {
         all.dedup_by(|(other, (sum, step)), (of, (first, of_first))| {
             let same = other == of;
             if same {
-                *first = if first.events > 0 { *first } else { *sum };
+                first.add(*sum);
                 of_first.plus_equals(step);
             }
             same
@@ -361,12 +368,6 @@ impl Streams {
                 stream.apply(sums, &self.open, &opened, &mut emit);
             }
         }
-    }
-
-    /// A user's first chat message or donation in an hour or a day is in this window, or is not any more.
-    pub fn count_first(&mut self, (stream, minute): MinuteKey, change: Firsts) {
-        let place = self.place(stream);
-        self.streams[place as usize].firsts.add(minute, &change);
     }
 
     /// Closes all windows before `first_open`: hands out the negation of all that was emitted for them, and what they give to hours and
@@ -421,8 +422,8 @@ impl Streams {
         self.places = (0..).zip(&self.streams).map(|(place, stream)| (stream.key, place)).collect();
     }
 
-    /// The place of a stream; a new one gets one.
-    fn place(&mut self, key: StreamKey) -> u32 {
+    /// The place of a stream until windows close; a new one gets one.
+    pub fn place(&mut self, key: StreamKey) -> u32 {
         let Streams { places, streams, free, .. } = self;
         *places.entry(key).or_insert_with(|| {
             let place = free.pop().unwrap_or_else(|| {
@@ -493,6 +494,12 @@ impl Streams {
     pub fn restore_step(&mut self, (stream, minute): MinuteKey, change: Step) {
         let place = self.place(stream);
         self.streams[place as usize].steps.add(minute, &change);
+    }
+
+    /// Takes up who counts first in open windows, likewise.
+    pub fn restore_firsts(&mut self, (stream, minute): MinuteKey, change: Firsts) {
+        let place = self.place(stream);
+        self.streams[place as usize].firsts.add(minute, &change);
     }
 
     /// Takes up a sum as it was saved, likewise.

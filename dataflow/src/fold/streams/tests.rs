@@ -110,7 +110,7 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
             let (chats, cents) = (u32::try_from(random(2)).unwrap(), i64::try_from(random(3)).unwrap() - 1);
             let counted =
                 Counted { events: 1, chats, chatters: 2 * chats, amount: Cents(cents), donors: chats, ..Counted::default() };
-            streams.count(key, counted, &steps);
+            count(&mut streams, key, counted, &steps);
             let chats = i64::from(chats);
             let values = Values::of([
                 (Metric::ChatMessages, chats),
@@ -142,6 +142,11 @@ fn what_is_emitted_sums_to_the_definition_and_nothing_is_left() {
     }
 }
 
+fn count(streams: &mut Streams, (stream, minute): MinuteKey, counted: Counted, steps: &Steps) {
+    let place = streams.place(stream);
+    streams.count(place, minute, counted, steps);
+}
+
 /// Windows that come in order, backwards, or in none.
 fn order(windows: u32, order: u32) -> Vec<Minute> {
     let mut random = super::super::dice();
@@ -168,13 +173,13 @@ fn a_window_costs_as_much_however_many_are_open_and_in_whatever_order_they_come(
                 if minute.0 % 10 == 0 {
                     steps.presence(whole(minute, Minute(minute.0 + 25)), 1);
                 }
-                streams.count((StreamKey(1, 1), minute), chat(1), &steps);
+                count(&mut streams, (StreamKey(1, 1), minute), chat(1), &steps);
                 // Here nobody is present most of the time.
                 let mut steps = Steps::default();
                 if minute.0 % 100 == 0 {
                     steps.presence(whole(minute, Minute(minute.0 + 5)), 1);
                 }
-                streams.count((StreamKey(2, 2), minute), chat(0), &steps);
+                count(&mut streams, (StreamKey(2, 2), minute), chat(0), &steps);
             }
             streams.take_changes(|_, _| rows += 1);
         }
@@ -195,13 +200,13 @@ fn a_stream_that_has_nobody_in_a_window_costs_nothing_when_it_opens() {
         let mut steps = Steps::default();
         steps.presence(whole(Minute(windows), Minute(windows + 1)), 1);
         streams.open(&[Minute(windows)]);
-        streams.count((StreamKey(number, number), Minute(windows)), chat(1), &steps);
+        count(&mut streams, (StreamKey(number, number), Minute(windows)), chat(1), &steps);
     }
     changes(&mut streams);
     WORK.set(0);
     let minutes = order(windows, 0);
     streams.open(&minutes);
-    minutes.iter().for_each(|&minute| streams.count((StreamKey(0, 0), minute), chat(1), &Steps::default()));
+    minutes.iter().for_each(|&minute| count(&mut streams, (StreamKey(0, 0), minute), chat(1), &Steps::default()));
     assert_eq!(changes(&mut streams).len(), minutes.len());
     assert!(WORK.get() < 200 * minutes.len(), "{} windows and streams were looked at", WORK.get());
 }
@@ -230,14 +235,14 @@ fn memory_of_streams_that_are_gone_is_given_back() {
     let mut streams = Streams::default();
     streams.open(&[Minute(1)]);
     for number in 0..3 * FREE as u64 {
-        streams.count((StreamKey(number, number), Minute(1)), chat(0), &Steps::default());
+        count(&mut streams, (StreamKey(number, number), Minute(1)), chat(0), &Steps::default());
     }
     changes(&mut streams);
     streams.open(&[Minute(2)]);
-    streams.count((StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
+    count(&mut streams, (StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
     changes(&mut streams);
     assert_eq!(close(&mut streams, Minute(2)).len(), 3 * FREE);
     assert_eq!((streams.places(), streams.free.len()), (1, 0));
-    streams.count((StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
+    count(&mut streams, (StreamKey(7, 7), Minute(2)), chat(0), &Steps::default());
     assert_eq!(changes(&mut streams), [((StreamKey(7, 7), Minute(2)), Totals { events: 1, ..Totals::default() })]);
 }
