@@ -2,6 +2,7 @@
 //!
 //! `tests/upgrades/NAME` holds a log, and of each store the tables and the checkpoints as they were when that program had read a part of
 //! the log. `three_metrics` is of the last program whose rows had `active_viewers`, `chat_messages` and `donations_usd` only.
+//! `hours_and_days` is of the last one whose checkpoints, of version 6, had a list of users of each hour and of each day; two hours are open.
 
 mod support;
 
@@ -80,6 +81,31 @@ fn goes_on(place: &Place, checkpoint: &str, nulls: &mut dyn FnMut(Metric, &str) 
     place.run(&["verify"], true);
 }
 
+fn name(of: &str) -> String {
+    format!("tidemark_upgrade_{of}_{}", std::process::id())
+}
+
+fn admin(server: &str) -> postgres::Client {
+    postgres::Client::connect(server, postgres::NoTls).expect("TIDEMARK_TEST_POSTGRES answers")
+}
+
+/// A database with the tables that were left, if there is a server: its URL, and a connection.
+fn database(before: &Path, of: &str) -> Option<(String, postgres::Client)> {
+    let server = required("TIDEMARK_TEST_POSTGRES")?;
+    admin(&server).batch_execute(&format!("create database {}", name(of))).expect("it may create databases");
+    let url = format!("{}/{}", server.rsplit_once('/').expect("postgres://…/database").0, name(of));
+    let tables = std::fs::read_to_string(before.join("postgres/tables.sql")).expect("it is there");
+    let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("it answers");
+    client.batch_execute(&tables).expect("what pg_dump wrote");
+    client.batch_execute("reset search_path").expect("pg_dump empties it");
+    Some((url, client))
+}
+
+fn drop_database(of: &str) {
+    let server = required("TIDEMARK_TEST_POSTGRES").expect("it was there before");
+    admin(&server).batch_execute(&format!("drop database {}", name(of))).expect("nobody uses it any more");
+}
+
 #[test]
 fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades/three_metrics");
@@ -92,15 +118,7 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
         );
         rusqlite::Connection::open(&path).expect("it opens").query_row(&select, [from], |row| row.get(0)).expect("a count")
     });
-    let Some(server) = required("TIDEMARK_TEST_POSTGRES") else { return };
-    let name = format!("tidemark_upgrade_{}", std::process::id());
-    let mut admin = postgres::Client::connect(&server, postgres::NoTls).expect("TIDEMARK_TEST_POSTGRES answers");
-    admin.batch_execute(&format!("create database {name}")).expect("it may create databases");
-    let url = format!("{}/{name}", server.rsplit_once('/').expect("postgres://…/database").0);
-    let tables = std::fs::read_to_string(before.join("postgres/tables.sql")).expect("it is there");
-    let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("it answers");
-    client.batch_execute(&tables).expect("what pg_dump wrote");
-    client.batch_execute("reset search_path").expect("pg_dump empties it");
+    let Some((url, mut client)) = database(&before, "metrics") else { return };
     let place = Place::new(&before, "postgres", Some(url));
     goes_on(&place, "6534a012-1-2", &mut |metric, from| {
         let null = format!("{} is null", metric.name());
@@ -108,5 +126,20 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
         client.query_one(&select, &[]).expect("a count").get(0)
     });
     drop(client);
-    admin.batch_execute(&format!("drop database {name}")).expect("nobody uses it any more");
+    drop_database("metrics");
+}
+
+#[test]
+fn users_of_open_hours_and_days_are_taken_up() {
+    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades/hours_and_days");
+    let goes_on = |place: &Place, checkpoint: &str| {
+        let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
+        assert!(said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used"), "{said}");
+        place.run(&["verify"], true);
+    };
+    goes_on(&Place::new(&before, "sqlite", None), "497b610c-1-1");
+    let Some((url, client)) = database(&before, "users") else { return };
+    drop(client);
+    goes_on(&Place::new(&before, "postgres", Some(url)), "33b03732-1-1");
+    drop_database("users");
 }
