@@ -38,9 +38,10 @@ pub enum Key {
     Steps,
     /// Viewers who are present at the end of the last closed window, likewise.
     Bases,
-    /// Users of an hour or a day with a chat message or a donation, of a range's viewers.
+    /// A table of users with a chat message or a donation, of a range: with a day's come their latest hours. Places without an id are zero.
+    /// Up to version 6, a list.
     Users(Grain, Minute, usize),
-    /// Viewers of an hour or a day who are forgotten, of a range's viewers.
+    /// A table of viewers who are forgotten, likewise.
     Gone(Grain, Minute, usize),
     /// Of each stream the users who count first in open windows, for their hours and days. They add too.
     Firsts,

@@ -245,7 +245,7 @@ impl Many {
 ///
 /// An hour's users are those who are present at the last nanosecond before it and the `fresh` of its minutes, a day's likewise.
 ///
-/// 32 bits count viewers: of each a worker keeps some 48 bytes.
+/// 32 bits count viewers: of each a worker keeps some 50 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Change of the present count.
@@ -343,15 +343,16 @@ pub(super) fn place(
     };
     let mut changes: SmallVec<[(Minute, Step); 2]> = SmallVec::new();
     edges.into_iter().for_each(|(at, sign)| step_at(&mut changes, window_of(at)).plus_equals(&Step::edge(at, sign)));
-    // Of which windows users may begin to count elsewhere.
+    // Windows in which the viewer may begin to count in another minute, each with what it was before.
     let mut windows: SmallVec<[(Grain, Minute, Fresh); 3]> = SmallVec::new();
     let at_a_start = |(at, _): &(Nanos, i32)| at.0 % MINUTE_NANOS == 0;
     if next.is_none() && !before.as_ref().is_some_and(same_instant) && !edges.iter().any(at_a_start) {
-        // Behind all others, as most come, somebody can only begin to count, and that by coming back.
+        // Most movements come behind all others. If no presence begins or ends at a minute's very start, such a one can only make the
+        // viewer begin to count, and only a join of one who is away does.
         for &grain in if cut.is_none() { grains } else { &[] } {
             let window = grain.window_of(moved.minute());
-            let counts = |history: &History| history.fresh(grain, window, timeout)[0].1 != 0;
-            if !(before.is_some() && counts(history)) && (grain == Grain::Minute || !counted(grain, window)) {
+            let counts = before.is_some() && history.fresh(grain, window, timeout)[0].1 != 0;
+            if !counts && (grain == Grain::Minute || !counted(grain, window)) {
                 step_at(&mut changes, moved.minute()).fresh[grain as usize] += 1;
             }
         }

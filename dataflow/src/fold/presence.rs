@@ -281,6 +281,7 @@ impl Presence {
     /// The state is as of this first open window.
     pub fn restore_first_open(&mut self, first_open: Minute) {
         self.first_open = first_open;
+        self.gone.close(first_open);
     }
 }
 

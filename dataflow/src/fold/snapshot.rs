@@ -2,7 +2,7 @@
 //!
 //! What is known of streams, and which ids were counted since an earlier checkpoint, is saved before the next slice is begun, so that
 //! nothing of it can change meanwhile. Streams are few, and ids are not copied but for the newest: the thread that writes takes them as
-//! they are. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
+//! they are. It takes the users' tables likewise; one that changes before it is written is copied then. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
 //! had moved who move again meanwhile.
 
 use super::movements::{Moved, Step};
@@ -129,11 +129,10 @@ impl Snapshot {
             if !self.writer.has_room(if viewers { VIEWERS_WAITING } else { MOST_WAITING }) {
                 return Saved::Full(self);
             }
-            let places = state.streams.some_places(self.places, MOST_STREAMS, MOST_ROWS);
+            let by_place = matches!(key, Key::Shares | Key::Steps | Key::Firsts | Key::Bases);
+            let places = if by_place { state.streams.some_places(self.places, MOST_STREAMS, MOST_ROWS) } else { 0..0 };
             self.places = places.end;
-            if matches!(key, Key::Viewers(_) | Key::Ids(..) | Key::Users(..) | Key::Gone(..))
-                || places.end == state.streams.places()
-            {
+            if !by_place || places.end == state.streams.places() {
                 self.left.pop();
                 self.places = 0;
             }
@@ -189,15 +188,10 @@ impl Fold {
                 let row = |(StreamKey(a, b), count): (StreamKey, i64)| [a, b, count.cast_unsigned()];
                 part::section(buffer, key, 0, self.streams.bases(places).map(row))
             }
-            Key::Users(grain, window, range) => {
-                part::ids(buffer, key, std::iter::empty(), std::slice::from_ref(self.users.places(grain, window, range)))
+            Key::Users(grain, window, range) | Key::Gone(grain, window, range) => {
+                let users = if matches!(key, Key::Users(..)) { &self.users } else { self.presence.gone() };
+                part::ids(buffer, key, std::iter::empty(), std::slice::from_ref(users.places(grain, window, range)))
             }
-            Key::Gone(grain, window, range) => part::ids(
-                buffer,
-                key,
-                std::iter::empty(),
-                std::slice::from_ref(self.presence.gone().places(grain, window, range)),
-            ),
             Key::Firsts => {
                 let row = |(key, streams::Firsts { chatters, donors }): (MinuteKey, streams::Firsts)| {
                     let [a, b, minute] = words(key);
@@ -224,6 +218,7 @@ impl Fold {
         self.watermark = manifest.watermark;
         let metrics = manifest.columns()?;
         let first_open = manifest.watermark.map_or(Minute(0), Minute::first_open);
+        self.users.close(first_open);
         self.presence.restore_first_open(first_open);
         self.streams.restore_open(first_open, manifest.open.clone());
         rollups.restore_first_open(first_open);

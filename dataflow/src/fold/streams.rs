@@ -61,11 +61,11 @@ pub struct Counted {
     pub amount: Cents,
     /// Those that are their user's first one in the window.
     pub donors: u32,
-    /// Those that are their user's first one in the hour and in the day, or are not any more.
+    /// How many more users count first in this window, of its hour and of its day; below zero if they now count first in an earlier one.
     pub firsts: Firsts,
 }
 
-// Two tables of half a cache line are quicker than one of whole lines.
+// Two tables are quicker than one of both.
 const _: () = assert!(size_of::<(Of, Counted)>() <= 56 && size_of::<(Of, Step)>() == 32);
 
 impl Counted {
@@ -322,8 +322,8 @@ impl Streams {
         self.open.len()
     }
 
-    /// An event was counted: its window's share changes, and with the steps the presence in all open windows from them on. It is
-    /// seen in the changes that are taken next.
+    /// Adds to a window's share, and with the steps to the presence in all open windows from them on. What it adds is handed out with the
+    /// next changes; who counts first in an hour or a day, when the window closes.
     pub fn count(&mut self, place: u32, minute: Minute, event: Counted, steps: &Steps) {
         for (at, change) in steps.each() {
             self.steps.entry(Of { place, minute: *at }).or_default().plus_equals(change);

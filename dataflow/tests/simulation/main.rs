@@ -192,10 +192,14 @@ fn differences(seed: u64) -> Vec<String> {
             1 => {
                 let (mut successor, mut random) = (world.clone(), Random::new(seed ^ 0x5eed_0000 ^ run as u64));
                 let successors_turns = u64::try_from(1 + random.below(300)).unwrap();
-                let meanwhile = move || {
+                let meanwhile = move |now| {
+                    successor.now = now;
+                    let run = move || {
+                        drop(successor.run(&mut random, true, End::Crash(successors_turns)));
+                        successor.now
+                    };
                     // In a thread of its own: the one that asks is a worker of the other run.
-                    let run = move || drop(successor.run(&mut random, true, End::Crash(successors_turns)));
-                    std::thread::spawn(run).join().unwrap();
+                    std::thread::spawn(run).join().unwrap()
                 };
                 End::Zombie { turns, meanwhile: Box::new(meanwhile), more: 200 }
             }

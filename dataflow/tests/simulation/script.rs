@@ -17,8 +17,9 @@ pub enum End {
     Crash(u64),
     /// As by SIGTERM, after this many turns.
     Stop(u64),
-    /// It holds still after the first number of turns while something else happens, goes on for the second, and then crashes.
-    Zombie { turns: u64, meanwhile: Box<dyn FnOnce() + Send>, more: u64 },
+    /// It holds still after the first number of turns while something else happens, goes on for the second, and then crashes. Whatever
+    /// happens is told the time of the world, and tells the time when it is over.
+    Zombie { turns: u64, meanwhile: Box<dyn FnOnce(i64) -> i64 + Send>, more: u64 },
     /// When it has reached the end.
     ByItself,
 }
@@ -177,7 +178,9 @@ impl Simulation {
                     unreachable!()
                 };
                 stage.end = End::Crash(crash + more);
-                meanwhile();
+                let over = meanwhile(stage.now + stage.world_ahead);
+                stage.world_ahead = stage.world_ahead.max(over - stage.now);
+                self.world.store(stage.now + stage.world_ahead, Ordering::Release);
             }
             _ => {}
         }
