@@ -51,6 +51,8 @@ impl Hash for Of {
 pub struct Counted {
     /// Of any kind.
     pub events: u32,
+    /// How many more users count first in this window, of its hour and of its day; below zero if they now count first in an earlier one.
+    pub firsts: Firsts,
     /// Chat messages.
     pub chats: u32,
     /// Those that are their user's first one in the window.
@@ -61,8 +63,6 @@ pub struct Counted {
     pub amount: Cents,
     /// Those that are their user's first one in the window.
     pub donors: u32,
-    /// How many more users count first in this window, of its hour and of its day; below zero if they now count first in an earlier one.
-    pub firsts: Firsts,
 }
 
 // Two tables are quicker than one of both.
@@ -73,21 +73,21 @@ impl Counted {
     pub fn of(event: &Admitted, is_first: bool, firsts: Firsts) -> Counted {
         let (events, users) = (1, u32::from(is_first));
         match event.kind {
-            Kind::ChatMessage => Counted { events, chats: 1, chatters: users, firsts, ..Counted::default() },
-            Kind::Donation => Counted { events, donations: 1, amount: event.amount, donors: users, firsts, ..Counted::default() },
+            Kind::ChatMessage => Counted { events, firsts, chats: 1, chatters: users, ..Counted::default() },
+            Kind::Donation => Counted { events, firsts, donations: 1, amount: event.amount, donors: users, ..Counted::default() },
             _ => Counted { events, ..Counted::default() },
         }
     }
 
     fn add(&mut self, other: Counted) {
         self.events += other.events;
+        self.firsts.plus_equals(&other.firsts);
         self.chats += other.chats;
         self.chatters += other.chatters;
         self.donations += other.donations;
         let cents = self.amount.0.checked_add(other.amount.0);
         self.amount = Cents(cents.expect("the donations of a slice fit 64 bits of cents"));
         self.donors += other.donors;
-        self.firsts.plus_equals(&other.firsts);
     }
 
     fn totals(&self) -> Totals {
