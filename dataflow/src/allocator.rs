@@ -1,5 +1,5 @@
-//! The allocator of the dataflow: of its program, tests, benches and examples. Of hash tables of many sizes, all of which grow, it leaves little memory unused,
-//! and it is quick.
+//! The allocator of the dataflow: of its program, tests, benches and examples. Of hash tables of many sizes, all of which grow, it leaves
+//! little memory unused, and it is quick.
 //!
 //! It asks the system for huge pages. A table of viewers is looked at in no order, and with pages of 4 KiB most looks first wait for the
 //! page table. There are two arenas and not four for each core, because each leaves some of its huge pages unused. docs/performance.md has

@@ -1,4 +1,4 @@
-//! Hours that are not kept for a while: who left meanwhile is no user of those that come.
+//! `ROLLUPS` is switched off and on again: a viewer who left in between is no user of the hours that come after.
 #![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 
 mod support;
@@ -14,7 +14,7 @@ use tidemark_model::{Grain, Metric, Micros, Minute};
 /// 2026-01-02T00:00:00Z.
 const NOW: Micros = Micros(1_767_312_000_000_000);
 
-/// What happens, who does it, and when.
+/// The event's type, its user, and its time.
 type Event = (&'static str, &'static str, &'static str);
 
 /// Runs one after the other, each to the end of the log: with rows of hours and days or without, and what is written before it.

@@ -101,7 +101,8 @@ impl PartWriter {
     }
 
     /// Whether less than so many bytes of copied rows wait for the disk. Who has failed waits for nothing. Rows that are shared were in
-    /// memory when the snapshot was begun, and stay there for no longer than it is written; a users' table that changes meanwhile is there twice.
+    /// memory when the snapshot was begun, and stay there for no longer than it is written; a users' table that changes meanwhile is
+    /// there twice.
     pub fn has_room(&self, most: usize) -> bool {
         self.waiting.load(Ordering::Acquire) < most || self.failed.load(Ordering::Acquire)
     }

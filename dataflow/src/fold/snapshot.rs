@@ -2,8 +2,8 @@
 //!
 //! What is known of streams, and which ids were counted since an earlier checkpoint, is saved before the next slice is begun, so that
 //! nothing of it can change meanwhile. Streams are few, and ids are not copied but for the newest: the thread that writes takes them as
-//! they are. It takes the users' tables likewise; one that changes before it is written is copied then. Viewers are saved while slices go on, some at the end of each activation; [`presence`](super::presence) remembers how those
-//! had moved who move again meanwhile.
+//! they are. It takes the users' tables likewise; one that changes before it is written is copied then. Viewers are saved while slices go
+//! on, some at the end of each activation; [`presence`](super::presence) remembers how those had moved who move again meanwhile.
 
 use super::movements::{Moved, Step};
 use super::streams::MinuteKey;

@@ -18,7 +18,7 @@ pub(super) const NOTE: u64 = (1 << 22) - 1;
 const EMPTY: EventKey = EventKey(0, 0);
 
 /// Places that hashes can name, at least, in a table that has any.
-const FEWEST: usize = 4;
+const FEWEST: usize = 5;
 
 /// The table.
 #[derive(Clone, Debug)]
@@ -49,14 +49,19 @@ impl Table {
 
     /// The note of an id.
     pub(super) fn note(&self, id: EventKey) -> Option<u64> {
-        self.find(id).ok().map(|at| self.places[at].0 & NOTE)
+        self.find(id).ok().map(|at| self.note_at(at))
     }
 
-    /// Sets the note of an id, which may be new.
-    pub(super) fn set(&mut self, id: EventKey, note: u64) {
+    /// The note at a place.
+    pub(super) fn note_at(&self, at: usize) -> u64 {
+        self.places[at].0 & NOTE
+    }
+
+    /// Sets the note of an id, which is or would be where [`Table::find`] says.
+    pub(super) fn set(&mut self, found: Result<usize, usize>, id: EventKey, note: u64) {
         debug_assert!(note & NOTE == note && note > 0);
         let id = EventKey(id.0 & !NOTE | note, id.1);
-        match self.find(id) {
+        match found {
             Ok(at) => Arc::make_mut(&mut self.places)[at] = id,
             Err(at) => {
                 // A full table keeps a fifth of its places for quick looks.
@@ -70,7 +75,7 @@ impl Table {
                     }
                     None => {
                         self.grow();
-                        self.set(id, note);
+                        self.set(self.find(id), id, note);
                     }
                 }
             }
@@ -83,12 +88,12 @@ impl Table {
         let places = std::iter::repeat_n(EMPTY, named + named / 32 + FEWEST).collect();
         let smaller = std::mem::replace(self, Table { places, named, count: 0 });
         for id in smaller.places.iter().filter(|id| id.0 & NOTE > 0) {
-            self.set(*id, id.0 & NOTE);
+            self.set(self.find(*id), *id, id.0 & NOTE);
         }
     }
 
     /// Where an id is, or would be.
-    fn find(&self, id: EventKey) -> Result<usize, usize> {
+    pub(super) fn find(&self, id: EventKey) -> Result<usize, usize> {
         let named = (u128::from(id.1) * self.named as u128) >> u64::BITS;
         let from = named as usize;
         for (at, other) in (from..).zip(&self.places[from..]) {
@@ -129,7 +134,7 @@ mod tests {
                 let note = 1 + random(NOTE);
                 assert_eq!(table.note(id), expected.get(&(id.1, id.0)).copied());
                 if random(3) > 0 {
-                    table.set(id, note);
+                    table.set(table.find(id), id, note);
                     expected.insert((id.1, id.0), note);
                 }
                 if random(20) == 0 {
@@ -153,7 +158,7 @@ mod tests {
             let id = EventKey(word(), word());
             let named = ((u128::from(id.1) * table.named as u128) >> u64::BITS) as usize;
             steps += table.find(id).unwrap_err() - named;
-            table.set(id, 1);
+            table.set(table.find(id), id, 1);
             if count >= 1_000 {
                 assert!(table.places.len() * size_of::<EventKey>() <= count * 27);
             }

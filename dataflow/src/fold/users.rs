@@ -73,7 +73,8 @@ impl Users {
     /// A user counts in a minute, and stands in this table or, for an hour that is not the latest, in that hour's own.
     fn count_in(&mut self, home: (Grain, Minute), grain: Grain, minute: Minute, range: usize, id: EventKey) -> First {
         let table = &mut self.tables.entry(home).or_insert_with(|| vec![Table::default(); RANGES])[range];
-        let (shift, note) = (shift(home.0, grain), table.note(id).unwrap_or(0));
+        let (shift, found) = (shift(home.0, grain), table.find(id));
+        let note = found.map_or(0, |at| table.note_at(at));
         let known = first(home.1, note, shift);
         let window = grain.window_of(minute);
         let (of_known, to_keep) = match known.map(|known| (known, grain.window_of(known))) {
@@ -83,7 +84,7 @@ impl Users {
             Some((known, earlier)) => (First::New, Some((known, earlier))),
             None => (First::New, None),
         };
-        table.set(id, note & !(MINUTE << shift) | u64::from(minute.0 - home.1.0 + 1) << shift);
+        table.set(found, id, note & !(MINUTE << shift) | u64::from(minute.0 - home.1.0 + 1) << shift);
         if let Some((known, earlier)) = to_keep.filter(|&(_, earlier)| grain.end_of(earlier) > self.first_open) {
             self.count_in((grain, earlier), grain, known, range, id);
         }

@@ -213,7 +213,7 @@ pub struct Begin {
     pub grains: &'static [Grain],
 }
 
-/// Those of windows of a length, of what is in the order of its windows.
+/// The part of a list that is of windows of one length. The list is in the order of its windows.
 fn of_grain<T>(sorted: &[T], grain: Grain, window: impl Fn(&T) -> Window) -> &[T] {
     let first = sorted.partition_point(|of| window(of).grain < grain);
     &sorted[first..sorted.partition_point(|of| window(of).grain <= grain)]
