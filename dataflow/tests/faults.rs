@@ -24,6 +24,8 @@ const RATE: u32 = 20;
 /// How long it may take until all is counted, and until a stop is obeyed.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// How long the broker may take to be itself again after it stood still, until it has all records: that says nothing of the program.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The process is stopped for 12 s, and its broker answers nothing for the first 17 s after that. A minute ends meanwhile, over records
 /// that wait to be read: not even what the process had in its buffers tells it of them.
@@ -104,7 +106,7 @@ fn on_services(
         producer.send(record).map_err(|(error, _)| error).expect("the queue has room for an outage");
         producer.poll(Duration::ZERO);
         if payload == LAST {
-            producer.flush(COUNTED_WITHIN).expect("all is delivered");
+            producer.flush(DELIVERED_WITHIN).expect("all is delivered");
         }
     });
     let more = settings(scratch.path());
