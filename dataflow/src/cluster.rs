@@ -206,6 +206,14 @@ impl Process<'_> {
             to_replay = plan.to_replay(),
             "took over the pipeline"
         );
+        if plan.checkpoint.is_none() && plan.to_replay() > 0 {
+            let from = plan.history.map(|watermark| watermark.to_string());
+            tracing::warn!(
+                offsets = plan.to_replay(),
+                from_watermark = from.as_deref().unwrap_or("none: from the start"),
+                "there is no checkpoint that can be used: replaying the log from where nothing before it matters any more"
+            );
+        }
         let plan = Arc::new(plan);
         let (base, started) = (options.clock.now().at, Instant::now());
         let settled = Arc::new(Settled::resumed(plan.checkpoint.as_ref(), options.most_increments));
@@ -450,6 +458,7 @@ fn work(
             partitions: unread(plan, &rules),
             checkpoints: plan.checkpoints.clone(),
             whole,
+            viewer_timeout_nanos: rules.viewer_timeout_nanos(),
             pipeline: plan.keys.tag(),
             fence: plan.fence,
             workers: worker.peers(),

@@ -4,12 +4,12 @@
 //! the store's next offset: what lies below it is in the tables already, so it is folded but not written again, and no row is
 //! ever seen to go back.
 
-use crate::checkpoint::manifest::Unusable;
+use crate::checkpoint::manifest::{ReadTo, Unusable};
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
-use crate::sink::{Begin, Decision, Store, StoreError, Stored};
+use crate::sink::{Begin, Decision, Store, StoreError, Stored, first_kept};
 use crate::source::{Description, Log, SourceError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +59,8 @@ pub struct Plan {
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.
     pub checkpoint: Option<Manifest>,
+    /// The watermark of the entry of the history from which the log is replayed if there is none.
+    pub history: Option<Micros>,
     /// The checkpoints that stay valid, newest first.
     pub checkpoints: Vec<Manifest>,
     /// The first hour, and the first day, whose rows are stored or can be: not all earlier ones are there.
@@ -133,16 +135,18 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
         run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
         again: wish.again,
         grains: wish.grains,
+        viewer_timeout_nanos: wish.rules.viewer_timeout_nanos(),
     };
     let mut checkpoints = Vec::new();
     let mut unanswered = None;
     let stored = store.begin(&begin, &mut |stored| {
-        checkpoints = usable_checkpoints(stored, parts, wish.ignore_checkpoints)?;
+        checkpoints = usable_checkpoints(stored, &description, parts, wish.ignore_checkpoints)?;
+        let known = known(wish, stored, checkpoints.first());
         let decision = Decision {
-            replay_from: replay_from(stored, checkpoints.first()).map(|(partition, (from, _))| (partition, from)).collect(),
+            replay_from: replay_from(stored, known).map(|(partition, from)| (partition, from.next_offset)).collect(),
             above_fence: newest_fence(parts, stored),
         };
-        let objection = check_offsets(stored, checkpoints.first(), &description, log.topic());
+        let objection = check_offsets(stored, known, &description, log.topic());
         if objection.is_ok() {
             return Ok(decision);
         }
@@ -155,7 +159,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
                 objection.map_err(StoreError::Fatal)?;
             }
         }
-        check_offsets(stored, checkpoints.first(), &description, log.topic()).map(|()| decision).map_err(StoreError::Fatal)
+        check_offsets(stored, known, &description, log.topic()).map(|()| decision).map_err(StoreError::Fatal)
     });
     let stored = stored.map_err(|error| unanswered.map_or_else(|| error.into(), PlanError::from))?;
     fail_point!("took-over");
@@ -168,15 +172,18 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     Ok(plan)
 }
 
-/// Where each partition is replayed from, and the highest event time below that.
-fn replay_from<'a>(
-    stored: &'a Stored,
-    checkpoint: Option<&'a Manifest>,
-) -> impl Iterator<Item = (i32, (i64, Option<Nanos>))> + 'a {
+/// Up to where nothing needs to be read again: to the checkpoint, or without one to the entry of the history.
+fn known<'a>(wish: &Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> Option<&'a BTreeMap<i32, ReadTo>> {
+    let entry = stored.history.as_ref().filter(|_| !wish.ignore_checkpoints);
+    checkpoint.map(|checkpoint| &checkpoint.partitions).or(entry.map(|entry| &entry.partitions))
+}
+
+/// Where each partition is replayed from, if these are known up to there.
+fn replay_from<'a>(stored: &'a Stored, known: Option<&'a BTreeMap<i32, ReadTo>>) -> impl Iterator<Item = (i32, ReadTo)> + 'a {
     stored.partitions.iter().map(move |(&partition, &(start_offset, _))| {
-        // A partition that is not in the checkpoint was found after it.
-        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(&partition));
-        (partition, read_to.map_or((start_offset, None), |read_to| (read_to.next_offset, read_to.highest)))
+        // A partition that is not there was found later.
+        let read_to = known.and_then(|known| known.get(&partition)).copied();
+        (partition, read_to.unwrap_or(ReadTo { next_offset: start_offset, highest: None }))
     })
 }
 
@@ -190,22 +197,36 @@ fn newest_fence(parts: &dyn Parts, stored: &Stored) -> i64 {
 }
 
 /// The stored checkpoints that can be used, newest first.
-fn usable_checkpoints(stored: &Stored, parts: &dyn Parts, ignore: bool) -> Result<Vec<Manifest>, StoreError> {
-    let next_offsets = stored.partitions.iter().map(|(&partition, &(_, next))| (partition, next)).collect();
+fn usable_checkpoints(
+    stored: &Stored,
+    description: &Description,
+    parts: &dyn Parts,
+    ignore: bool,
+) -> Result<Vec<Manifest>, StoreError> {
+    let next_offsets: BTreeMap<i32, i64> = stored.partitions.iter().map(|(&partition, &(_, next))| (partition, next)).collect();
     let mut usable = Vec::new();
     for value in stored.checkpoints.as_array().into_iter().flatten().filter(|_| !ignore) {
-        let version = &value["version"];
-        let read = checkpoint::manifest::READ;
+        let (version, read) = (&value["version"], checkpoint::manifest::READ);
         if !version.as_u64().is_some_and(|version| read.contains(&u32::try_from(version).unwrap_or(u32::MAX))) {
-            return Err(StoreError::Fatal(format!(
-                "the newest checkpoint is of version {version}, and this program reads versions {} to {}: run the program that wrote it, or \
-                 let the log be replayed from its start instead, with --ignore-checkpoints",
-                read.start(),
-                read.end()
-            )));
+            let (oldest, newest) = (read.start(), read.end());
+            tracing::error!(%version, "a checkpoint cannot be used: this program reads versions {oldest} to {newest}; trying what was before it");
+            continue;
         }
-        let manifest: Manifest =
-            serde_json::from_value(value.clone()).map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?;
+        let manifest: Manifest = match serde_json::from_value(value.clone()) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::error!(%error, "a checkpoint in progress.checkpoints is damaged; trying what was before it");
+                continue;
+            }
+        };
+        let expired = |(partition, ReadTo { next_offset, .. })| {
+            let low = description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+            next_offset < low && next_offset < next_offsets[&partition]
+        };
+        if replay_from(stored, Some(&manifest.partitions)).any(expired) {
+            tracing::error!(checkpoint = %manifest.id, "a checkpoint cannot be used: records have expired that come after it");
+            continue;
+        }
         match manifest.check(parts, &next_offsets) {
             Ok(()) => usable.push(manifest),
             Err(Unusable::Unread(why)) => return Err(StoreError::Transient(format!("checkpoint {}: {why}", manifest.id))),
@@ -225,19 +246,15 @@ pub fn fingerprint(description: &Description, rules: &Rules) -> String {
 fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {
     let keys = Keys::new(HashKey(stored.hash_key));
     let checkpoint = checkpoints.first();
-    let starts: BTreeMap<i32, (i64, Option<Nanos>)> = replay_from(&stored, checkpoint).collect();
+    let starts: BTreeMap<i32, ReadTo> = replay_from(&stored, known(wish, &stored, checkpoint)).collect();
     let partition = |(&partition, &(start_offset, next_offset)): (&i32, &(i64, i64))| {
         let high = description.partitions.get(&partition).map(|bounds| bounds.high);
         let stop_at = high.filter(|_| wish.until_end);
-        let (replay_from, highest) = starts[&partition];
+        let ReadTo { next_offset: replay_from, highest } = starts[&partition];
         (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
     let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
-    // Of hours and days that were not kept so far the next ones are the first: nothing tells the names of streams that are in the present
-    // ones.
-    let first_open = stored.watermark.map(Minute::first_open);
-    let next = |grain: Grain| first_open.map_or(Minute(0), |first_open| grain.end_of(grain.window_of(first_open)));
-    let rolled_up = [0, 1].map(|at| stored.rolled_up[at].unwrap_or_else(|| next(Grain::ALL[at + 1])));
+    let rolled_up = [0, 1].map(|at| stored.rolled_up[at].unwrap_or_else(|| first_kept(Grain::ALL[at + 1], stored.watermark)));
     let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
     Plan {
         fence: stored.fence,
@@ -245,6 +262,7 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         watermark: stored.watermark,
         verdicts: stored.verdicts,
         checkpoint: checkpoint.cloned(),
+        history: stored.history.filter(|_| !wish.ignore_checkpoints).map(|entry| entry.watermark),
         partitions,
         names,
         keys,
@@ -254,11 +272,15 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
 }
 
 /// Never silently lose: what the store expects must still be in the log.
-fn check_offsets(stored: &Stored, checkpoint: Option<&Manifest>, description: &Description, topic: &str) -> Result<(), String> {
-    for (partition, &(start, next)) in &stored.partitions {
-        let read_to = checkpoint.and_then(|checkpoint| checkpoint.partitions.get(partition));
-        let start = read_to.map_or(start, |read_to| read_to.next_offset);
-        let Some(bounds) = description.partitions.get(partition) else {
+fn check_offsets(
+    stored: &Stored,
+    known: Option<&BTreeMap<i32, ReadTo>>,
+    description: &Description,
+    topic: &str,
+) -> Result<(), String> {
+    for (partition, ReadTo { next_offset: start, .. }) in replay_from(stored, known) {
+        let (_, next) = stored.partitions[&partition];
+        let Some(bounds) = description.partitions.get(&partition) else {
             return Err(format!(
                 "topic {topic} has no partition {partition} any more, of which the store holds records up to offset {next}: it was \
                  made anew; bring the old topic back, or start afresh under another PIPELINE and schema"
@@ -386,7 +408,8 @@ mod tests {
     fn a_lack_of_descriptors_is_waited_for_and_condemns_no_checkpoint() {
         let plan = |checkpoints: serde_json::Value| {
             let stored = Stored { checkpoints, ..Stored::default() };
-            usable_checkpoints(&stored, &NoDescriptor, false).map_err(PlanError::from)
+            let description = Description { id: String::new(), partitions: BTreeMap::new() };
+            usable_checkpoints(&stored, &description, &NoDescriptor, false).map_err(PlanError::from)
         };
         let checkpoint = Manifest {
             version: checkpoint::manifest::VERSION,

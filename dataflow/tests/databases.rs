@@ -11,12 +11,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::required;
 use support::process::Process;
+use tidemark_dataflow::checkpoint::history::Entry;
+use tidemark_dataflow::checkpoint::manifest::ReadTo;
 use tidemark_dataflow::flow::{DeadLetter, PartitionMark, Totals};
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::sqlite::SqliteStore;
 use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store, StoreError, Stored};
-use tidemark_model::{Grain, Metric, Minute, Reason, Values};
+use tidemark_model::metrics::Whole;
+use tidemark_model::time::MINUTE_NANOS;
+use tidemark_model::{Grain, Metric, Minute, Nanos, Reason, Values};
 
 const TABLES: &str = include_str!("../../sql/init/001_tables.sql");
 const RIGHTS: &str =
@@ -106,6 +110,7 @@ fn begin_with(store: &mut dyn Store, grains: &'static [Grain]) -> Result<Stored,
         run: format!("{:?}", Instant::now()),
         again: false,
         grains,
+        viewer_timeout_nanos: 1,
     };
     store.begin(&begin, &mut |stored| {
         Ok(Decision { replay_from: stored.partitions.iter().map(|(&of, &(start, _))| (of, start)).collect(), above_fence: 0 })
@@ -138,6 +143,62 @@ fn commit(rows: u64, number: i64) -> Commit {
         dead_letters: vec![letter],
         partitions: BTreeMap::from([(0, mark)]),
         ..Commit::default()
+    }
+}
+
+/// Where the log stood when this was the watermark and this the highest event time.
+fn stood(watermark: Minute, highest: Nanos) -> Entry {
+    let read_to = ReadTo { next_offset: watermark.0.into(), highest: Some(highest) };
+    Entry {
+        watermark: watermark.start(),
+        partitions: BTreeMap::from([(0, read_to), (7, ReadTo { next_offset: 0, highest: None })]),
+    }
+}
+
+/// Both stores keep the newest entry that is old enough and what is newer, and give it to the next run unless it was edited.
+#[test]
+fn the_newest_entry_of_the_history_that_is_old_enough_is_kept_and_given() {
+    let Some(database) = Database::new("history", "") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidemark.db");
+    let sqlite = || rusqlite::Connection::open(&file).unwrap();
+    let open: [&dyn Fn() -> Box<dyn Store>; 2] =
+        [&|| Box::new(database.owner()), &|| Box::new(SqliteStore::open(&file).unwrap())];
+    let execute: [&dyn Fn(&str); 2] = [&|sql| database.sql(sql), &|sql| sqlite().execute_batch(sql).unwrap()];
+    let count: [&dyn Fn(&str) -> i64; 2] =
+        [&|sql| database.number(sql), &|sql| sqlite().query_row(sql, [], |row| row.get(0)).unwrap()];
+    for ((open, execute), count) in open.into_iter().zip(execute).zip(count) {
+        let (day, last) = (24 * 60, 3 * 24 * 60 + 5);
+        // Nothing is final of the fourth day, and a viewer stays for a nanosecond.
+        let fourth_day = Nanos(i64::from(3 * day) * MINUTE_NANOS);
+        let old = stood(Minute(day), Nanos(1));
+        let newest_old_enough = stood(Minute(3 * day), Nanos(fourth_day.0 - 1));
+        let too_new = stood(Minute(last), fourth_day);
+        let mut store = open();
+        assert_eq!(begin_with(&mut *store, &Grain::ALL).unwrap().history, None);
+        let kept = Whole { rolled_up: [Some(Minute(0)); 2], ..Whole::default() };
+        let all = Commit {
+            history: vec![old.clone(), newest_old_enough.clone()],
+            watermark: Some(Minute(2 * day).start()),
+            whole: kept,
+            ..commit(1, 100_000)
+        };
+        store.commit(&all).unwrap();
+        let last = Commit {
+            history: vec![too_new],
+            old_enough: Some(Nanos(fourth_day.0 - 1)),
+            watermark: Some(Minute(last).start()),
+            whole: kept,
+            ..commit(1, 100_001)
+        };
+        store.commit(&last).unwrap();
+        assert_eq!(count("select count(*) from progress_history"), 2);
+        let given = || begin_with(&mut *open(), &Grain::ALL).unwrap().history;
+        assert_eq!(given(), Some(newest_old_enough));
+        execute("update progress_history set partitions = '{}'");
+        assert_eq!(given(), None, "it was edited");
+        execute("delete from progress_history");
+        assert_eq!(given(), None);
     }
 }
 
@@ -318,6 +379,7 @@ fn a_start_reads_only_the_verdicts_that_its_replay_meets() {
         run: "r".to_owned(),
         again: true,
         grains: &Grain::ALL,
+        viewer_timeout_nanos: 1,
     };
     let from = |_: &Stored| Ok(Decision { replay_from: BTreeMap::from([(0, 49_990)]), above_fence: 40 });
     let stored = store.begin(&begin, &mut { from }).unwrap();

@@ -190,6 +190,64 @@ fn a_topic_made_anew_is_refused() {
     assert_eq!(chats(&store, "s0"), 10);
 }
 
+/// No run here finds a checkpoint of the one before.
+#[test]
+fn a_topic_that_forgot_what_does_not_matter_any_more_is_gone_on_with() {
+    let Some(kafka) = Kafka::new("forgets") else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = dir.path().join("tidemark.db");
+    kafka.topics(&["--create", "--partitions", "2", "--config", "message.timestamp.type=CreateTime"]);
+    let now = Clock::System.now().wall.0;
+    let event = |partition: usize, kind: &str, minutes_ago: i64| {
+        let ts = Micros(now - minutes_ago * 60_000_000);
+        let user = if kind == "viewer_join" { r#","user_id":"u""# } else { "" };
+        let payload = format!(r#"{{"event_type":"{kind}","stream_id":"s{partition}","ts":"{ts}"{user}}}"#).into_bytes();
+        Event { partition, time_ms: ts.0 / 1_000, payload }
+    };
+    // Of both partitions.
+    let send = |kind: &str, minutes_ago: &[i64]| {
+        let events: Vec<Event> = minutes_ago.iter().flat_map(|&ago| [event(0, kind, ago), event(1, kind, ago)]).collect();
+        produce(&kafka.bootstrap, &kafka.topic, &events);
+    };
+    let all = || Running::start(kafka.log(), &store, 2, true).end();
+    let day = 24 * 60;
+    // Whoever joined three days ago is not there any more today, nor when today began.
+    send("viewer_join", &[3 * day]);
+    send("chat_message", &[3 * day, 3 * day - 15, 3 * day - 30]);
+    all().expect("it ends well");
+    send("chat_message", &[30, 20]);
+    all().expect("it ends well");
+    let rows =
+        |table: &str| number(&store, &format!("select sum(chat_messages * 1000 + unique_viewers + epoch * 7) from {table}"));
+    let before = ["stream_metrics_minute", "stream_metrics_hour", "stream_metrics_day"].map(rows);
+    let delete = |below: [i64; 2]| {
+        let partition = |of: usize| format!(r#"{{"topic":"{}","partition":{of},"offset":{}}}"#, kafka.topic, below[of]);
+        let list = format!(r#"{{"partitions":[{},{}],"version":1}}"#, partition(0), partition(1));
+        let file = dir.path().join("delete.json");
+        std::fs::write(&file, list).expect("a file");
+        let class = "org.apache.kafka.tools.DeleteRecordsCommand";
+        let file = file.display().to_string();
+        run(&kafka.script, &["tool", class, "--bootstrap-server", &kafka.bootstrap, "--offset-json-file", &file]);
+    };
+    delete([4, 4]);
+    all().expect("the log reaches back as far as it needs to");
+    assert_eq!(["stream_metrics_minute", "stream_metrics_hour", "stream_metrics_day"].map(rows), before, "no row was touched");
+    send("viewer_join", &[10, 9]);
+    send("chat_message", &[5]);
+    all().expect("it ends well");
+    assert_eq!((chats(&store, "s0"), chats(&store, "s1")), (6, 6));
+    let viewers = |from: i64, until: i64| {
+        let of = "select sum(active_viewers) from stream_metrics_minute where window_start";
+        number(&store, &format!("{of} > {} and window_start <= {}", now - from * 60_000_000, now - until * 60_000_000))
+    };
+    assert_eq!((viewers(40, 15), viewers(7, 4)), (0, 2), "viewers of three days ago, and of today");
+    // What the open day needs is gone: refused, and nothing is touched.
+    delete([5, 5]);
+    let error = all().expect_err("it would have to guess").to_string();
+    assert!(error.contains("records have expired"), "{error}");
+    assert_eq!((chats(&store, "s0"), chats(&store, "s1")), (6, 6));
+}
+
 fn port(kafka: &Kafka) -> &str {
     kafka.bootstrap.rsplit_once(':').expect("HOST:PORT").1
 }

@@ -160,3 +160,16 @@ create table if not exists progress_partitions (
     state        text not null,                       -- backlogged, at_end, idle or not_counting
     primary key (pipeline, topic, partition)
 ) with (fillfactor = 50);
+
+-- Where the log stood whenever a minute closed: what a run goes on from when it has no checkpoint. The newest row before which no event
+-- can matter to a window that is not final is kept, and all newer ones.
+create table if not exists progress_history (
+    pipeline   text not null,
+    watermark  timestamptz not null,                  -- the watermark of the commit
+    epoch      bigint not null,                       -- the commit's number
+    taken_at   timestamptz not null,                  -- the database's clock at the commit
+    highest    bigint,                                -- highest valid ts of all partitions, in ns since 1970; null: no valid event yet
+    partitions jsonb not null,                        -- of each: next_offset, and highest as above
+    checksum   bigint not null,                       -- CRC-32 of watermark and partitions
+    primary key (pipeline, watermark)
+);

@@ -52,3 +52,14 @@ create table if not exists progress_partitions (
     state        text not null,
     primary key (pipeline, topic, partition)
 ) strict, without rowid;
+
+create table if not exists progress_history (
+    pipeline   text not null,
+    watermark  integer not null,
+    epoch      integer not null,
+    taken_at   integer not null,
+    highest    integer,
+    partitions text not null,
+    checksum   integer not null,
+    primary key (pipeline, watermark)
+) strict, without rowid;

@@ -21,6 +21,7 @@ impl Store for Nowhere {
             verdicts: BTreeMap::new(),
             open_rows: Vec::new(),
             checkpoints: serde_json::Value::Null,
+            history: None,
             rolled_up: [None; 2],
             clock: None,
         };

@@ -20,10 +20,12 @@
 //! - [`manifest`]: what a commit says of a checkpoint, and which one a restart uses
 //! - [`part`]: the form of a part, and its reader
 //! - [`writer`]: the task that writes one
+//! - [`history`]: what a run goes on from without a checkpoint
 //! - [`schedule`]: when the next one is due
 //! - [`directory`] and [`memory`]: where parts are
 
 pub mod directory;
+pub mod history;
 pub mod manifest;
 pub mod memory;
 pub mod part;

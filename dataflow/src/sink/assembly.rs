@@ -2,6 +2,7 @@
 
 use super::publication::Publication;
 use super::{Commit, Resume, Row, Total, widest};
+use crate::checkpoint::history::{self, Entry};
 use crate::flow::{Change, PartitionMark, Totals};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub struct Assembly {
     live: bool,
     watermark: Option<Micros>,
     whole: Whole,
+    viewer_timeout_nanos: i64,
     /// The longest windows that rows are of.
     longest: Grain,
     names: KeyMap<StreamKey, Named>,
@@ -49,6 +51,7 @@ impl Assembly {
             live: false,
             watermark: resume.watermark,
             whole: resume.whole,
+            viewer_timeout_nanos: resume.viewer_timeout_nanos,
             names,
             totals: BTreeMap::new(),
             rolled: BTreeMap::new(),
@@ -65,12 +68,13 @@ impl Assembly {
         let mut request = None;
         for change in changes {
             match change {
+                // What is final already is stored, and a replay may not have read all of it.
+                Change::Row(_, window, _) | Change::Total(window, ..)
+                    if self.watermark.is_some_and(|stored| window.end() <= stored) => {}
                 Change::Row(stream, window, totals) if window.grain == Grain::Minute => rows.push((stream, window, totals)),
-                // What is final already is stored.
-                Change::Row(stream, window, totals) if self.watermark.is_none_or(|stored| window.end() > stored) => {
+                Change::Row(stream, window, totals) => {
                     self.rolled.insert((window, stream), totals);
                 }
-                Change::Row(..) => {}
                 Change::Total(window, streams, totals) => {
                     self.totals.insert(window, Total { window, streams, totals });
                 }
@@ -125,7 +129,10 @@ impl Assembly {
             return None;
         }
         self.watermark = self.watermark.max(commit.watermark);
-        if let Some(first_open) = first_open(self.watermark).filter(|_| closes) {
+        if let Some(watermark) = self.watermark.filter(|_| closes) {
+            let first_open = Minute::first_open(watermark);
+            commit.history = vec![Entry { watermark, partitions: self.publication.partitions().clone() }];
+            commit.old_enough = Some(history::old_enough(Some(watermark), self.whole.rolled_up, self.viewer_timeout_nanos));
             let longest = self.longest;
             self.names.retain(|_, named| longest.end_of(longest.window_of(named.newest)) > first_open);
             give_back_room(&mut self.names);
@@ -139,4 +146,73 @@ impl Assembly {
 fn told(names: &mut KeyMap<StreamKey, Named>, stream: StreamKey, minute: Minute, name: &str) {
     let named = names.entry(stream).or_insert_with(|| Named { name: name.into(), newest: minute });
     named.newest = named.newest.max(minute);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::schedule::Settled;
+    use crate::flow::Watermark;
+    use tidemark_model::{Metric, Nanos, Values};
+
+    const STREAM: StreamKey = StreamKey(1, 1);
+    const NOON: Minute = Minute(12 * 60);
+
+    /// The tables are final up to half past eleven, and the run makes rows of hours and days.
+    fn assembly() -> Assembly {
+        Assembly::new(Resume {
+            watermark: Some(Minute(NOON.0 - 30).start()),
+            names: vec![(NOON, STREAM, "s".to_owned())],
+            partitions: vec![PartitionMark::at_end(0, 5)],
+            checkpoints: Vec::new(),
+            whole: Whole { rolled_up: [Some(Minute(0)); 2], ..Whole::default() },
+            viewer_timeout_nanos: 60_000_000_000,
+            pipeline: 1,
+            fence: 1,
+            workers: 1,
+            settled: Arc::new(Settled::resumed(None, 1)),
+        })
+    }
+
+    fn watermark(at: Minute, live: bool) -> Change {
+        let at = Some(at.start());
+        Change::Watermark(Box::new(Watermark {
+            clock: None,
+            at,
+            opened: Vec::new(),
+            live,
+            alignment: None,
+            checkpoint: None,
+            ended: false,
+        }))
+    }
+
+    fn chats(count: i64) -> Totals {
+        Totals { events: count, values: Values::of([(Metric::ChatMessages, count)]) }
+    }
+
+    /// The run before died when it had not yet committed that the watermark had gone on: what has closed since is not in the tables.
+    #[test]
+    fn what_closes_only_at_the_end_of_the_replay_is_committed() {
+        let mut assembly = assembly();
+        let hour = Window { grain: Grain::Hour, first: Minute(NOON.0 - 60) };
+        let final_minute = Window { grain: Grain::Minute, first: Minute(NOON.0 - 31) };
+        let last_of_replay = vec![
+            Change::Row(STREAM, hour, chats(7)),
+            Change::Total(hour, 1, chats(7)),
+            // Only a part of it was replayed.
+            Change::Total(final_minute, 1, chats(1)),
+            watermark(NOON, true),
+        ];
+        assert_eq!(assembly.slice(last_of_replay), None, "what was replayed is in the tables");
+        let mark =
+            Change::Partition(Box::new(PartitionMark { highest: Some(NOON.start().to_nanos()), ..PartitionMark::at_end(0, 6) }));
+        let commit = assembly.slice(vec![mark, watermark(NOON, true)]).expect("a record was read");
+        assert_eq!(commit.rows.iter().map(|row| (row.window, row.totals)).collect::<Vec<_>>(), [(hour, chats(7))]);
+        assert_eq!(commit.totals.iter().map(|total| total.window).collect::<Vec<_>>(), [hour]);
+        let [entry] = &commit.history[..] else { panic!("a minute closes: {:?}", commit.history) };
+        assert_eq!((entry.watermark, entry.partitions[&0].next_offset), (NOON.start(), 6));
+        // Nothing of the day is final before it is over.
+        assert_eq!(commit.old_enough, Some(Nanos(-60_000_000_000)));
+    }
 }

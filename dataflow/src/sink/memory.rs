@@ -3,11 +3,12 @@
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total};
 use crate::checkpoint::Manifest;
+use crate::checkpoint::history::Entry;
 use crate::flow::PartitionMark;
 use crate::oracle::RolledUp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tidemark_model::{Grain, Metric, Micros, Minute, Reason, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Nanos, Reason, Values};
 
 /// A row of `stream_metrics_minute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Tables {
     starts: BTreeMap<i32, i64>,
     /// `progress.checkpoints`.
     pub checkpoints: Vec<Manifest>,
+    /// `progress_history`, by watermark.
+    pub history: BTreeMap<Micros, Entry>,
 }
 
 /// Tables in memory. Clones share them.
@@ -80,6 +83,11 @@ impl Tables {
         let at = own.compare(&Held { fence: self.fence, run: self.run.clone(), epoch: self.epoch })?;
         own.compare_offsets(at, &self.next_offsets())?;
         Ok(at)
+    }
+
+    /// The newest entry of the history that is old enough.
+    pub fn newest_entry(&self, old_enough: Nanos) -> Option<&Entry> {
+        self.history.values().rev().find(|entry| entry.highest().is_none_or(|highest| highest <= old_enough))
     }
 
     fn next_offsets(&self) -> Offsets {
@@ -124,6 +132,7 @@ impl Store for MemoryStore {
             verdicts: BTreeMap::new(),
             open_rows: open_rows.collect(),
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
+            history: changed.newest_entry(begin.old_enough(changed.watermark, changed.rolled_up_from)).cloned(),
             rolled_up: changed.rolled_up_from,
             clock: None,
         };
@@ -185,6 +194,11 @@ impl Store for MemoryStore {
         tables.partitions.extend(commit.partitions.clone());
         tables.watermark = tables.watermark.max(commit.watermark);
         tables.rolled_up_from = commit.whole.rolled_up;
+        tables.history.extend(commit.history.iter().map(|entry| (entry.watermark, entry.clone())));
+        let needed = commit.old_enough.and_then(|old_enough| tables.newest_entry(old_enough)).map(|entry| entry.watermark);
+        if let Some(needed) = needed {
+            tables.history = tables.history.split_off(&needed);
+        }
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
         drop(tables);

@@ -22,6 +22,7 @@ mod upserts;
 
 use crate::Slice;
 use crate::checkpoint::Manifest;
+use crate::checkpoint::history::{self, Entry};
 use crate::checkpoint::schedule::Settled;
 use crate::flow::{Change, DeadLetter, PartitionMark, Totals};
 use crate::keys::{KeySet, StreamKey};
@@ -30,7 +31,7 @@ use commit::Committer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidemark_model::metrics::Whole;
-use tidemark_model::{Grain, Micros, Minute, Reason, Window};
+use tidemark_model::{Grain, Micros, Minute, Nanos, Reason, Window};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -85,6 +86,11 @@ pub struct Commit {
     pub judged_by: Option<(i64, i64)>,
     /// The valid checkpoints from now on, newest first; `None` changes nothing.
     pub checkpoints: Option<Vec<Manifest>>,
+    /// Where the log stood when minutes closed, from old to new.
+    pub history: Vec<Entry>,
+    /// An entry of the history is old enough if no event below it is later than this. The newest such entry stays in the store, and older
+    /// ones go; `None`: all stay.
+    pub old_enough: Option<Nanos>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
     /// Which of the rows' values are stored; null is in place of the others.
@@ -116,6 +122,8 @@ impl Commit {
         self.watermark = self.watermark.max(later.watermark);
         self.judged_by = widest(self.judged_by, later.judged_by);
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
+        self.history.extend(later.history);
+        self.old_enough = later.old_enough.or(self.old_enough);
         self.corrections += later.corrections;
     }
 
@@ -161,6 +169,8 @@ pub struct Stored {
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
+    /// The newest entry of the history that is old enough.
+    pub history: Option<Entry>,
     /// The first hour, and the first day, from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
     /// The store's own wall clock; none if that is this machine's.
@@ -211,6 +221,8 @@ pub struct Begin {
     pub again: bool,
     /// The windows that rows are kept of. Rows of others that are not final are deleted: nothing would complete them.
     pub grains: &'static [Grain],
+    /// How long a viewer is present.
+    pub viewer_timeout_nanos: i64,
 }
 
 /// The part of a list that is of windows of one length. The list is in the order of its windows.
@@ -225,10 +237,25 @@ fn last_final(grain: Grain, watermark: Option<Micros>) -> Micros {
     Minute(first_open.0.saturating_sub(grain.minutes())).start()
 }
 
+/// The first hour or day of those that were not kept so far: the next one, because nothing tells the names of streams that are in the
+/// present one.
+pub fn first_kept(grain: Grain, watermark: Option<Micros>) -> Minute {
+    watermark.map(Minute::first_open).map_or(Minute(0), |first_open| grain.end_of(grain.window_of(first_open)))
+}
+
 impl Begin {
     /// Where to start partitions that the store does not know; `first` if it has not known the pipeline.
     fn starts(&self, first: bool) -> &BTreeMap<i32, i64> {
         if first { &self.start_offsets } else { &self.new_offsets }
+    }
+
+    /// The highest event time with which an entry of the history is old enough.
+    fn old_enough(&self, watermark: Option<Micros>, rolled_up: [Option<Minute>; Grain::ALL.len() - 1]) -> Nanos {
+        let next = |grain: Grain| first_kept(grain, watermark);
+        let kept = |at: usize| {
+            self.grains.contains(&Grain::ALL[at + 1]).then(|| rolled_up[at].unwrap_or_else(|| next(Grain::ALL[at + 1])))
+        };
+        history::old_enough(watermark, [kept(0), kept(1)], self.viewer_timeout_nanos)
     }
 
     /// The hours and days of which rows are there and kept no longer. From then on nothing is said of them.
@@ -347,6 +374,8 @@ pub struct Resume {
     pub checkpoints: Vec<Manifest>,
     /// Which values can be stored.
     pub whole: Whole,
+    /// How long a viewer is present.
+    pub viewer_timeout_nanos: i64,
     /// What this run's checkpoints are called.
     pub pipeline: u32,
     /// The run's fence token.

@@ -7,13 +7,14 @@ use super::session::{self, Client, Transaction};
 use super::transaction::{Failure, Prepared, Timestamp, Writing, starts};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
+use crate::checkpoint::history::Entry;
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::{Micros, Minute, Nanos, Reason};
 use tidemark_tls::postgres::Server;
 
 /// How long connecting may take.
@@ -189,6 +190,7 @@ impl Store for PostgresStore {
             fail_point!("commit-after-rows");
             upserts.dead_letters()?;
             fail_point!("commit-after-dead-letters");
+            upserts.history()?;
             let clock = upserts.progress(trouble.as_deref())?;
             fail_point!("commit-after-progress");
             last_word(Some(clock))?;
@@ -306,6 +308,7 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
     )?;
+    let partitions = partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction.query(
         "select max(window_start), stream_id from (
@@ -315,18 +318,35 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
          ) as not_final group by 2",
         &[&first_open],
     )?;
+    let rolled_up = [6, 7].map(|column| row.get::<_, Option<Timestamp>>(column).map(|start| Minute::first_open(start.0)));
     Ok(Stored {
         fence: row.get(0),
         epoch: row.get(1),
         hash_key,
         watermark,
-        partitions: partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect(),
+        history: read_history(transaction, begin, begin.old_enough(watermark, rolled_up), &partitions)?,
+        partitions,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
         checkpoints: row.get(4),
-        rolled_up: [6, 7].map(|column| row.get::<_, Option<Timestamp>>(column).map(|start| Minute::first_open(start.0))),
+        rolled_up,
         clock: Some(row.get::<_, Timestamp>(5).0),
     })
+}
+
+/// The newest entry that is old enough.
+fn read_history(
+    transaction: &mut Transaction<'_>,
+    begin: &Begin,
+    old_enough: Nanos,
+    partitions: &BTreeMap<i32, (i64, i64)>,
+) -> Result<Option<Entry>, Failure> {
+    let row = transaction.query_opt(
+        "select watermark, highest, partitions::text, checksum from progress_history
+         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc limit 1",
+        &[&begin.pipeline, &old_enough.0],
+    )?;
+    Ok(row.and_then(|row| Entry::stored(row.get::<_, Timestamp>(0).0, row.get(1), row.get(2), row.get(3), partitions)))
 }
 
 /// Those of a partition that the replay can meet, some at a time.

@@ -46,6 +46,11 @@ impl Publication {
         self.partitions.insert(mark.partition, ReadTo { next_offset: mark.next_offset, highest: mark.highest });
     }
 
+    /// Where every partition stands.
+    pub(super) fn partitions(&self) -> &BTreeMap<i32, ReadTo> {
+        &self.partitions
+    }
+
     /// The state as of the slice that was just collected is being saved.
     pub(super) fn begin(&mut self, request: Request, watermark: Option<Micros>) {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };

@@ -3,6 +3,7 @@
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
+use crate::checkpoint::history::Entry;
 use crate::fail_points::fail_point;
 use crate::flow::Totals;
 use rusqlite::{
@@ -14,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
-use tidemark_model::{Metric, Micros, Minute, Of, Reason, Table, Window, tables};
+use tidemark_model::{Metric, Micros, Minute, Nanos, Of, Reason, Table, Window, tables};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -219,6 +220,7 @@ impl Store for SqliteStore {
         fail_point!("commit-after-rows");
         write_dead_letters(&transaction, own, commit, epoch)?;
         fail_point!("commit-after-dead-letters");
+        write_history(&transaction, own, commit, epoch)?;
         write_progress(&transaction, own, commit, epoch, self.trouble.as_deref())?;
         fail_point!("commit-after-progress");
         transaction.commit()?;
@@ -306,6 +308,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
     let partitions =
         partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    let partitions = partitions.collect::<Result<BTreeMap<i32, (i64, i64)>, _>>()?;
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
     let mut rows = transaction.prepare(
         "select window_start, stream_id from stream_metrics_minute where window_start >= ?1
@@ -326,7 +329,8 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         epoch,
         hash_key,
         watermark,
-        partitions: partitions.collect::<Result<_, _>>()?,
+        history: read_history(transaction, begin, begin.old_enough(watermark, rolled_up), &partitions)?,
+        partitions,
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints)
@@ -334,6 +338,21 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         rolled_up,
         clock: None,
     })
+}
+
+/// The newest entry that is old enough.
+fn read_history(
+    transaction: &Transaction<'_>,
+    begin: &Begin,
+    old_enough: Nanos,
+    partitions: &BTreeMap<i32, (i64, i64)>,
+) -> Result<Option<Entry>, StoreError> {
+    let select = "select watermark, highest, partitions, checksum from progress_history
+        where pipeline = ?1 and (highest is null or highest <= ?2) order by watermark desc limit 1";
+    let found = transaction.query_row(select, params![begin.pipeline, old_enough.0], |row| {
+        Ok(Entry::stored(Micros(row.get(0)?), row.get(1)?, &row.get::<_, String>(2)?, row.get(3)?, partitions))
+    });
+    Ok(found.optional()?.flatten())
 }
 
 /// Those that the replay can meet.
@@ -419,6 +438,23 @@ fn write_dead_letters(transaction: &Transaction<'_>, own: &Own, commit: &Commit,
         let time = letter.record_time.map(|time| time.0);
         let (partition, offset) = (letter.partition, letter.offset);
         insert.execute(params![own.topic, partition, offset, reason, letter.error, letter.key, letter.payload, time, epoch])?;
+    }
+    Ok(())
+}
+
+fn write_history(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let mut insert = transaction.prepare_cached(
+        "insert or replace into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for entry in &commit.history {
+        let (highest, checksum) = (entry.highest().map(|highest| highest.0), entry.checksum());
+        insert.execute(params![own.pipeline, entry.watermark.0, epoch, now(), highest, entry.partitions(), checksum])?;
+    }
+    if let Some(old_enough) = commit.old_enough {
+        let delete = "delete from progress_history where pipeline = ?1 and watermark < (
+            select max(watermark) from progress_history where pipeline = ?1 and (highest is null or highest <= ?2))";
+        transaction.prepare_cached(delete)?.execute(params![own.pipeline, old_enough.0])?;
     }
     Ok(())
 }

@@ -25,8 +25,11 @@ struct Table {
     privileges: &'static [&'static str],
 }
 
+/// Came after the first tables.
+const HISTORY: &str = "progress_history";
+
 const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];
-const TABLE: [Table; 10] = [
+const TABLE: [Table; 11] = [
     Table {
         name: "dead_letters",
         columns: &[
@@ -76,6 +79,21 @@ const TABLE: [Table; 10] = [
         metrics: &[],
         key: "partition pipeline topic",
         privileges: WRITTEN,
+    },
+    Table {
+        name: HISTORY,
+        columns: &[
+            ("pipeline", "text"),
+            ("watermark", "timestamp with time zone"),
+            ("epoch", "bigint"),
+            ("taken_at", "timestamp with time zone"),
+            ("highest", "bigint"),
+            ("partitions", "jsonb"),
+            ("checksum", "bigint"),
+        ],
+        metrics: &[],
+        key: "pipeline watermark",
+        privileges: &["SELECT", "INSERT", "UPDATE", "DELETE"],
     },
     of_metrics(tables::Table::ALL[0]),
     of_metrics(tables::Table::ALL[1]),
@@ -144,7 +162,8 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
-        let again = again && missing.iter().any(|name| tables::Table::later().all(|later| later.name() != *name));
+        let later = |name: &str| name == HISTORY || tables::Table::later().any(|later| later.name() == name);
+        let again = again && !missing.iter().all(|name| later(name));
         let missing = missing.join(", ");
         if again {
             return Err(StoreError::Transient(format!("the tables {missing} are gone: waiting for them to be restored")).into());
@@ -341,7 +360,9 @@ fn refuse_missing_privileges(transaction: &mut Transaction<'_>) -> Result<(), Fa
     let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for Table { name, privileges, .. } in &TABLE {
         for privilege in *privileges {
-            let select = "select has_any_column_privilege(format('%I.%I', current_schema(), $1::text), $2)";
+            let select =
+                "select case $2 when 'DELETE' then has_table_privilege(name, $2) else has_any_column_privilege(name, $2) end
+                from format('%I.%I', current_schema(), $1::text) as name";
             if !transaction.query_one(select, &[name, privilege])?.get::<_, bool>(0) {
                 missing.entry(privilege).or_default().push(name);
             }

@@ -8,6 +8,7 @@ use super::columns::Dialect;
 use super::judge::took_too_long;
 use super::own::{At, Offsets, Own};
 use super::transaction::{Failure, Timestamp, Writing, starts};
+use crate::checkpoint::history::Entry;
 use crate::flow::{DeadLetter, Totals};
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
@@ -229,6 +230,32 @@ impl<'a, 'b> Upserts<'a, 'b> {
              on conflict do nothing",
             &[&own.topic, &partitions, &offsets, &reasons, &errors, &keys, &payloads, &times, &epoch],
         )?;
+        Ok(())
+    }
+
+    pub(super) fn history(&mut self) -> Result<(), Failure> {
+        let (own, epoch) = (self.own, self.epoch);
+        for entries in self.commit.history.chunks(self.size.rows) {
+            let watermarks: Vec<Timestamp> = entries.iter().map(|entry| Timestamp(entry.watermark)).collect();
+            let highest: Vec<Option<i64>> = entries.iter().map(|entry| entry.highest().map(|highest| highest.0)).collect();
+            let partitions: Vec<String> = entries.iter().map(Entry::partitions).collect();
+            let checksums: Vec<i64> = entries.iter().map(|entry| entry.checksum().into()).collect();
+            self.execute(
+                entries.len(),
+                "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+                 select $1, watermark, $2, now(), highest, partitions::jsonb, checksum
+                 from unnest($3::timestamptz[], $4::bigint[], $5::text[], $6::bigint[])
+                     as stood (watermark, highest, partitions, checksum)
+                 on conflict (pipeline, watermark) do update set epoch = excluded.epoch, taken_at = excluded.taken_at,
+                     highest = excluded.highest, partitions = excluded.partitions, checksum = excluded.checksum",
+                &[&own.pipeline, &epoch, &watermarks, &highest, &partitions, &checksums],
+            )?;
+        }
+        if let Some(old_enough) = self.commit.old_enough {
+            let delete = "delete from progress_history where pipeline = $1 and watermark < (
+                select max(watermark) from progress_history where pipeline = $1 and (highest is null or highest <= $2))";
+            self.execute(1, delete, &[&own.pipeline, &old_enough.0])?;
+        }
         Ok(())
     }
 

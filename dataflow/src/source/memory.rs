@@ -22,6 +22,8 @@ pub struct Stored {
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLog {
     partitions: Arc<Mutex<BTreeMap<i32, Vec<Stored>>>>,
+    /// Where partitions begin by now, if some of their records have expired.
+    low: Arc<Mutex<BTreeMap<i32, i64>>>,
     /// Most records that one reading hands out; a test varies it to cut slices differently. 0: no limit.
     pub most_per_read: usize,
 }
@@ -29,7 +31,7 @@ pub struct MemoryLog {
 impl MemoryLog {
     /// A log of these records.
     pub fn new(partitions: BTreeMap<i32, Vec<Stored>>) -> MemoryLog {
-        MemoryLog { partitions: Arc::new(Mutex::new(partitions)), most_per_read: 0 }
+        MemoryLog { partitions: Arc::new(Mutex::new(partitions)), ..MemoryLog::default() }
     }
 
     /// Appends a record to a partition, at the next offset.
@@ -50,7 +52,17 @@ impl MemoryLog {
         }
     }
 
-    /// A copy of all records.
+    /// Records below these offsets have expired: nobody can read them any more.
+    pub fn expire(&self, low: BTreeMap<i32, i64>) {
+        self.low.lock().expect("no reader panics while it holds the offsets").extend(low);
+    }
+
+    fn low(&self, partition: i32) -> i64 {
+        let low = self.low.lock().expect("no reader panics while it holds the offsets");
+        low.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// A copy of all records, also of those that have expired.
     pub fn records(&self) -> BTreeMap<i32, Vec<Stored>> {
         self.partitions.lock().expect("no reader panics while it holds the log").clone()
     }
@@ -63,8 +75,11 @@ fn end_of(records: &[Stored]) -> i64 {
 impl Log for MemoryLog {
     fn describe(&self) -> Result<Description, SourceError> {
         let partitions = self.partitions.lock().expect("no reader panics while it holds the log");
-        let bounds = |records: &Vec<Stored>| Bounds { low: 0, high: end_of(records) };
-        let partitions = partitions.iter().map(|(&partition, records)| (partition, bounds(records))).collect();
+        let bounds = |(&partition, records): (&i32, &Vec<Stored>)| {
+            let bounds = Bounds { low: self.low(partition), high: end_of(records) };
+            (partition, bounds)
+        };
+        let partitions = partitions.iter().map(bounds).collect();
         Ok(Description { id: "memory:".to_owned(), partitions })
     }
 
@@ -88,6 +103,9 @@ struct MemorySource {
 impl Source for MemorySource {
     fn read(&mut self, partition: i32, before: Option<i64>, max: usize, take: Take<'_>) -> Result<(), SourceError> {
         let next = self.next.get_mut(&partition).expect("a partition that was opened");
+        if *next < self.log.low(partition) {
+            return Err(SourceError::Fatal(format!("partition {partition}: the record at {next} has expired")));
+        }
         let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
         let records = partitions.get(&partition).map_or(&[][..], Vec::as_slice);
         let first = records.partition_point(|record| record.offset < *next);
@@ -112,7 +130,8 @@ impl Source for MemorySource {
         let partitions = self.log.partitions.lock().expect("no reader panics while it holds the log");
         let end_offset = partitions.get(&partition).map_or(0, |records| end_of(records));
         let at_end = next_offset >= end_offset;
-        Ok(Position { next_offset, end_offset, at_end, confirmed: self.now.filter(|_| at_end), low_offset: 0 })
+        let low_offset = self.log.low(partition);
+        Ok(Position { next_offset, end_offset, at_end, confirmed: self.now.filter(|_| at_end), low_offset })
     }
 
     fn serve(&mut self, now: Asked) -> Result<(), SourceError> {

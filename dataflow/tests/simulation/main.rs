@@ -5,7 +5,8 @@
 //! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
 //! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader;
 //! a process is paused while others write, its wall clock is stepped, and what it last heard of the log's ends is old; a backup of the
-//! store is restored under a run. Every commit
+//! store is restored under a run; all checkpoints vanish, or are of a version that nobody reads; and the log expires as far as a run
+//! without a checkpoint can do without it. Every commit
 //! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
 //! the end.
 //!
@@ -27,8 +28,8 @@ use std::time::Duration;
 use support::random::{NOW, Random, pick};
 use support::{Setup, Watchdog};
 use tidemark_dataflow::background::Background;
-use tidemark_dataflow::checkpoint::MOST_INCREMENTS;
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
+use tidemark_dataflow::checkpoint::{MOST_INCREMENTS, history, manifest};
 use tidemark_dataflow::clock::Clock;
 use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::fold::Stints;
@@ -172,6 +173,29 @@ impl World {
         outcome
     }
 
+    /// All checkpoints vanish, or the next run knows nothing of their version.
+    fn lose_checkpoints(&self, chance: &Chance) {
+        if chance.one_in(2) {
+            self.parts.files().clear();
+        } else {
+            self.store.tables().checkpoints.iter_mut().for_each(|checkpoint| checkpoint.version = *manifest::READ.end() + 1);
+        }
+    }
+
+    /// The log forgets what no run needs any more, whatever checkpoints there are: neither with the tables as they are nor with a backup.
+    fn expire(&self) {
+        let backup = self.backup.lock().unwrap();
+        let mut low: Option<BTreeMap<i32, i64>> = None;
+        for tables in [&*self.store.tables()].into_iter().chain(backup.as_ref()) {
+            let old_enough = history::old_enough(tables.watermark, tables.rolled_up_from, self.rules.viewer_timeout_nanos());
+            let Some(entry) = tables.newest_entry(old_enough) else { return };
+            let from = |partition: &i32| entry.partitions.get(partition).map_or(0, |read_to| read_to.next_offset);
+            let before = low.take().unwrap_or_else(|| entry.partitions.keys().map(|&partition| (partition, i64::MAX)).collect());
+            low = Some(before.into_iter().map(|(partition, low)| (partition, low.min(from(&partition)))).collect());
+        }
+        self.log.expire(low.unwrap_or_default());
+    }
+
     fn differences(&self) -> Vec<String> {
         std::mem::take(&mut self.judge.differences.lock().unwrap())
     }
@@ -213,6 +237,12 @@ fn differences(seed: u64) -> Vec<String> {
         let chance = Chance::new(random.random.random(), true);
         if chance.one_in(8) {
             damage(&world.parts, &chance);
+        }
+        if chance.one_in(8) {
+            world.lose_checkpoints(&chance);
+        }
+        if chance.one_in(3) {
+            world.expire();
         }
         let found = world.differences();
         if !found.is_empty() {

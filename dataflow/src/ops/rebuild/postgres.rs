@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tidemark_model::{Metric, Of, Table};
 
 /// The tables of the side schema, but for those of metrics.
-const OTHERS: [&str; 4] = ["stream_state", "dead_letters", "progress_partitions", "progress"];
+const OTHERS: [&str; 5] = ["stream_state", "dead_letters", "progress_history", "progress_partitions", "progress"];
 
 /// The first schema in the search path, and one beside it.
 pub(super) struct PostgresSite {
@@ -206,6 +206,12 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
     let insert = format!("insert into progress_partitions ({columns}) select {columns} from {side}.progress_partitions");
     transaction.batch_execute(&insert)?;
+    transaction.execute("delete from progress_history where pipeline = $1", &[&pipeline])?;
+    let insert = format!(
+        "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+         select pipeline, watermark, $1, taken_at, highest, partitions, checksum from {side}.progress_history"
+    );
+    transaction.execute(&insert, &[&epoch])?;
     transaction.execute(
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,

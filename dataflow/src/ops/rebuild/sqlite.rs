@@ -169,6 +169,12 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
     let insert = format!("insert into main.progress_partitions ({columns}) select {columns} from side.progress_partitions");
     transaction.execute(&insert, [])?;
+    transaction.execute("delete from main.progress_history where pipeline = ?1", [pipeline])?;
+    transaction.execute(
+        "insert into main.progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+         select pipeline, watermark, ?1, taken_at, highest, partitions, checksum from side.progress_history",
+        [epoch],
+    )?;
     transaction.execute(
         "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
              checkpoints = new.checkpoints, schema_version = new.schema_version, metrics = new.metrics,
@@ -207,6 +213,7 @@ mod tests {
             run: "before".to_owned(),
             again: false,
             grains: &tidemark_model::Grain::ALL,
+            viewer_timeout_nanos: 1,
         };
         SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(Decision::default())).unwrap();
         let mut site = SqliteSite::open(&path).unwrap();
