@@ -207,12 +207,17 @@ impl Process<'_> {
             "took over the pipeline"
         );
         if plan.checkpoint.is_none() && plan.to_replay() > 0 {
-            let from = plan.history.map(|watermark| watermark.to_string());
-            tracing::warn!(
-                offsets = plan.to_replay(),
-                from_watermark = from.as_deref().unwrap_or("none: from the start"),
-                "there is no checkpoint that can be used: replaying the log from where nothing before it matters any more"
-            );
+            let (offsets, from) = (plan.to_replay(), plan.history.map(|watermark| watermark.to_string()));
+            match from {
+                Some(watermark) => {
+                    tracing::warn!(
+                        offsets,
+                        watermark,
+                        "no checkpoint: replaying from where the log stood then; nothing before matters any more"
+                    );
+                }
+                None => tracing::warn!(offsets, "no checkpoint: replaying all that was ever read"),
+            }
         }
         let plan = Arc::new(plan);
         let (base, started) = (options.clock.now().at, Instant::now());

@@ -59,7 +59,7 @@ pub struct Plan {
     pub names: Vec<(Minute, StreamKey, String)>,
     /// The checkpoint from which the state is taken up, if there is one.
     pub checkpoint: Option<Manifest>,
-    /// The watermark of the entry of the history from which the log is replayed if there is none.
+    /// Without a checkpoint: the watermark of the entry of the history from which the log is replayed, unless that is from its start.
     pub history: Option<Micros>,
     /// The checkpoints that stay valid, newest first.
     pub checkpoints: Vec<Manifest>,
@@ -262,7 +262,7 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         watermark: stored.watermark,
         verdicts: stored.verdicts,
         checkpoint: checkpoint.cloned(),
-        history: stored.history.filter(|_| !wish.ignore_checkpoints).map(|entry| entry.watermark),
+        history: stored.history.filter(|_| checkpoint.is_none() && !wish.ignore_checkpoints).map(|entry| entry.watermark),
         partitions,
         names,
         keys,
@@ -296,7 +296,8 @@ fn check_offsets(
         if start < bounds.low && next > start {
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but what the store holds can be replayed only from \
-                 offset {start}: records have expired; rebuild from what is left with: tidemark-dataflow rebuild",
+                 offset {start}: records have expired; if a checkpoint was refused above, bring back what it lacks, or the program that wrote \
+                 it; else rebuild from what is left with: tidemark-dataflow rebuild",
                 bounds.low
             ));
         }

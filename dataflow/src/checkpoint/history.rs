@@ -25,9 +25,9 @@ impl Entry {
         self.partitions.values().filter_map(|read_to| read_to.highest).max()
     }
 
-    /// CRC-32 (IEEE) of all that it says, which is stored beside it: who edits the table by hand is noticed.
-    pub fn checksum(&self) -> u32 {
+    fn checksum(&self, hash_key: [u8; 16]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&hash_key);
         hasher.update(&self.watermark.0.to_le_bytes());
         for (partition, read_to) in &self.partitions {
             hasher.update(&partition.to_le_bytes());
@@ -36,31 +36,52 @@ impl Entry {
         }
         hasher.finalize()
     }
+}
 
-    /// The entry that was stored so, unless it was changed since, or is of another past of the database than its partitions are (of each its
-    /// first and its next offset).
-    pub fn stored(
-        watermark: Micros,
-        highest: Option<i64>,
-        partitions: &str,
-        checksum: i64,
-        stored: &BTreeMap<i32, (i64, i64)>,
-    ) -> Option<Entry> {
-        let entry = serde_json::from_str(partitions).ok().map(|partitions| Entry { watermark, partitions });
-        let entry = entry.filter(|entry| i64::from(entry.checksum()) == checksum && entry.highest() == highest.map(Nanos));
-        let is_behind = |(partition, read_to): (&i32, &ReadTo)| {
-            read_to.next_offset <= stored.get(partition).map_or(0, |&(_, next_offset)| next_offset)
-        };
-        let entry = entry.filter(|entry| entry.partitions.iter().all(is_behind));
-        if entry.is_none() {
-            tracing::error!(%watermark, "an entry of progress_history was changed by hand, or does not belong to progress_partitions: not used");
+/// An entry as `progress_history` has it.
+#[derive(Clone, Debug)]
+pub struct StoredEntry {
+    /// The pipeline's watermark.
+    pub watermark: Micros,
+    /// The highest event time of all partitions, in nanoseconds.
+    pub highest: Option<i64>,
+    /// The partitions, in JSON.
+    pub partitions: String,
+    /// CRC-32 (IEEE) of the pipeline's hash key and all that the entry says. So it is noticed if somebody edits the table, or if the pipeline
+    /// was begun anew or rebuilt since and the entry was left.
+    pub checksum: i64,
+}
+
+impl StoredEntry {
+    /// An entry of the pipeline with this hash key.
+    pub fn new(entry: &Entry, hash_key: [u8; 16]) -> StoredEntry {
+        StoredEntry {
+            watermark: entry.watermark,
+            highest: entry.highest().map(|highest| highest.0),
+            partitions: serde_json::to_string(&entry.partitions).expect("plain data"),
+            checksum: entry.checksum(hash_key).into(),
         }
-        entry
     }
 
-    /// Its partitions as they are stored.
-    pub fn partitions(&self) -> String {
-        serde_json::to_string(&self.partitions).expect("plain data")
+    /// The entry, if it is as it was written, and by the pipeline with this hash key and these partitions (of each its first and its next
+    /// offset).
+    pub fn entry(self, hash_key: [u8; 16], partitions: &BTreeMap<i32, (i64, i64)>) -> Option<Entry> {
+        let StoredEntry { watermark, highest, .. } = self;
+        let entry = serde_json::from_str(&self.partitions).ok().map(|partitions| Entry { watermark, partitions });
+        let as_written = |entry: &Entry| {
+            i64::from(entry.checksum(hash_key)) == self.checksum && entry.highest().map(|highest| highest.0) == highest
+        };
+        let is_ahead = |(partition, read_to): (&i32, &ReadTo)| {
+            read_to.next_offset > partitions.get(partition).map_or(0, |&(_, next_offset)| next_offset)
+        };
+        let entry = entry.filter(|entry| as_written(entry) && !entry.partitions.iter().any(is_ahead));
+        if entry.is_none() {
+            tracing::error!(
+                %watermark,
+                "an entry of progress_history cannot be used: it was edited, or is of another life of this pipeline; trying an older one"
+            );
+        }
+        entry
     }
 }
 
@@ -75,7 +96,7 @@ pub fn old_enough(
     let longer = Grain::ALL[1..].iter().zip(rolled_up);
     let first_not_final = longer.filter_map(|(grain, from)| Some(grain.window_of(first_open).max(from?)));
     let first_not_final = first_not_final.fold(first_open, Minute::min);
-    Nanos((i64::from(first_not_final.0) * MINUTE_NANOS).saturating_sub(viewer_timeout_nanos))
+    Nanos((i64::from(first_not_final.0) * MINUTE_NANOS).saturating_sub(viewer_timeout_nanos.max(1)))
 }
 
 #[cfg(test)]

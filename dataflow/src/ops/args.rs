@@ -62,7 +62,7 @@ pub enum CheckpointCommand {
     Inspect(CheckpointNameArgs),
     /// Remove one: the store no longer names it, then its parts go; ids of events when no other one needs them
     ///
-    /// Without a checkpoint the next run replays the log from its start. A pipeline that runs may name it once more with its next
+    /// Without a checkpoint the next run replays the log from where nothing before matters any more. A pipeline that runs may name it once more with its next
     /// checkpoint; a restart then passes it over.
     Rm(CheckpointNameArgs),
 }

@@ -19,11 +19,10 @@ pub struct Assembly {
     /// The longest windows that rows are of.
     longest: Grain,
     names: KeyMap<StreamKey, Named>,
-    /// Totals that no commit has taken along yet. Replayed ones are kept too, because the version before may not have written any: one for
-    /// each minute that is replayed.
+    /// Totals that no commit has taken along yet. Replayed ones are kept too: at the end of a replay the watermark may be past the stored one,
+    /// and the version before may not have written any. One for each window that is not final.
     totals: BTreeMap<Window, Total>,
-    /// Rows of hours and days that no commit has taken along yet. Replayed ones are kept too: at the end of a replay the watermark may be past
-    /// the stored one. Two for each stream.
+    /// Rows of hours and days that no commit has taken along yet, replayed ones too. Two for each stream.
     rolled: BTreeMap<(Window, StreamKey), Totals>,
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,

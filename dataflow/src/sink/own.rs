@@ -15,6 +15,7 @@ pub(super) type Offsets = BTreeMap<i32, i64>;
 pub(super) struct Own {
     pub(super) pipeline: String,
     pub(super) topic: String,
+    pub(super) hash_key: [u8; 16],
     pub(super) fence: i64,
     /// The run's random name.
     pub(super) run: String,
@@ -49,6 +50,7 @@ impl Own {
         Own {
             pipeline: begin.pipeline.clone(),
             topic: begin.topic.clone(),
+            hash_key: stored.hash_key,
             fence: stored.fence,
             run: begin.run.clone(),
             epoch: stored.epoch,

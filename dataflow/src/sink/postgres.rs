@@ -7,7 +7,7 @@ use super::session::{self, Client, Transaction};
 use super::transaction::{Failure, Prepared, Timestamp, Writing, starts};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
-use crate::checkpoint::history::Entry;
+use crate::checkpoint::history::StoredEntry;
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
@@ -319,12 +319,13 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         &[&first_open],
     )?;
     let rolled_up = [6, 7].map(|column| row.get::<_, Option<Timestamp>>(column).map(|start| Minute::first_open(start.0)));
+    let history = read_history(transaction, begin, begin.old_enough(watermark, rolled_up))?;
     Ok(Stored {
         fence: row.get(0),
         epoch: row.get(1),
         hash_key,
         watermark,
-        history: read_history(transaction, begin, begin.old_enough(watermark, rolled_up), &partitions)?,
+        history: history.into_iter().find_map(|entry| entry.entry(hash_key, &partitions)),
         partitions,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
@@ -334,19 +335,20 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
     })
 }
 
-/// The newest entry that is old enough.
-fn read_history(
-    transaction: &mut Transaction<'_>,
-    begin: &Begin,
-    old_enough: Nanos,
-    partitions: &BTreeMap<i32, (i64, i64)>,
-) -> Result<Option<Entry>, Failure> {
-    let row = transaction.query_opt(
+/// Those that are old enough, newest first.
+fn read_history(transaction: &mut Transaction<'_>, begin: &Begin, old_enough: Nanos) -> Result<Vec<StoredEntry>, Failure> {
+    let rows = transaction.query(
         "select watermark, highest, partitions::text, checksum from progress_history
-         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc limit 1",
+         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc",
         &[&begin.pipeline, &old_enough.0],
     )?;
-    Ok(row.and_then(|row| Entry::stored(row.get::<_, Timestamp>(0).0, row.get(1), row.get(2), row.get(3), partitions)))
+    let entry = |row: &Row| StoredEntry {
+        watermark: row.get::<_, Timestamp>(0).0,
+        highest: row.get(1),
+        partitions: row.get(2),
+        checksum: row.get(3),
+    };
+    Ok(rows.iter().map(entry).collect())
 }
 
 /// Those of a partition that the replay can meet, some at a time.

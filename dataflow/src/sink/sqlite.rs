@@ -3,7 +3,7 @@
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
-use crate::checkpoint::history::Entry;
+use crate::checkpoint::history::StoredEntry;
 use crate::fail_points::fail_point;
 use crate::flow::Totals;
 use rusqlite::{
@@ -324,35 +324,35 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
             None => drop(newest.insert(stream.to_owned(), window)),
         }
     }
+    let history = read_history(transaction, begin, begin.old_enough(watermark, rolled_up))?;
     Ok(Stored {
         fence,
         epoch,
         hash_key,
         watermark,
-        history: read_history(transaction, begin, begin.old_enough(watermark, rolled_up), &partitions)?,
+        history: history.into_iter().find_map(|entry| entry.entry(hash_key, &partitions)),
         partitions,
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
-        checkpoints: serde_json::from_str(&checkpoints)
-            .map_err(|error| StoreError::Fatal(format!("progress.checkpoints: {error}")))?,
+        checkpoints: serde_json::from_str(&checkpoints).unwrap_or_else(|error| {
+            tracing::error!(%error, "progress.checkpoints is damaged: no checkpoint can be used");
+            serde_json::Value::Null
+        }),
         rolled_up,
         clock: None,
     })
 }
 
-/// The newest entry that is old enough.
-fn read_history(
-    transaction: &Transaction<'_>,
-    begin: &Begin,
-    old_enough: Nanos,
-    partitions: &BTreeMap<i32, (i64, i64)>,
-) -> Result<Option<Entry>, StoreError> {
-    let select = "select watermark, highest, partitions, checksum from progress_history
-        where pipeline = ?1 and (highest is null or highest <= ?2) order by watermark desc limit 1";
-    let found = transaction.query_row(select, params![begin.pipeline, old_enough.0], |row| {
-        Ok(Entry::stored(Micros(row.get(0)?), row.get(1)?, &row.get::<_, String>(2)?, row.get(3)?, partitions))
+/// Those that are old enough, newest first.
+fn read_history(transaction: &Transaction<'_>, begin: &Begin, old_enough: Nanos) -> Result<Vec<StoredEntry>, rusqlite::Error> {
+    let mut select = transaction.prepare(
+        "select watermark, highest, partitions, checksum from progress_history
+         where pipeline = ?1 and (highest is null or highest <= ?2) order by watermark desc",
+    )?;
+    let entries = select.query_map(params![begin.pipeline, old_enough.0], |row| {
+        Ok(StoredEntry { watermark: Micros(row.get(0)?), highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? })
     });
-    Ok(found.optional()?.flatten())
+    entries?.collect()
 }
 
 /// Those that the replay can meet.
@@ -448,8 +448,8 @@ fn write_history(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoc
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for entry in &commit.history {
-        let (highest, checksum) = (entry.highest().map(|highest| highest.0), entry.checksum());
-        insert.execute(params![own.pipeline, entry.watermark.0, epoch, now(), highest, entry.partitions(), checksum])?;
+        let StoredEntry { watermark, highest, partitions, checksum } = StoredEntry::new(entry, own.hash_key);
+        insert.execute(params![own.pipeline, watermark.0, epoch, now(), highest, partitions, checksum])?;
     }
     if let Some(old_enough) = commit.old_enough {
         let delete = "delete from progress_history where pipeline = ?1 and watermark < (

@@ -8,7 +8,7 @@ use super::columns::Dialect;
 use super::judge::took_too_long;
 use super::own::{At, Offsets, Own};
 use super::transaction::{Failure, Timestamp, Writing, starts};
-use crate::checkpoint::history::Entry;
+use crate::checkpoint::history::StoredEntry;
 use crate::flow::{DeadLetter, Totals};
 use ::postgres::types::{Json, ToSql};
 use std::borrow::Cow;
@@ -236,10 +236,11 @@ impl<'a, 'b> Upserts<'a, 'b> {
     pub(super) fn history(&mut self) -> Result<(), Failure> {
         let (own, epoch) = (self.own, self.epoch);
         for entries in self.commit.history.chunks(self.size.rows) {
+            let entries: Vec<StoredEntry> = entries.iter().map(|entry| StoredEntry::new(entry, own.hash_key)).collect();
             let watermarks: Vec<Timestamp> = entries.iter().map(|entry| Timestamp(entry.watermark)).collect();
-            let highest: Vec<Option<i64>> = entries.iter().map(|entry| entry.highest().map(|highest| highest.0)).collect();
-            let partitions: Vec<String> = entries.iter().map(Entry::partitions).collect();
-            let checksums: Vec<i64> = entries.iter().map(|entry| entry.checksum().into()).collect();
+            let highest: Vec<Option<i64>> = entries.iter().map(|entry| entry.highest).collect();
+            let partitions: Vec<&str> = entries.iter().map(|entry| &*entry.partitions).collect();
+            let checksums: Vec<i64> = entries.iter().map(|entry| entry.checksum).collect();
             self.execute(
                 entries.len(),
                 "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
@@ -254,7 +255,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         if let Some(old_enough) = self.commit.old_enough {
             let delete = "delete from progress_history where pipeline = $1 and watermark < (
                 select max(watermark) from progress_history where pipeline = $1 and (highest is null or highest <= $2))";
-            self.execute(1, delete, &[&own.pipeline, &old_enough.0])?;
+            self.transaction.execute(delete, &[&own.pipeline, &old_enough.0])?;
         }
         Ok(())
     }
