@@ -12,7 +12,7 @@ usage: storm.sh [BLOWS] [--blows KIND,...]   a storm of this many blows (10), on
                                              and five million events in the topic; release build, some minutes
 
 kinds of blows (all by default):
-  kill         kill -9 of processes, of a broker, of Postgres
+  kill         kill -9 of processes (once with checkpoint files lost), of a broker, of Postgres
   takeover     zombies, a second run by mistake, stops, also while a service is away
   pause        SIGSTOP of processes, brokers, Postgres; with 30 blows or more for up to 45 s
   clock        the wall clock of processes steps, by seconds and by minutes, also while they are paused

@@ -213,10 +213,13 @@ impl Process<'_> {
                     tracing::warn!(
                         offsets,
                         watermark,
-                        "no checkpoint: replaying from where the log stood then; nothing before matters any more"
+                        "no checkpoint is used: replaying from the offsets that progress_history has for this watermark"
                     );
                 }
-                None => tracing::warn!(offsets, "no checkpoint: replaying all that was ever read"),
+                None => tracing::warn!(
+                    offsets,
+                    "no checkpoint is used: replaying from the first offsets that this pipeline ever read"
+                ),
             }
         }
         let plan = Arc::new(plan);

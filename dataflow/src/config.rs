@@ -76,7 +76,7 @@ pub struct RunArgs {
     /// How often a checkpoint is made; if writing one takes long, less often
     #[arg(long, env = "CHECKPOINT_EVERY", value_name = "DURATION", default_value = "10s", value_parser = duration::parse_positive)]
     pub checkpoint_every: Duration,
-    /// Replay the log from its start instead of going on from a checkpoint
+    /// Replay the log from the first offset that was ever read: use neither checkpoints nor progress_history
     #[arg(long)]
     pub ignore_checkpoints: bool,
     /// How long a broker, topic, database or other process that is not there yet is waited for

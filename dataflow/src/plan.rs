@@ -178,7 +178,7 @@ fn known<'a>(wish: &Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) 
     checkpoint.map(|checkpoint| &checkpoint.partitions).or(entry.map(|entry| &entry.partitions))
 }
 
-/// Where each partition is replayed from, if these are known up to there.
+/// Where each partition is replayed from. What is `known` need not be read again; a partition that is not in it starts at its first offset.
 fn replay_from<'a>(stored: &'a Stored, known: Option<&'a BTreeMap<i32, ReadTo>>) -> impl Iterator<Item = (i32, ReadTo)> + 'a {
     stored.partitions.iter().map(move |(&partition, &(start_offset, _))| {
         // A partition that is not there was found later.
@@ -209,13 +209,13 @@ fn usable_checkpoints(
         let (version, read) = (&value["version"], checkpoint::manifest::READ);
         if !version.as_u64().is_some_and(|version| read.contains(&u32::try_from(version).unwrap_or(u32::MAX))) {
             let (oldest, newest) = (read.start(), read.end());
-            tracing::error!(%version, "a checkpoint cannot be used: this program reads versions {oldest} to {newest}; trying what was before it");
+            tracing::error!(%version, "a checkpoint cannot be used: this program reads versions {oldest} to {newest}; trying an older one, then progress_history");
             continue;
         }
         let manifest: Manifest = match serde_json::from_value(value.clone()) {
             Ok(manifest) => manifest,
             Err(error) => {
-                tracing::error!(%error, "a checkpoint in progress.checkpoints is damaged; trying what was before it");
+                tracing::error!(%error, "a checkpoint in progress.checkpoints is damaged; trying an older one, then progress_history");
                 continue;
             }
         };
@@ -224,14 +224,14 @@ fn usable_checkpoints(
             next_offset < low && next_offset < next_offsets[&partition]
         };
         if replay_from(stored, Some(&manifest.partitions)).any(expired) {
-            tracing::error!(checkpoint = %manifest.id, "a checkpoint cannot be used: records have expired that come after it");
+            tracing::error!(checkpoint = %manifest.id, "a checkpoint cannot be used: records after it have expired; trying progress_history");
             continue;
         }
         match manifest.check(parts, &next_offsets) {
             Ok(()) => usable.push(manifest),
             Err(Unusable::Unread(why)) => return Err(StoreError::Transient(format!("checkpoint {}: {why}", manifest.id))),
             Err(error) => {
-                tracing::error!(checkpoint = %manifest.id, %error, "a checkpoint cannot be used; trying what was before it")
+                tracing::error!(checkpoint = %manifest.id, %error, "a checkpoint cannot be used; trying an older one, then progress_history")
             }
         }
     }
@@ -296,8 +296,8 @@ fn check_offsets(
         if start < bounds.low && next > start {
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but what the store holds can be replayed only from \
-                 offset {start}: records have expired; if a checkpoint was refused above, bring back what it lacks, or the program that wrote \
-                 it; else rebuild from what is left with: tidemark-dataflow rebuild",
+                 offset {start}: records have expired; start without --ignore-checkpoints if it was given; if a checkpoint was refused above, restore \
+                 its files or run the program that wrote it; otherwise rebuild from what is left with: tidemark-dataflow rebuild",
                 bounds.low
             ));
         }

@@ -24,7 +24,7 @@ const RATE: u32 = 20;
 /// How long it may take until all is counted, and until a stop is obeyed.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
-/// How long the broker may take to be itself again after it stood still, until it has all records: that says nothing of the program.
+/// How long the broker may take to accept all records after it stood still. It does not measure the program.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The process is stopped for 12 s, and its broker answers nothing for the first 17 s after that. A minute ends meanwhile, over records

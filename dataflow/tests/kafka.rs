@@ -192,7 +192,7 @@ fn a_topic_made_anew_is_refused() {
 
 /// No run here finds a checkpoint of the one before.
 #[test]
-fn a_topic_that_forgot_what_does_not_matter_any_more_is_gone_on_with() {
+fn a_run_without_a_checkpoint_goes_on_though_records_that_do_not_matter_have_expired() {
     let Some(kafka) = Kafka::new("forgets") else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let store = dir.path().join("tidemark.db");

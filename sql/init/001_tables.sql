@@ -161,15 +161,15 @@ create table if not exists progress_partitions (
     primary key (pipeline, topic, partition)
 ) with (fillfactor = 50);
 
--- Where the log stood whenever a minute closed: what a run goes on from when it has no checkpoint. The newest row before which no event
--- can matter to a window that is not final is kept, and all newer ones.
+-- The next offsets at each commit that closed a minute. A start without a checkpoint replays from the newest row whose earlier events cannot
+-- change a row that is not final. That one is kept, and all newer ones.
 create table if not exists progress_history (
     pipeline   text not null,
     watermark  timestamptz not null,                  -- the watermark of the commit
     epoch      bigint not null,                       -- the commit's number
     taken_at   timestamptz not null,                  -- the database's clock at the commit
-    highest    bigint,                                -- highest valid ts of all partitions, in ns since 1970; null: no valid event yet
+    highest    bigint,                                -- highest ts below the offsets that was not rejected as future, in ns since 1970; null: none
     partitions jsonb not null,                        -- of each: next_offset, and highest as above
-    checksum   bigint not null,                       -- CRC-32 of watermark and partitions
+    checksum   bigint not null,                       -- CRC-32 of hash_key, watermark and partitions
     primary key (pipeline, watermark)
 );

@@ -2,8 +2,9 @@
 //!
 //! A commit that closes a minute stores an [`Entry`]. An entry is *old enough* when no record below its offsets matters any more to what
 //! is not final: none of them lies in a window that is not final, and every viewer who joined in them has timed out before the first such
-//! window begins. A run that begins at its offsets with nothing known then makes the same rows as one that has read all of the log. The
-//! newest entry that is old enough is kept, and all newer ones; older ones can never be used again.
+//! window begins. A run that starts at its offsets with empty state then makes the same rows as one that has read the whole log, but for
+//! final rows, and those are not written again. The newest entry that is old enough is kept, and all newer ones; older ones can never be
+//! used again.
 
 use super::manifest::ReadTo;
 use std::collections::BTreeMap;
@@ -47,8 +48,8 @@ pub struct StoredEntry {
     pub highest: Option<i64>,
     /// The partitions, in JSON.
     pub partitions: String,
-    /// CRC-32 (IEEE) of the pipeline's hash key and all that the entry says. So it is noticed if somebody edits the table, or if the pipeline
-    /// was begun anew or rebuilt since and the entry was left.
+    /// CRC-32 (IEEE) of the pipeline's hash key, the watermark and the partitions. It reveals an edited row, and one that is left from before
+    /// the pipeline was created anew or rebuilt.
     pub checksum: i64,
 }
 
@@ -78,15 +79,14 @@ impl StoredEntry {
         if entry.is_none() {
             tracing::error!(
                 %watermark,
-                "an entry of progress_history cannot be used: it was edited, or is of another life of this pipeline; trying an older one"
+                "an entry of progress_history cannot be used: it was edited, is ahead of the stored offsets, or was written before the pipeline was created anew or rebuilt; trying an older one, then the start"
             );
         }
         entry
     }
 }
 
-/// An entry is old enough if its highest event time is not after this. `rolled_up` are the first hour and the first day that are kept, if
-/// any.
+/// The latest event time that an entry which is old enough may have. `rolled_up` are the first hour and the first day that are kept, if any.
 pub fn old_enough(
     watermark: Option<Micros>,
     rolled_up: [Option<Minute>; Grain::ALL.len() - 1],

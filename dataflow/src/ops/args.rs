@@ -62,8 +62,8 @@ pub enum CheckpointCommand {
     Inspect(CheckpointNameArgs),
     /// Remove one: the store no longer names it, then its parts go; ids of events when no other one needs them
     ///
-    /// Without a checkpoint the next run replays the log from where nothing before matters any more. A pipeline that runs may name it once more with its next
-    /// checkpoint; a restart then passes it over.
+    /// If none is left, the next run replays the log from the offsets of progress_history, or from its start. A pipeline that runs may name
+    /// it once more with its next checkpoint; a restart then passes it over.
     Rm(CheckpointNameArgs),
 }
 

@@ -335,7 +335,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints).unwrap_or_else(|error| {
-            tracing::error!(%error, "progress.checkpoints is damaged: no checkpoint can be used");
+            tracing::error!(%error, "progress.checkpoints is damaged: no checkpoint can be used; trying progress_history");
             serde_json::Value::Null
         }),
         rolled_up,

@@ -25,7 +25,7 @@ struct Table {
     privileges: &'static [&'static str],
 }
 
-/// Came after the first tables.
+/// Added by an upgrade, so a restored database may lack it.
 const HISTORY: &str = "progress_history";
 
 const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];

@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// The log forgets what no run needs any more, whatever checkpoints there are: neither with the tables as they are nor with a backup.
+    /// Records expire that no run needs, even without a checkpoint: neither with the tables as they are nor with the backup.
     fn expire(&self) {
         let backup = self.backup.lock().unwrap();
         let mut low: Option<BTreeMap<i32, i64>> = None;

@@ -9,7 +9,11 @@ use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
 use crate::sink::{Store, StoreError, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tidemark_model::{Metric, Of, Table};
+
+/// How long the lock is waited for: the session of a program that was killed may hold it for a moment.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The tables of the side schema, but for those of metrics.
 const OTHERS: [&str; 5] = ["stream_state", "dead_letters", "progress_history", "progress_partitions", "progress"];
@@ -60,9 +64,16 @@ impl Site for PostgresSite {
     }
 
     fn take_over(&mut self, pipeline: &str) -> Result<(), StoreError> {
-        let locked = self.client.query_one("select pg_try_advisory_lock($1, hashtext(current_schema()))", &[&RUN_LOCK]);
-        if !self.judged(locked)?.get::<_, bool>(0) {
-            return Err(held(&format!("Postgres {}", self.shown), pipeline));
+        let until = Instant::now() + LOCK_WITHIN;
+        loop {
+            let locked = self.client.query_one("select pg_try_advisory_lock($1, hashtext(current_schema()))", &[&RUN_LOCK]);
+            if self.judged(locked)?.get::<_, bool>(0) {
+                break;
+            }
+            if Instant::now() >= until || self.control.stopping() {
+                return Err(held(&format!("Postgres {}", self.shown), pipeline));
+            }
+            self.control.wait_for_stop(Duration::from_millis(100));
         }
         let began = self.client.transaction();
         let mut transaction = began.map_err(|error| judge(&error, &self.shown))?;

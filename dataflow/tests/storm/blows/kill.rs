@@ -1,8 +1,10 @@
 //! `kill -9`: of processes, a broker, the database.
 
 use super::Blow;
-use crate::director::Director;
+use crate::director::{Director, ENDS_WITHIN};
+use crate::support::parts::on_the_disk;
 use rustix::process::Signal;
+use std::path::PathBuf;
 
 impl Director<'_> {
     pub(super) fn kill_one(&mut self, blow: Blow) {
@@ -12,6 +14,25 @@ impl Director<'_> {
 
     pub(super) fn kill_all(&mut self, blow: Blow) {
         self.cluster.signal(Signal::KILL);
+        self.hurt(blow, true);
+    }
+
+    /// Together with all checkpoints, or with one file of them.
+    pub(super) fn lose_checkpoints(&mut self, blow: Blow) {
+        self.cluster.signal(Signal::KILL);
+        self.cluster.ends_within(ENDS_WITHIN);
+        let checkpoints = self.storm.ground.dir.join("checkpoints");
+        let sets = on_the_disk(&checkpoints).into_iter().map(|set| checkpoints.join(set));
+        let mut files: Vec<PathBuf> =
+            sets.flat_map(|set| std::fs::read_dir(set).into_iter().flatten().flatten()).map(|file| file.path()).collect();
+        if self.one_in(2) && !files.is_empty() {
+            let one = self.below(files.len());
+            files = vec![files.swap_remove(one)];
+        }
+        self.note(&format!("{} files of checkpoints are lost", files.len()));
+        for file in files {
+            std::fs::remove_file(file).expect("nobody else removes it");
+        }
         self.hurt(blow, true);
     }
 

@@ -16,6 +16,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 pub enum Blow {
     OneProcess,
     AllProcesses,
+    Checkpoints,
     Broker,
     Postgres,
     Zombie,
@@ -45,9 +46,10 @@ pub enum Blow {
 use Blow::*;
 
 /// Blow, family, name, and how often it is dealt while each is dealt once at least.
-const KINDS: [(Blow, &str, &str, usize); 26] = [
+const KINDS: [(Blow, &str, &str, usize); 27] = [
     (OneProcess, "kill", "kill -9 of one process", 3),
     (AllProcesses, "kill", "kill -9 of all processes", 1),
+    (Checkpoints, "kill", "kill -9 of all, checkpoints lost", 1),
     (Broker, "kill", "kill -9 of a broker", 1),
     (Postgres, "kill", "crash of Postgres", 1),
     (Zombie, "takeover", "paused, replaced, woken", 1),
@@ -131,6 +133,7 @@ impl Director<'_> {
         match blow {
             OneProcess => self.kill_one(blow),
             AllProcesses => self.kill_all(blow),
+            Checkpoints => self.lose_checkpoints(blow),
             Broker => self.kill_a_broker(blow),
             Postgres => self.crash_postgres(blow),
             Zombie => self.zombie(blow),
