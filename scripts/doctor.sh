@@ -190,11 +190,11 @@ check_expired() {
   while read -r partition low high next; do
     if ((next < low)); then
       wrong "offsets expired: partition $partition begins at $low, the tables need $next: $((low - next)) records were deleted before they were read" \
-        "raise TOPIC_RETENTION_MS; the processor refuses to go on over a gap: restore the records, or tidemark-dataflow rebuild"
+        "raise TOPIC_RETENTION_MS; the processor refuses to go on over a gap: restore the records, or replace all rows: tidemark-dataflow rebuild --drop-history"
       expired=yes
     elif ((next > high)); then
       wrong "partition $partition ends at $high, but the tables have read up to $next: the topic was made anew" \
-        "give it back its records, or start from empty tables: tidemark-dataflow rebuild, or make reset"
+        "give it back its records, or start from empty tables: tidemark-dataflow rebuild --drop-history, or make reset"
       expired=yes
     fi
   done < <(join <(join <(offsets -2 | sort) <(offsets -1 | sort)) <(next_offsets | sort))

@@ -29,7 +29,7 @@ pub enum Command {
     /// partitions' watermarks. Values that are null, because an older version wrote the row, are counted and not compared. Verdicts in
     /// which a clock had a part (closed, future) are taken from the store. The log is held in memory meanwhile.
     ///
-    /// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach, records expired).
+    /// Exit status: 0 no difference, 1 differences, 2 not done (bad usage, something out of reach).
     Verify(VerifyArgs),
     /// Rejected records: list them, show one, publish them again.
     #[command(subcommand)]
@@ -37,13 +37,14 @@ pub enum Command {
     /// Saved states: list them, look at one, remove one.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
-    /// Recompute all rows from the log and replace what the store holds, at once.
+    /// Recompute all rows that the log determines and replace what the store holds, at once.
     ///
     /// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)
     /// into empty tables, dead letters included, and then replaces rows, states, dead letters and progress in one transaction:
     /// readers see all of the old or all of the new. Rows that come out the same are not touched, the epoch goes on from where it
     /// was, and letters that were replayed stay marked. Verdicts in which a clock had a part (closed, future) are taken anew, and
-    /// old checkpoints are dropped. What has expired from the log cannot be recomputed and disappears from the store.
+    /// old checkpoints are dropped. If the beginning of the log has expired, windows are made anew that begin after all that is gone has
+    /// lost its part in them, and older rows stay; if windows that are not final would be wrong, it refuses.
     ///
     /// The pipeline must be stopped; a run that is started meanwhile waits. After a kill the old rows are still there: start again.
     ///

@@ -179,6 +179,7 @@ impl RunArgs {
                 starting_offsets: self.starting_offsets,
                 until_end: self.until_end,
                 ignore_checkpoints: self.ignore_checkpoints,
+                known: None,
                 again: false,
                 grains: self.rollups.grains(),
             },

@@ -112,6 +112,8 @@ pub struct Wish {
     pub until_end: bool,
     /// Replay the log from its start, whatever checkpoints there are.
     pub ignore_checkpoints: bool,
+    /// What is known of what lies before the first offsets: of a rebuild from a log that is not there from its beginning.
+    pub known: Option<BTreeMap<i32, ReadTo>>,
     /// This process has run the pipeline before: it goes on from what the store holds, and makes nothing anew.
     pub again: bool,
     /// The windows that rows are of, from short to long; the first is a minute.
@@ -173,9 +175,9 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
 }
 
 /// Up to where nothing needs to be read again: to the checkpoint, or without one to the entry of the history.
-fn known<'a>(wish: &Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> Option<&'a BTreeMap<i32, ReadTo>> {
+fn known<'a>(wish: &'a Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> Option<&'a BTreeMap<i32, ReadTo>> {
     let entry = stored.history.as_ref().filter(|_| !wish.ignore_checkpoints);
-    checkpoint.map(|checkpoint| &checkpoint.partitions).or(entry.map(|entry| &entry.partitions))
+    checkpoint.map(|checkpoint| &checkpoint.partitions).or(wish.known.as_ref()).or(entry.map(|entry| &entry.partitions))
 }
 
 /// Where each partition is replayed from. What is `known` need not be read again; a partition that is not in it starts at its first offset.
@@ -297,14 +299,14 @@ fn check_offsets(
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but what the store holds can be replayed only from \
                  offset {start}: records have expired; start without --ignore-checkpoints if it was given; if a checkpoint was refused above, restore \
-                 its files or run the program that wrote it; otherwise rebuild from what is left with: tidemark-dataflow rebuild",
+                 its files or run the program that wrote it; otherwise replace all rows by what is left with: tidemark-dataflow rebuild --drop-history",
                 bounds.low
             ));
         }
         if next < bounds.low {
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but records from {next} on were not read yet: they \
-                 have expired; rebuild from what is left with: tidemark-dataflow rebuild",
+                 have expired; replace all rows by what is left with: tidemark-dataflow rebuild --drop-history",
                 bounds.low
             ));
         }
@@ -387,6 +389,7 @@ mod tests {
             starting_offsets: StartingOffsets::Earliest,
             until_end: false,
             ignore_checkpoints: false,
+            known: None,
             again: false,
             grains: &Grain::ALL,
         }

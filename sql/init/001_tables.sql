@@ -162,7 +162,8 @@ create table if not exists progress_partitions (
 ) with (fillfactor = 50);
 
 -- The next offsets at each commit that closed a minute. A start without a checkpoint replays from the newest row whose earlier events cannot
--- change a row that is not final. That one is kept, and all newer ones.
+-- change a row that is not final. That one is kept, and all newer ones; of older ones the first of each hour for 8 days, and of each day
+-- for 400: verify and rebuild recompute from them.
 create table if not exists progress_history (
     pipeline   text not null,
     watermark  timestamptz not null,                  -- the watermark of the commit

@@ -3,8 +3,8 @@
 //! A commit that closes a minute stores an [`Entry`]. An entry is *old enough* when no record below its offsets matters any more to what
 //! is not final: none of them lies in a window that is not final, and every viewer who joined in them has timed out before the first such
 //! window begins. A run that starts at its offsets with empty state then makes the same rows as one that has read the whole log, but for
-//! final rows, and those are not written again. The newest entry that is old enough is kept, and all newer ones; older ones can never be
-//! used again.
+//! final rows, and those are not written again. The newest entry that is old enough is kept, and all newer ones. Of older ones the first of
+//! each hour is kept for 8 days and the first of each day for 400: `verify` and `rebuild` recompute from them.
 
 use super::manifest::ReadTo;
 use std::collections::BTreeMap;
@@ -68,21 +68,76 @@ impl StoredEntry {
     /// offset).
     pub fn entry(self, hash_key: [u8; 16], partitions: &BTreeMap<i32, (i64, i64)>) -> Option<Entry> {
         let StoredEntry { watermark, highest, .. } = self;
-        let entry = serde_json::from_str(&self.partitions).ok().map(|partitions| Entry { watermark, partitions });
-        let as_written = |entry: &Entry| {
-            i64::from(entry.checksum(hash_key)) == self.checksum && entry.highest().map(|highest| highest.0) == highest
-        };
+        let entry = serde_json::from_str(&self.partitions).ok().map(|partitions| Entry { watermark, partitions })?;
+        let as_written =
+            i64::from(entry.checksum(hash_key)) == self.checksum && entry.highest().map(|highest| highest.0) == highest;
         let is_ahead = |(partition, read_to): (&i32, &ReadTo)| {
             read_to.next_offset > partitions.get(partition).map_or(0, |&(_, next_offset)| next_offset)
         };
-        let entry = entry.filter(|entry| as_written(entry) && !entry.partitions.iter().any(is_ahead));
+        (as_written && !entry.partitions.iter().any(is_ahead)).then_some(entry)
+    }
+}
+
+/// The first of these that can be used.
+pub fn first_usable(stored: Vec<StoredEntry>, hash_key: [u8; 16], partitions: &BTreeMap<i32, (i64, i64)>) -> Option<Entry> {
+    stored.into_iter().find_map(|stored| {
+        let watermark = stored.watermark;
+        let entry = stored.entry(hash_key, partitions);
         if entry.is_none() {
             tracing::error!(
                 %watermark,
-                "an entry of progress_history cannot be used: it was edited, is ahead of the stored offsets, or was written before the pipeline was created anew or rebuilt; trying an older one, then the start"
+                "an entry of progress_history cannot be used: it was edited, is ahead of the stored offsets, or was written before the \
+                 pipeline was created anew or rebuilt; trying an older one, then the start"
             );
         }
         entry
+    })
+}
+
+/// What the log still determines of a pipeline's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Determined {
+    /// The entry from which the log is read; none if it has all that was ever read.
+    pub entry: Option<Entry>,
+    /// From where each partition is read, and its highest event time before that.
+    pub read_from: BTreeMap<i32, ReadTo>,
+    /// Windows that begin here or later.
+    pub from: Minute,
+}
+
+impl Determined {
+    /// The first window of a length that is determined.
+    pub fn first(&self, grain: Grain) -> Minute {
+        let window = grain.window_of(self.from);
+        if window == self.from { window } else { grain.end_of(window) }
+    }
+
+    /// By the first offset that was ever read of each partition, the first one that the log still has, and the history from old to new. None
+    /// if the log no longer reaches back to any entry.
+    pub fn of(
+        starts: &BTreeMap<i32, i64>,
+        low: impl Fn(i32) -> i64,
+        history: &[Entry],
+        viewer_timeout_nanos: i64,
+    ) -> Option<Determined> {
+        let start = |(&partition, &next_offset): (&i32, &i64)| (partition, ReadTo { next_offset, highest: None });
+        let all: BTreeMap<i32, ReadTo> = starts.iter().map(start).collect();
+        // A partition that an entry lacks was found later.
+        let from_entry = |entry: &Entry| {
+            let read_to =
+                |(&partition, &start): (&i32, &ReadTo)| (partition, entry.partitions.get(&partition).copied().unwrap_or(start));
+            all.iter().map(read_to).collect::<BTreeMap<i32, ReadTo>>()
+        };
+        let is_there = |read_from: &BTreeMap<i32, ReadTo>| {
+            read_from.iter().all(|(&partition, read_to)| read_to.next_offset >= low(partition))
+        };
+        let mut places =
+            std::iter::once((None, all.clone())).chain(history.iter().map(|entry| (Some(entry.clone()), from_entry(entry))));
+        let (entry, read_from) = places.find(|(_, read_from)| is_there(read_from))?;
+        let highest = read_from.values().filter_map(|read_to| read_to.highest).max();
+        let gone = highest.map_or(0, |highest| highest.0.saturating_add(viewer_timeout_nanos.max(1)));
+        let from = gone.div_euclid(MINUTE_NANOS) + i64::from(gone.rem_euclid(MINUTE_NANOS) > 0);
+        Some(Determined { entry, read_from, from: Minute(u32::try_from(from).unwrap_or(u32::MAX)) })
     }
 }
 
@@ -102,6 +157,28 @@ pub fn old_enough(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_are_determined_after_the_last_viewer_of_what_is_gone_has_timed_out() {
+        let read_to = |next_offset, highest| ReadTo { next_offset, highest };
+        let entry = |watermark, next_offset, highest: i64| Entry {
+            watermark: Micros(watermark),
+            partitions: BTreeMap::from([(0, read_to(next_offset, Some(Nanos(highest)))), (1, read_to(next_offset, None))]),
+        };
+        let history = [entry(1, 10, 90 * MINUTE_NANOS), entry(2, 20, 100 * MINUTE_NANOS + 1)];
+        // Partition 2 was found later.
+        let starts = BTreeMap::from([(0, 0), (1, 0), (2, 0)]);
+        let determined = |low: [i64; 3]| {
+            let low = |partition: i32| low[usize::try_from(partition).unwrap()];
+            let determined = Determined::of(&starts, low, &history, 5 * MINUTE_NANOS)?;
+            Some((determined.read_from.values().map(|read_to| read_to.next_offset).collect::<Vec<_>>(), determined.from.0))
+        };
+        assert_eq!(determined([0, 0, 0]), Some((vec![0, 0, 0], 0)));
+        assert_eq!(determined([0, 1, 0]), Some((vec![10, 10, 0], 95)));
+        assert_eq!(determined([11, 0, 0]), Some((vec![20, 20, 0], 106)));
+        assert_eq!(determined([21, 0, 0]), None);
+        assert_eq!(determined([0, 0, 1]), None);
+    }
 
     #[test]
     fn an_entry_is_old_enough_once_its_viewers_have_timed_out_before_all_that_is_not_final() {

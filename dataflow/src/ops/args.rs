@@ -46,6 +46,12 @@ pub struct RebuildArgs {
     /// Do it; without this only what would be done is printed
     #[arg(long)]
     pub yes: bool,
+    /// Replace all rows, also those that cannot be recomputed because their records have expired: these disappear
+    #[arg(long, requires = "yes_drop_history")]
+    pub drop_history: bool,
+    /// Needed beside --drop-history: final rows are lost for good
+    #[arg(long, requires = "drop_history")]
+    pub yes_drop_history: bool,
     /// The settings to recompute with.
     #[command(flatten)]
     pub run: RunArgs,

@@ -77,8 +77,8 @@ fn refuse_what_is_gone(description: &Description, ranges: &BTreeMap<i32, Range<i
             let (low, start) = (bounds.low, range.start);
             return Err(OpsError::Refused(format!(
                 "{place} begins at offset {low} now, but the rows come from records since offset {start}: they have expired, so \
-                 nothing can be recomputed from them; keep records for longer, or rebuild from what is left with: tidemark-dataflow \
-                 rebuild"
+                 nothing can be recomputed from them; keep records for longer, or replace all rows by what is left with: \
+                 tidemark-dataflow rebuild --drop-history"
             )));
         }
     }

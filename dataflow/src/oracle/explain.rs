@@ -2,7 +2,7 @@
 
 use super::decode::Event;
 use super::judge::{self, Fate, Judged};
-use super::{Clock, Log, Position, Rules, Verdicts};
+use super::{Clock, Highest, Log, Position, Rules, Verdicts};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tidemark_model::{Cents, Kind, Minute, Nanos, Reason};
@@ -45,7 +45,7 @@ pub enum Presence {
 
 /// The records responsible for the row of `minute` and `stream`. For more rows than one, [`Witness`] judges the log only once.
 pub fn explain(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, minute: Minute, stream: &str) -> Vec<Evidence> {
-    Witness::new(log, rules, clock, verdicts).of_row(minute..Minute(minute.0 + 1), stream)
+    Witness::new(log, &Highest::new(), rules, clock, verdicts).of_row(minute..Minute(minute.0 + 1), stream)
 }
 
 /// A judged log, which answers for any row.
@@ -55,9 +55,9 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Judges the log.
-    pub fn new(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Witness {
-        Witness { events: judge::judge(log, rules, clock, verdicts).events, rules: *rules }
+    /// Judges the log; `before` is of what is gone of its beginning.
+    pub fn new(log: &Log, before: &Highest, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Witness {
+        Witness { events: judge::judge(log, before, rules, clock, verdicts).events, rules: *rules }
     }
 
     /// The records responsible for the row of these minutes and `stream`, by partition and offset: every event of the stream in those

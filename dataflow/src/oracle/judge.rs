@@ -1,7 +1,7 @@
 //! What becomes of every record: decoded, then `future`, `late` and `closed` by its partition's prefix, then duplicates.
 
 use super::decode::{Decoded, Event, decode};
-use super::{Clock, Log, LogRecord, Position, Rules, Verdicts};
+use super::{Clock, Highest, Log, LogRecord, Position, Rules, Verdicts};
 use std::collections::{BTreeMap, HashMap};
 use tidemark_model::{Micros, Minute, Nanos, Reason};
 
@@ -34,12 +34,12 @@ pub(super) struct Judgement {
     pub(super) other_types: u64,
 }
 
-pub(super) fn judge(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Judgement {
+pub(super) fn judge(log: &Log, before: &Highest, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Judgement {
     let mut judgement =
         Judgement { events: Vec::new(), dead_letters: BTreeMap::new(), watermarks: BTreeMap::new(), other_types: 0 };
     for (&partition, records) in log {
         // The highest `ts` that passed decode and `future`: late and closed events have passed those, other types have no ts.
-        let mut highest: Option<Nanos> = None;
+        let mut highest: Option<Nanos> = before.get(&partition).copied();
         for record in records {
             let at = (partition, record.offset);
             let event = match decode(record.payload.as_deref()) {

@@ -26,13 +26,16 @@ pub use explain::{Evidence, Presence, Witness, explain};
 pub use judge::Fate;
 
 use std::collections::BTreeMap;
-use tidemark_model::{Grain, Metric, Micros, Minute, Reason, Values};
+use tidemark_model::{Grain, Metric, Micros, Minute, Nanos, Reason, Values};
 
 /// A record's place in the topic: partition and offset.
 pub type Position = (i32, i64);
 
 /// A topic: the records of each partition in the order of their offsets, from the first that the pipeline read.
 pub type Log = BTreeMap<i32, Vec<LogRecord>>;
+
+/// Of each partition the highest event time before the log's first record, if the log is not there from its beginning.
+pub type Highest = BTreeMap<i32, Nanos>;
 
 /// Verdicts that a clock had a part in, as stored. Only `closed` and `future` are looked at; other reasons may stand in it.
 pub type Verdicts = BTreeMap<Position, Reason>;
@@ -101,6 +104,17 @@ pub struct Answer {
     pub admitted: u64,
 }
 
+impl Answer {
+    /// Leaves out what lies in windows that begin before this minute.
+    pub fn drop_before(&mut self, from: Minute) {
+        self.rows.retain(|(minute, _), _| *minute >= from);
+        self.totals.retain(|minute, _| *minute >= from);
+        self.rolled_up.rows.retain(|(_, first, _), _| *first >= from);
+        self.rolled_up.totals.retain(|(_, first), _| *first >= from);
+        self.stream_state.retain(|_, (minute, _)| *minute >= from);
+    }
+}
+
 /// What the tables of hours and days must hold after a log, by a watermark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolledUp {
@@ -117,7 +131,19 @@ pub struct RolledUp {
 ///
 /// Hours and days are as the pipeline's watermark makes them.
 pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, watermark: Option<Micros>) -> Answer {
-    let judgement = judge::judge(log, rules, clock, verdicts);
+    answer_from(log, &Highest::new(), rules, clock, verdicts, watermark)
+}
+
+/// The same from a log of which the beginning is gone. Rows that its records had a part in are not what the whole log gives.
+pub fn answer_from(
+    log: &Log,
+    before: &Highest,
+    rules: &Rules,
+    clock: Clock,
+    verdicts: &Verdicts,
+    watermark: Option<Micros>,
+) -> Answer {
+    let judgement = judge::judge(log, before, rules, clock, verdicts);
     let counted: Vec<_> =
         judgement.events.iter().filter(|judged| judged.fate == Fate::Counted).map(|judged| &judged.event).collect();
     let duplicates = judgement.events.iter().filter(|judged| matches!(judged.fate, Fate::Duplicate { .. })).count();

@@ -53,6 +53,9 @@ pub struct Tables {
     pub history: BTreeMap<Micros, Entry>,
 }
 
+/// In microseconds.
+const DAY: i64 = 86_400_000_000;
+
 /// Tables in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
@@ -197,7 +200,13 @@ impl Store for MemoryStore {
         tables.history.extend(commit.history.iter().map(|entry| (entry.watermark, entry.clone())));
         let needed = commit.old_enough.and_then(|old_enough| tables.newest_entry(old_enough)).map(|entry| entry.watermark);
         if let Some(needed) = needed {
-            tables.history = tables.history.split_off(&needed);
+            let first_of = |at: Micros| {
+                let unit = if needed.0 - at.0 > 8 * DAY { DAY } else { DAY / 24 };
+                tables.history.range(Micros(at.0 - at.0.rem_euclid(unit))..).next().map(|(first, _)| *first)
+            };
+            let is_kept = |at: Micros| at >= needed || (needed.0 - at.0 <= 400 * DAY && first_of(at) == Some(at));
+            let kept: Vec<Micros> = tables.history.keys().copied().filter(|&at| is_kept(at)).collect();
+            tables.history.retain(|at, _| kept.binary_search(at).is_ok());
         }
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;

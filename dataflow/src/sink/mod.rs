@@ -88,8 +88,8 @@ pub struct Commit {
     pub checkpoints: Option<Vec<Manifest>>,
     /// Where the log stood when minutes closed, from old to new.
     pub history: Vec<Entry>,
-    /// An entry of the history is old enough if no event below it is later than this. The newest such entry stays in the store, and older
-    /// ones go; `None`: all stay.
+    /// An entry of the history is old enough if no event below it is later than this. The newest such entry stays in the store, and of older
+    /// ones the first of each hour or day; `None`: all stay.
     pub old_enough: Option<Nanos>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
@@ -334,7 +334,7 @@ fn refuse_other_pipeline(begin: &Begin, pipeline: &str, fingerprint: &str) -> Re
     {
         return Err(StoreError::Fatal(format!(
             "pipeline {pipeline} was made from the log {stored}, but now the log is {present}: if its topic was deleted and made \
-             anew, start afresh under another PIPELINE and schema, or recompute all rows with: tidemark-dataflow rebuild"
+             anew, start afresh under another PIPELINE and schema, or replace all rows with: tidemark-dataflow rebuild --drop-history"
         )));
     }
     if begin.fingerprint != fingerprint {

@@ -7,7 +7,7 @@ use super::session::{self, Client, Transaction};
 use super::transaction::{Failure, Prepared, Timestamp, Writing, starts};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
-use crate::checkpoint::history::StoredEntry;
+use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
@@ -325,7 +325,7 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         epoch: row.get(1),
         hash_key,
         watermark,
-        history: history.into_iter().find_map(|entry| entry.entry(hash_key, &partitions)),
+        history: history::first_usable(history, hash_key, &partitions),
         partitions,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),

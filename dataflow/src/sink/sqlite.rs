@@ -3,7 +3,7 @@
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
 use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
-use crate::checkpoint::history::StoredEntry;
+use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
 use crate::flow::Totals;
 use rusqlite::{
@@ -330,7 +330,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         epoch,
         hash_key,
         watermark,
-        history: history.into_iter().find_map(|entry| entry.entry(hash_key, &partitions)),
+        history: history::first_usable(history, hash_key, &partitions),
         partitions,
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
@@ -452,8 +452,17 @@ fn write_history(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoc
         insert.execute(params![own.pipeline, watermark.0, epoch, now(), highest, partitions, checksum])?;
     }
     if let Some(old_enough) = commit.old_enough {
-        let delete = "delete from progress_history where pipeline = ?1 and watermark < (
-            select max(watermark) from progress_history where pipeline = ?1 and (highest is null or highest <= ?2))";
+        let delete = "
+            with needed as (
+                select max(watermark) as at from progress_history where pipeline = ?1 and (highest is null or highest <= ?2)),
+            old as (
+                select watermark, needed.at - watermark as age,
+                    watermark % case when needed.at - watermark > 691200000000 then 86400000000 else 3600000000 end as since
+                from progress_history, needed where pipeline = ?1 and watermark < needed.at)
+            delete from progress_history where pipeline = ?1 and watermark in (
+                select watermark from old where age > 34560000000000 or exists (
+                    select 1 from progress_history as first where first.pipeline = ?1
+                        and first.watermark >= old.watermark - old.since and first.watermark < old.watermark))";
         transaction.prepare_cached(delete)?.execute(params![own.pipeline, old_enough.0])?;
     }
     Ok(())

@@ -253,8 +253,14 @@ impl<'a, 'b> Upserts<'a, 'b> {
             )?;
         }
         if let Some(old_enough) = self.commit.old_enough {
-            let delete = "delete from progress_history where pipeline = $1 and watermark < (
-                select max(watermark) from progress_history where pipeline = $1 and (highest is null or highest <= $2))";
+            let delete = "
+                with needed as (
+                    select max(watermark) as at from progress_history where pipeline = $1 and (highest is null or highest <= $2))
+                delete from progress_history as old using needed
+                where pipeline = $1 and watermark < needed.at and (watermark < needed.at - interval '400 days' or exists (
+                    select from progress_history as first where first.pipeline = $1 and first.watermark < old.watermark
+                        and first.watermark >= date_trunc(
+                            case when old.watermark < needed.at - interval '8 days' then 'day' else 'hour' end, old.watermark, 'UTC')))";
             self.transaction.execute(delete, &[&own.pipeline, &old_enough.0])?;
         }
         Ok(())

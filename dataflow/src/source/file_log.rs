@@ -175,8 +175,8 @@ impl Reader {
     fn not_the_same(&self, how: &str) -> SourceError {
         let path = self.path.display();
         SourceError::Fatal(format!(
-            "{path} is not the file that was read: {how}; a log is only appended to: put the file back, or recompute all rows from \
-             what is there with: tidemark-dataflow rebuild"
+            "{path} is not the file that was read: {how}; a log is only appended to: put the file back, or replace all rows by \
+             what is there with: tidemark-dataflow rebuild --drop-history"
         ))
     }
 

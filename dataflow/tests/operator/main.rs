@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod dead_letters;
+mod expired;
 mod rebuild;
 mod stack;
 mod verify;

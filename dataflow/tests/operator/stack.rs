@@ -1,6 +1,7 @@
 //! A log and a store of a test's own, and the program on them.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -109,11 +110,16 @@ impl Stack {
 
     /// The same of another seed.
     pub fn publish_hour(&self, events: usize, seed: u64) {
+        self.publish_hour_of(0, events, seed);
+    }
+
+    /// The same, so many days later.
+    pub fn publish_hour_of(&self, day: i64, events: usize, seed: u64) {
         let config = TrafficConfig {
             seed,
             streams: numbered_streams(8),
             users: 300,
-            start: START,
+            start: Micros(START.0 + day * 86_400_000_000),
             spacing: Duration::from_micros(3_600_000_000 / events as u64),
             faults: FaultShares { late: 0.05, duplicates: 0.03, malformed: 0.05, future: 0.01 },
             ..TrafficConfig::default()
@@ -145,6 +151,19 @@ impl Stack {
 
     pub fn run(&self, arguments: &[&str]) -> Said {
         said(self.command(arguments).output().unwrap())
+    }
+
+    /// The records below these offsets expire, in a topic.
+    pub fn expire(&self, below: &BTreeMap<i32, i64>) {
+        let topic = self.kafka.as_ref().expect("only a topic's records expire");
+        let partition =
+            |(of, offset): (&i32, &i64)| format!(r#"{{"topic":"{}","partition":{of},"offset":{offset}}}"#, topic.topic);
+        let list = below.iter().map(partition).collect::<Vec<_>>().join(",");
+        let file = self.file("expire.json", format!(r#"{{"partitions":[{list}],"version":1}}"#).as_bytes());
+        let class = "org.apache.kafka.tools.DeleteRecordsCommand";
+        let mut tool = Command::new(required("TIDEMARK_TEST_KAFKA_SH").expect("there is a Kafka, so there is its script"));
+        tool.args(["tool", class, "--bootstrap-server", &topic.bootstrap, "--offset-json-file"]).arg(file);
+        said(tool.output().unwrap()).expect(0);
     }
 
     /// Processes what the log holds.
@@ -214,6 +233,18 @@ impl Stack {
                 Box::new(file)
             }
         }
+    }
+
+    /// The same log, with the embedded store.
+    pub fn on_sqlite(mut self) -> Stack {
+        if let Some((url, database)) = self.postgres.take() {
+            admin(&url).batch_execute(&format!("drop database {database} with (force)")).unwrap();
+        }
+        self
+    }
+
+    pub fn is_kafka(&self) -> bool {
+        self.kafka.is_some()
     }
 
     pub fn is_postgres(&self) -> bool {

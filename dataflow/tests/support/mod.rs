@@ -57,6 +57,7 @@ impl Setup {
                 starting_offsets: StartingOffsets::Earliest,
                 until_end: true,
                 ignore_checkpoints: false,
+                known: None,
                 again: false,
                 grains: self.grains,
             },

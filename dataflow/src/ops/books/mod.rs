@@ -3,6 +3,7 @@
 mod postgres;
 mod sqlite;
 
+use crate::checkpoint::history::{Determined, Entry, StoredEntry};
 use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
@@ -78,6 +79,8 @@ pub struct Snapshot {
     pub fingerprint: String,
     /// How far each partition is.
     pub partitions: BTreeMap<i32, PartitionProgress>,
+    /// `progress_history`, from old to new, as far as it can be used.
+    pub history: Vec<Entry>,
     /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
     /// `stream_metrics_minute` and those of hours and days, by `window_start` and stream.
@@ -91,6 +94,27 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    fn put_history(&mut self, stored: Vec<StoredEntry>, hash_key: [u8; 16]) {
+        let offsets =
+            |(&partition, progress): (&i32, &PartitionProgress)| (partition, (progress.start_offset, progress.next_offset));
+        let partitions = self.partitions.iter().map(offsets).collect();
+        self.history = stored.into_iter().filter_map(|entry| entry.entry(hash_key, &partitions)).collect();
+    }
+
+    /// Leaves out what the log does not determine any more, and answers how many rows of all tables that are.
+    pub fn drop_undetermined(&mut self, determined: &Determined) -> usize {
+        let count = |of: &Snapshot| of.rows.len() + of.totals.len() + of.states.len() + of.letters.len();
+        let (all, from) = (count(self), determined.from.start());
+        self.rows.retain(|(_, start, _), _| *start >= from);
+        self.totals.retain(|(_, start), _| *start >= from);
+        self.states.retain(|_, state| state.window_start >= from);
+        if determined.entry.is_some() {
+            let read_from = |partition: i32| determined.read_from.get(&partition).map_or(0, |read_to| read_to.next_offset);
+            self.letters.retain(|at, _| at.offset >= read_from(at.partition));
+        }
+        all - count(self)
+    }
+
     /// Whether all rows of a window that starts here are there, as far as it is closed.
     pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
         grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)

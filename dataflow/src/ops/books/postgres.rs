@@ -4,6 +4,7 @@ use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
     earlier, no_tables,
 };
+use crate::checkpoint::history::StoredEntry;
 use crate::run::Control;
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
@@ -161,7 +162,7 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
     // A big table takes longer than a commit may.
     transaction.without_limit()?;
     let Some(progress) = transaction.query_opt(
-        "select epoch, watermark, fingerprint, hours_from, days_from from progress where pipeline = $1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = $1",
         &[&pipeline],
     )?
     else {
@@ -183,6 +184,14 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
         let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark };
         snapshot.partitions.insert(row.get(0), progress);
     })?;
+    let mut history = Vec::new();
+    let select =
+        "select watermark, highest, partitions::text, checksum from progress_history where pipeline = $1 order by watermark";
+    each(transaction, select, &[&pipeline], |row| {
+        let watermark = row.get::<_, Timestamp>(0).0;
+        history.push(StoredEntry { watermark, highest: row.get(1), partitions: row.get(2), checksum: row.get(3) });
+    })?;
+    snapshot.put_history(history, progress.get::<_, &[u8]>(5).try_into().unwrap_or_default());
     for table in Table::ALL {
         let (grain, own, values) = (table.grain, table.own_column(), Dialect::Postgres.integers(table.metrics()));
         let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());

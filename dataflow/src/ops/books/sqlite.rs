@@ -4,6 +4,7 @@ use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
     earlier, no_tables,
 };
+use crate::checkpoint::history::StoredEntry;
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
@@ -164,15 +165,16 @@ fn letter(row: &Row<'_>) -> Result<Letter, rusqlite::Error> {
 
 fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, rusqlite::Error> {
     let progress = transaction.query_row(
-        "select epoch, watermark, fingerprint, hours_from, days_from from progress where pipeline = ?1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = ?1",
         [pipeline],
         |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
             let rolled_up = [row.get::<_, Option<i64>>(3)?, row.get(4)?].map(|start| start.map(Micros));
-            Ok(Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Snapshot::default() })
+            let snapshot = Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Snapshot::default() };
+            Ok((snapshot, row.get::<_, [u8; 16]>(5)?))
         },
     );
-    let Some(mut snapshot) = progress.optional()? else { return Ok(None) };
+    let Some((mut snapshot, hash_key)) = progress.optional()? else { return Ok(None) };
     let select = "select partition, start_offset, next_offset, watermark from progress_partitions
         where pipeline = ?1 and topic = ?2";
     each(transaction, select, [pipeline, topic], |row| {
@@ -181,6 +183,14 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
         snapshot.partitions.insert(row.get(0)?, progress);
         Ok(())
     })?;
+    let mut history = Vec::new();
+    let select = "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
+    each(transaction, select, [pipeline], |row| {
+        let watermark = Micros(row.get(0)?);
+        history.push(StoredEntry { watermark, highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? });
+        Ok(())
+    })?;
+    snapshot.put_history(history, hash_key);
     for table in Table::ALL {
         let (grain, own, values) = (table.grain, table.own_column(), Dialect::Sqlite.integers(table.metrics()));
         let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());

@@ -1,4 +1,7 @@
-//! All rows anew from the log, with the settings now given, swapped in at once.
+//! All rows that the log still determines anew, with the settings now given, swapped in at once.
+//!
+//! If the beginning of the log has expired, reading begins at the oldest entry of the history that the log reaches back to, and windows are
+//! swapped in that begin after all that is gone has lost its part in them. Older ones stay as they are.
 //!
 //! The new rows are made by an ordinary run into empty tables beside the old ones. One transaction then brings the old tables to
 //! what the new ones hold, under the lock of the progress row and under this rebuild's fence token: readers see all of the old or
@@ -12,19 +15,21 @@ mod sqlite;
 
 use super::args::RebuildArgs;
 use super::{OpsError, Outcome};
-use crate::checkpoint;
+use crate::checkpoint::history::{self, Determined, Entry, StoredEntry};
+use crate::checkpoint::{self, manifest::ReadTo};
 use crate::cluster;
 use crate::keys::{HashKey, Keys};
-use crate::plan::{self, StartingOffsets};
+use crate::plan::{self, StartingOffsets, Wish};
+use crate::rules::Rules;
 use crate::run::Control;
 use crate::sink::{Store, StoreError};
-use crate::source::Description;
+use crate::source::{Bounds, Description};
 use crate::telemetry::Metrics;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
-use tidemark_model::Micros;
+use tidemark_model::{Grain, Micros, Minute};
 use tidemark_settings::kafka::Role;
 use tidemark_settings::{SettingsError, store};
 
@@ -39,8 +44,33 @@ trait Site {
     /// Empty tables beside the old ones, in which each partition starts at its offset.
     fn prepare(&mut self, pipeline: &str, topic: &str, starts: &BTreeMap<i32, i64>) -> Result<Box<dyn Store>, StoreError>;
 
-    /// Brings the old tables to what the new ones hold, and drops those.
-    fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError>;
+    /// Brings the old tables to what the new ones hold, as far as that was recomputed, and drops those.
+    fn swap(&mut self, pipeline: &str, topic: &str, recomputed: &Recomputed) -> Result<Changes, StoreError>;
+}
+
+/// What a rebuild recomputes.
+struct Recomputed {
+    determined: Determined,
+    /// The windows that rows are made of.
+    grains: &'static [Grain],
+    rules: Rules,
+    /// What is older goes.
+    drops_history: bool,
+}
+
+impl Recomputed {
+    /// The run after this one goes on with all windows that are not final by this watermark: reading must begin before all that matters to
+    /// them.
+    fn refuse_open_windows(&self, watermark: Option<Micros>) -> Result<(), String> {
+        let kept = [Grain::Hour, Grain::Day].map(|grain| self.grains.contains(&grain).then_some(Minute(0)));
+        let old_enough = history::old_enough(watermark, kept, self.rules.viewer_timeout_nanos());
+        if self.determined.entry.as_ref().and_then(Entry::highest).is_none_or(|highest| highest <= old_enough) {
+            return Ok(());
+        }
+        Err(format!(
+            "the log no longer has what windows are made of that are not final: they would be wrong from now on; {DROP_HISTORY}"
+        ))
+    }
 }
 
 /// What the tables hold before a rebuild.
@@ -55,6 +85,8 @@ struct Before {
     letters: i64,
     /// Of each partition: first offset that was read, and the next one.
     partitions: BTreeMap<i32, (i64, i64)>,
+    /// `progress_history`, from old to new.
+    history: Vec<StoredEntry>,
 }
 
 /// What a swap changed.
@@ -86,10 +118,13 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
         OpsError::Refused(format!("{store_place} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
     let description = log.describe()?;
-    let starts = starts(&before, &description);
     let fingerprint = plan::fingerprint(&description, &options.wish.rules);
+    let recomputed = before.recomputed(&description, &options.wish, args.drop_history).map_err(OpsError::Refused)?;
+    let read_from = &recomputed.determined.read_from;
+    let starts = read_from.iter().map(|(&partition, read_to)| (partition, read_to.next_offset)).collect();
+    options.wish.known = recomputed.determined.entry.is_some().then(|| read_from.clone());
     let mut text = format!("rebuild of pipeline {pipeline} in {store_place} from {log_place}\n");
-    text += &before.plan(&description, &starts, &fingerprint);
+    text += &before.plan(&description, &recomputed, &fingerprint);
     if !args.yes {
         text += "nothing was done; to do it, give --yes\n";
     }
@@ -108,7 +143,7 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     if control.stopping() {
         return Err(stopped());
     }
-    let changes = site.swap(&pipeline, log.topic())?;
+    let changes = site.swap(&pipeline, log.topic(), &recomputed)?;
     let after_all = checkpoint::Id { pipeline: Keys::new(HashKey(before.hash_key)).tag(), fence: i64::MAX, number: 0 };
     checkpoint::clean(parts.as_ref(), &[], after_all);
     say(out, &changes.said(metrics.records.get()))?;
@@ -119,18 +154,58 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), OpsError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OpsError::Output)
 }
 
-/// Where each partition starts: as the pipeline did, or where the log begins by now; new ones at their beginning.
-fn starts(before: &Before, description: &Description) -> BTreeMap<i32, i64> {
-    let start = |(&partition, bounds): (&i32, &crate::source::Bounds)| {
-        let first = before.partitions.get(&partition).map_or(bounds.low, |&(start, _)| start.clamp(bounds.low, bounds.high));
-        (partition, first)
-    };
-    description.partitions.iter().map(start).collect()
-}
+/// What is left to do if the log does not determine enough.
+const DROP_HISTORY: &str = "to replace all rows by what is left, give --drop-history --yes-drop-history";
 
 impl Before {
+    /// What can be recomputed from the log as it is: from where the pipeline began to read, or from an entry of the history. Refuses what
+    /// would leave a window that is not final without a part of its events.
+    fn recomputed(&self, description: &Description, wish: &Wish, drops_history: bool) -> Result<Recomputed, String> {
+        let start = |(&partition, bounds): (&i32, &Bounds)| {
+            let start = self.partitions.get(&partition).map_or(bounds.low, |&(start, _)| start);
+            (partition, if drops_history { start.clamp(bounds.low, bounds.high) } else { start })
+        };
+        let starts: BTreeMap<i32, i64> = description.partitions.iter().map(start).collect();
+        let recomputed = |determined| Recomputed { determined, grains: wish.grains, rules: wish.rules, drops_history };
+        let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+        let of = |history: &[Entry]| Determined::of(&starts, low, history, wish.rules.viewer_timeout_nanos());
+        if drops_history {
+            return Ok(recomputed(of(&[]).expect("it starts with what is there")));
+        }
+        self.refuse_another_log(description)?;
+        let history = self.history.iter().cloned().filter_map(|entry| entry.entry(self.hash_key, &self.partitions));
+        let determined = of(&history.collect::<Vec<_>>()).ok_or_else(|| {
+            format!("the log no longer reaches back to any entry of progress_history: nothing tells which windows it determines; {DROP_HISTORY}")
+        })?;
+        let knew =
+            Rules::of_fingerprint(&self.fingerprint).is_some_and(|rules| rules.max_future_skew() >= wish.rules.max_future_skew());
+        if determined.entry.is_some() && !knew {
+            return Err(format!(
+                "MAX_FUTURE_SKEW is larger than it was, or the rows were made by another version: expired records may count now in windows \
+                 that are to be made anew; {DROP_HISTORY}"
+            ));
+        }
+        let recomputed = recomputed(determined);
+        recomputed.refuse_open_windows(self.watermark)?;
+        Ok(recomputed)
+    }
+
+    /// Rows that were made from another log, or from records that are not there any more behind those that are.
+    fn refuse_another_log(&self, description: &Description) -> Result<(), String> {
+        let is_cut = |(partition, &(_, next_offset)): (&i32, &(i64, i64))| {
+            description.partitions.get(partition).is_none_or(|bounds| bounds.high < next_offset)
+        };
+        if self.fingerprint.starts_with(&format!("{} ", description.id)) && !self.partitions.iter().any(is_cut) {
+            return Ok(());
+        }
+        Err(format!(
+            "the rows were made from another log ({}) than this one ({}), or it was cut: they cannot be recomputed from it; {DROP_HISTORY}",
+            self.fingerprint, description.id
+        ))
+    }
+
     /// What is going to happen, for people.
-    fn plan(&self, description: &Description, starts: &BTreeMap<i32, i64>, fingerprint: &str) -> String {
+    fn plan(&self, description: &Description, recomputed: &Recomputed, fingerprint: &str) -> String {
         const INFALLIBLE: &str = "a string takes all text";
         let mut text = String::new();
         let mut line = |name: &str, value: String| writeln!(text, "  {name:<10} {value}").expect(INFALLIBLE);
@@ -138,20 +213,26 @@ impl Before {
         line("now", format!("{} rows, {} dead letters, epoch {}, watermark {watermark}", self.rows, self.letters, self.epoch));
         line("made with", self.fingerprint.clone());
         line("made anew", fingerprint.to_owned());
-        for (partition, &start) in starts {
+        let Determined { read_from, from, .. } = &recomputed.determined;
+        for (partition, &ReadTo { next_offset: start, .. }) in read_from {
             let bounds = description.partitions[partition];
             line("reads", format!("partition {partition}, offsets {start} to {}", bounds.high));
             if let Some(&(first, _)) = self.partitions.get(partition).filter(|(first, _)| *first < start) {
-                line(
-                    "LOST",
-                    format!("partition {partition}, offsets {first} to {start} have expired: what came from them disappears"),
-                );
+                let what = format!("partition {partition}, offsets {first} to {start} have expired");
+                match recomputed.drops_history {
+                    true => line("LOST", format!("{what}: what came from them disappears")),
+                    false => line("kept", format!("{what}: windows that begin before {} stay as they are", from.start())),
+                }
             }
         }
-        for partition in self.partitions.keys().filter(|partition| !starts.contains_key(partition)) {
+        for partition in self.partitions.keys().filter(|partition| !read_from.contains_key(partition)) {
             line("LOST", format!("partition {partition} is not in the topic any more: what came from it disappears"));
         }
-        line("then", format!("replaces rows, dead letters and progress in one transaction, as epoch {}", self.epoch + 1));
+        if recomputed.determined.entry.is_some() {
+            let what = "dead letters are made anew from there on: of records in windows that stay, some may come or go";
+            line("", what.to_owned());
+        }
+        line("then", format!("replaces these rows, dead letters and progress in one transaction, as epoch {}", self.epoch + 1));
         line(
             "",
             "final rows may change once; verdicts that a clock had a part in are taken anew; old checkpoints are dropped"

@@ -1,16 +1,18 @@
 //! A rebuild in Postgres: a side schema, and a transaction that brings the old tables to what it holds.
 
-use super::{Before, Changes, Site, held, refuse_other_fence};
+use super::{Before, Changes, Recomputed, Site, held, refuse_other_fence};
+use crate::checkpoint::history::StoredEntry;
 use crate::run::Control;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
 use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
 use crate::sink::{Store, StoreError, tables};
+use ::postgres::Row;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemark_model::{Metric, Of, Table};
+use tidemark_model::{Grain, Metric, Of, Table};
 
 /// How long the lock is waited for: the session of a program that was killed may hold it for a moment.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
@@ -124,7 +126,7 @@ impl Site for PostgresSite {
         Ok(Box::new(store))
     }
 
-    fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError> {
+    fn swap(&mut self, pipeline: &str, topic: &str, recomputed: &Recomputed) -> Result<Changes, StoreError> {
         let side = self.side.clone();
         let locked = self.client.transaction().and_then(|mut transaction| {
             transaction.without_limit()?;
@@ -133,7 +135,15 @@ impl Site for PostgresSite {
         });
         let (mut transaction, fence, epoch) = locked.map_err(|error| judge(&error, &self.shown))?;
         refuse_other_fence(pipeline, fence, self.fence)?;
-        let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1);
+        // A null is passed over by `least`.
+        let select = format!(
+            "select least(new.watermark, old.watermark) from {side}.progress as new, progress as old
+             where new.pipeline = $1 and old.pipeline = $1"
+        );
+        let watermark = transaction.query_one(&select, &[&pipeline]).map_err(|error| judge(&error, &self.shown))?;
+        let watermark = watermark.get::<_, Option<Timestamp>>(0).map(|time| time.0);
+        recomputed.refuse_open_windows(watermark).map_err(StoreError::Fatal)?;
+        let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1, recomputed);
         let changes = changes.and_then(|changes| transaction.commit().map(|()| changes));
         let changes = self.judged(changes)?;
         self.drop_side_tables()?;
@@ -150,7 +160,21 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
     let select = "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2";
     let partitions = transaction.query(select, &[&pipeline, &topic])?;
     let watermark: Option<Timestamp> = row.get(1);
+    let select =
+        "select watermark, highest, partitions::text, checksum from progress_history where pipeline = $1 order by watermark";
+    let entry = |row: &Row| StoredEntry {
+        watermark: row.get::<_, Timestamp>(0).0,
+        highest: row.get(1),
+        partitions: row.get(2),
+        checksum: row.get(3),
+    };
+    let history = match transaction.query_one("select to_regclass('progress_history') is not null", &[])?.get(0) {
+        true => transaction.query(select, &[&pipeline])?.iter().map(entry).collect(),
+        // Tables of an earlier program.
+        false => Vec::new(),
+    };
     Ok(Some(Before {
+        history,
         epoch: row.get(0),
         watermark: watermark.map(|time| time.0),
         fingerprint: row.get(2),
@@ -162,43 +186,72 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
 }
 
 /// Under the lock of the progress row.
-fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, Error> {
+fn write(
+    transaction: &mut Transaction<'_>,
+    side: &str,
+    pipeline: &str,
+    topic: &str,
+    epoch: i64,
+    Recomputed { determined, grains, drops_history, .. }: &Recomputed,
+) -> Result<Changes, Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
     for table in Table::ALL {
         let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(table.metrics(), str::to_owned));
         let same: Vec<String> = table.key().split(", ").map(|column| format!("new.{column} = old.{column}")).collect();
-        let delete =
-            format!("delete from {name} as old where not exists (select from {side}.{name} as new where {})", same.join(" and "));
-        let removed = transaction.execute(&delete, &[])?;
-        let source = format!("select window_start, window_end, {own}, {columns}, $1 from {side}.{name}");
-        let written = transaction.execute(&Dialect::Postgres.upsert_rows("", table, &source), &[&epoch])?;
+        if !grains.contains(&table.grain) {
+            // Nothing would complete those that are not final.
+            let delete = format!("delete from {name} where window_end > (select watermark from {side}.progress)");
+            transaction.execute(&delete, &[])?;
+            continue;
+        }
+        let first = Timestamp(determined.first(table.grain).start());
+        let delete = format!(
+            "delete from {name} as old where window_start >= $1 and not exists (select from {side}.{name} as new where {})",
+            same.join(" and ")
+        );
+        let removed = transaction.execute(&delete, &[&first])?;
+        let source = format!("select window_start, window_end, {own}, {columns}, $1 from {side}.{name} where window_start >= $2");
+        let written = transaction.execute(&Dialect::Postgres.upsert_rows("", table, &source), &[&epoch, &first])?;
         if table.of == Of::Stream {
             rows_removed += removed;
             rows_written += written;
         }
     }
-    transaction.batch_execute(&format!(
-        "delete from stream_state as old where not exists (
-             select from {side}.stream_state as new where new.stream_id = old.stream_id)"
-    ))?;
+    // A stream's newest row is one that was made anew, or else the newest of those that stay.
+    let first = Timestamp(determined.from.start());
     transaction.execute(
         &format!(
-            "insert into stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch)
-             select stream_id, {viewers}, window_start, now(), $1 from {side}.stream_state
+            "delete from stream_state as old where window_start >= $1 and not exists (
+                 select from {side}.stream_state as new where new.stream_id = old.stream_id and new.window_start >= $1)"
+        ),
+        &[&first],
+    )?;
+    let upsert = |source: &str| {
+        format!(
+            "insert into stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch) {source}
              on conflict (stream_id) do update set {viewers} = excluded.{viewers},
                  window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
              where (old.{viewers}, old.window_start) is distinct from (excluded.{viewers}, excluded.window_start)"
-        ),
-        &[&epoch],
-    )?;
+        )
+    };
+    let made = format!("select stream_id, {viewers}, window_start, now(), $1 from {side}.stream_state where window_start >= $2");
+    transaction.execute(&upsert(&made), &[&epoch, &first])?;
+    let kept = format!(
+        "select distinct on (stream_id) stream_id, {viewers}, window_start, now(), $1 from stream_metrics_minute as row
+         where not exists (select from stream_state as state where state.stream_id = row.stream_id)
+         order by stream_id, window_start desc"
+    );
+    transaction.execute(&upsert(&kept), &[&epoch])?;
     let letters_removed = transaction.execute(
         &format!(
-            "delete from dead_letters as old where old.topic = $1 and not exists (
-                 select from {side}.dead_letters as new
-                 where new.topic = old.topic and new.partition = old.partition and new.\"offset\" = old.\"offset\")"
+            "delete from dead_letters as old where old.topic = $1
+                 and ($2 or old.\"offset\" >= (select start_offset from {side}.progress_partitions as p where p.partition = old.partition))
+                 and not exists (
+                     select from {side}.dead_letters as new
+                     where new.topic = old.topic and new.partition = old.partition and new.\"offset\" = old.\"offset\")"
         ),
-        &[&topic],
+        &[&topic, drops_history],
     )?;
     // A letter that was replayed stays marked.
     let letters_written = transaction.execute(
@@ -213,24 +266,43 @@ fn write(transaction: &mut Transaction<'_>, side: &str, pipeline: &str, topic: &
         ),
         &[&epoch],
     )?;
-    transaction.execute("delete from progress_partitions where pipeline = $1", &[&pipeline])?;
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
-    let insert = format!("insert into progress_partitions ({columns}) select {columns} from {side}.progress_partitions");
-    transaction.batch_execute(&insert)?;
+    if *drops_history {
+        transaction.execute("delete from progress_partitions where pipeline = $1", &[&pipeline])?;
+    }
+    // The pipeline began to read where it began.
+    transaction.batch_execute(&format!(
+        "insert into progress_partitions ({columns}) select {columns} from {side}.progress_partitions
+         on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
+             end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state"
+    ))?;
     transaction.execute("delete from progress_history where pipeline = $1", &[&pipeline])?;
     let insert = format!(
         "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
          select pipeline, watermark, $1, taken_at, highest, partitions, checksum from {side}.progress_history"
     );
     transaction.execute(&insert, &[&epoch])?;
+    if let Some(entry) = &determined.entry {
+        let row = transaction.query_one(&format!("select hash_key from {side}.progress where pipeline = $1"), &[&pipeline])?;
+        let StoredEntry { watermark, highest, partitions, checksum } =
+            StoredEntry::new(entry, row.get::<_, &[u8]>(0).try_into().unwrap_or_default());
+        transaction.execute(
+            "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+             values ($1, $2, $3, now(), $4, $5::text::jsonb, $6) on conflict do nothing",
+            &[&pipeline, &Timestamp(watermark), &epoch, &highest, &partitions, &checksum],
+        )?;
+    }
+    let [hours_from, days_from] = [Grain::Hour, Grain::Day].map(|grain| Timestamp(determined.first(grain).start()));
     transaction.execute(
         &format!(
             "update progress as old set epoch = $2, watermark = new.watermark, fingerprint = new.fingerprint,
                  hash_key = new.hash_key, checkpoints = new.checkpoints, schema_version = new.schema_version,
-                 metrics = new.metrics, hours_from = new.hours_from, days_from = new.days_from, updated_at = now()
+                 metrics = new.metrics, updated_at = now(),
+                 hours_from = case when new.hours_from is not null then least(old.hours_from, greatest(new.hours_from, $3)) end,
+                 days_from = case when new.days_from is not null then least(old.days_from, greatest(new.days_from, $4)) end
              from {side}.progress as new where old.pipeline = $1 and new.pipeline = $1"
         ),
-        &[&pipeline, &epoch],
+        &[&pipeline, &epoch, &hours_from, &days_from],
     )?;
     Ok(Changes { epoch, rows_written, rows_removed, letters_written, letters_removed })
 }

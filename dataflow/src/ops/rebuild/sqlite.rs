@@ -1,6 +1,7 @@
 //! A rebuild in SQLite: a second file, and a transaction that brings the first to what it holds.
 
-use super::{Before, Changes, Site, held, refuse_other_fence};
+use super::{Before, Changes, Recomputed, Site, held, refuse_other_fence};
+use crate::checkpoint::history::StoredEntry;
 use crate::sink::columns::Dialect;
 use crate::sink::sqlite::{RunLock, SqliteStore, upgrade};
 use crate::sink::{Store, StoreError};
@@ -8,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidemark_model::{Metric, Micros, Of, Table, tables};
+use tidemark_model::{Grain, Metric, Micros, Of, Table, tables};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -69,6 +70,7 @@ impl Site for SqliteSite {
                 letters: row.get(4)?,
                 hash_key: row.get(5)?,
                 partitions: BTreeMap::new(),
+                history: Vec::new(),
             })
         });
         let Some(mut before) = before.optional()? else { return Ok(None) };
@@ -76,6 +78,17 @@ impl Site for SqliteSite {
         let mut statement = transaction.prepare(select)?;
         let partitions = statement.query_map([pipeline, topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
         before.partitions = partitions.collect::<Result<_, _>>()?;
+        // Tables of an earlier program have none.
+        if transaction.prepare("select 1 from sqlite_schema where name = 'progress_history'")?.exists([])? {
+            let select =
+                "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
+            let mut statement = transaction.prepare(select)?;
+            let entries = statement.query_map([pipeline], |row| {
+                let watermark = Micros(row.get(0)?);
+                Ok(StoredEntry { watermark, highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? })
+            })?;
+            before.history = entries.collect::<Result<_, _>>()?;
+        }
         Ok(Some(before))
     }
 
@@ -105,7 +118,7 @@ impl Site for SqliteSite {
         Ok(Box::new(store))
     }
 
-    fn swap(&mut self, pipeline: &str, topic: &str) -> Result<Changes, StoreError> {
+    fn swap(&mut self, pipeline: &str, topic: &str, recomputed: &Recomputed) -> Result<Changes, StoreError> {
         let side = self.side.to_str().ok_or_else(|| StoreError::Fatal(format!("{}: not UTF-8", self.side.display())))?;
         self.connection.execute("attach ?1 as side", [side])?;
         // Only the old file is written, so the transaction is one of a single file.
@@ -113,7 +126,11 @@ impl Site for SqliteSite {
         let select = "select fence, epoch from main.progress where pipeline = ?1";
         let (fence, epoch): (i64, i64) = transaction.query_row(select, [pipeline], |row| Ok((row.get(0)?, row.get(1)?)))?;
         refuse_other_fence(pipeline, fence, self.fence)?;
-        let changes = write(&transaction, pipeline, topic, epoch + 1)?;
+        let select = "select min(watermark) from (select watermark from main.progress where pipeline = ?1
+            union all select watermark from side.progress where pipeline = ?1)";
+        let watermark = transaction.query_row(select, [pipeline], |row| row.get::<_, Option<i64>>(0))?.map(Micros);
+        recomputed.refuse_open_windows(watermark).map_err(StoreError::Fatal)?;
+        let changes = write(&transaction, pipeline, topic, epoch + 1, recomputed)?;
         transaction.commit()?;
         self.connection.execute("detach side", [])?;
         self.remove_side()?;
@@ -121,37 +138,64 @@ impl Site for SqliteSite {
     }
 }
 
-fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64) -> Result<Changes, rusqlite::Error> {
+fn write(
+    transaction: &Transaction<'_>,
+    pipeline: &str,
+    topic: &str,
+    epoch: i64,
+    Recomputed { determined, grains, drops_history, .. }: &Recomputed,
+) -> Result<Changes, rusqlite::Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
     for table in Table::ALL {
         let (name, own, key, columns) =
             (table.name(), table.own_column(), table.key(), Dialect::Sqlite.columns(table.metrics(), str::to_owned));
-        let delete = format!("delete from main.{name} where ({key}) not in (select {key} from side.{name})");
-        let removed = transaction.execute(&delete, [])?;
-        let source = format!("select window_start, window_end, {own}, {columns}, ?1 from side.{name} where true");
-        let written = transaction.execute(&Dialect::Sqlite.upsert_rows("main.", table, &source), [epoch])?;
+        if !grains.contains(&table.grain) {
+            // Nothing would complete those that are not final.
+            let delete = format!("delete from main.{name} where window_end > (select watermark from side.progress)");
+            transaction.execute(&delete, [])?;
+            continue;
+        }
+        let first = determined.first(table.grain).start().0;
+        let delete =
+            format!("delete from main.{name} where window_start >= ?1 and ({key}) not in (select {key} from side.{name})");
+        let removed = transaction.execute(&delete, [first])?;
+        let source = format!("select window_start, window_end, {own}, {columns}, ?1 from side.{name} where window_start >= ?2");
+        let written = transaction.execute(&Dialect::Sqlite.upsert_rows("main.", table, &source), [epoch, first])?;
         if table.of == Of::Stream {
             rows_removed += removed;
             rows_written += written;
         }
     }
-    transaction.execute("delete from main.stream_state where stream_id not in (select stream_id from side.stream_state)", [])?;
+    // A stream's newest row is one that was made anew, or else the newest of those that stay.
+    let first = determined.from.start().0;
     transaction.execute(
-        &format!(
-            "insert into main.stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch)
-             select stream_id, {viewers}, window_start, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?1
-             from side.stream_state where true
+        "delete from main.stream_state where window_start >= ?1
+             and stream_id not in (select stream_id from side.stream_state where window_start >= ?1)",
+        [first],
+    )?;
+    let upsert = |source: &str| {
+        format!(
+            "insert into main.stream_state as old (stream_id, {viewers}, window_start, updated_at, epoch) {source}
              on conflict (stream_id) do update set {viewers} = excluded.{viewers},
                  window_start = excluded.window_start, updated_at = excluded.updated_at, epoch = excluded.epoch
              where (old.{viewers}, old.window_start) is not (excluded.{viewers}, excluded.window_start)"
-        ),
-        [epoch],
-    )?;
+        )
+    };
+    let now = "cast(unixepoch('now', 'subsec') * 1000000 as integer)";
+    let made = format!("select stream_id, {viewers}, window_start, {now}, ?1 from side.stream_state where window_start >= ?2");
+    transaction.execute(&upsert(&made), [epoch, first])?;
+    // The other columns are of the row with the largest start.
+    let kept = format!(
+        "select stream_id, {viewers}, max(window_start), {now}, ?1 from main.stream_metrics_minute
+         where stream_id not in (select stream_id from main.stream_state) group by stream_id"
+    );
+    transaction.execute(&upsert(&kept), [epoch])?;
     let letters_removed = transaction.execute(
-        r#"delete from main.dead_letters where topic = ?1 and (partition, "offset") not in
-             (select partition, "offset" from side.dead_letters where topic = ?1)"#,
-        [topic],
+        r#"delete from main.dead_letters as old where topic = ?1
+             and (?2 or "offset" >= (select start_offset from side.progress_partitions as p where p.partition = old.partition))
+             and (partition, "offset") not in (select partition, "offset" from side.dead_letters where topic = ?1)"#,
+        params![topic, drops_history],
     )?;
     // A letter that was replayed stays marked.
     let letters_written = transaction.execute(
@@ -165,9 +209,16 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
              is not (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"#,
         [epoch],
     )?;
-    transaction.execute("delete from main.progress_partitions where pipeline = ?1", [pipeline])?;
+    if *drops_history {
+        transaction.execute("delete from main.progress_partitions where pipeline = ?1", [pipeline])?;
+    }
+    // The pipeline began to read where it began.
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
-    let insert = format!("insert into main.progress_partitions ({columns}) select {columns} from side.progress_partitions");
+    let insert = format!(
+        "insert into main.progress_partitions ({columns}) select {columns} from side.progress_partitions where true
+         on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
+             end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state"
+    );
     transaction.execute(&insert, [])?;
     transaction.execute("delete from main.progress_history where pipeline = ?1", [pipeline])?;
     transaction.execute(
@@ -175,13 +226,27 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
          select pipeline, watermark, ?1, taken_at, highest, partitions, checksum from side.progress_history",
         [epoch],
     )?;
+    if let Some(entry) = &determined.entry {
+        let select = "select hash_key from side.progress where pipeline = ?1";
+        let hash_key = transaction.query_row(select, [pipeline], |row| row.get::<_, [u8; 16]>(0))?;
+        let StoredEntry { watermark, highest, partitions, checksum } = StoredEntry::new(entry, hash_key);
+        transaction.execute(
+            "insert into main.progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)
+             values (?1, ?2, ?3, cast(unixepoch('now', 'subsec') * 1000000 as integer), ?4, ?5, ?6) on conflict do nothing",
+            params![pipeline, watermark.0, epoch, highest, partitions, checksum],
+        )?;
+    }
+    let [hours_from, days_from] = [Grain::Hour, Grain::Day].map(|grain| determined.first(grain).start().0);
     transaction.execute(
         "update main.progress set epoch = ?2, watermark = new.watermark, fingerprint = new.fingerprint, hash_key = new.hash_key,
              checkpoints = new.checkpoints, schema_version = new.schema_version, metrics = new.metrics,
-             hours_from = new.hours_from, days_from = new.days_from,
+             hours_from = case when new.hours_from is not null
+                 then min(ifnull(progress.hours_from, 9223372036854775807), max(new.hours_from, ?3)) end,
+             days_from = case when new.days_from is not null
+                 then min(ifnull(progress.days_from, 9223372036854775807), max(new.days_from, ?4)) end,
              updated_at = cast(unixepoch('now', 'subsec') * 1000000 as integer)
          from side.progress as new where progress.pipeline = ?1 and new.pipeline = ?1",
-        params![pipeline, epoch],
+        params![pipeline, epoch, hours_from, days_from],
     )?;
     let count = |rows: usize| u64::try_from(rows).unwrap_or(u64::MAX);
     Ok(Changes {
@@ -196,8 +261,10 @@ fn write(transaction: &Transaction<'_>, pipeline: &str, topic: &str, epoch: i64)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::history::Determined;
     use crate::sink::Begin;
     use crate::sink::Decision;
+    use tidemark_model::Minute;
 
     #[test]
     fn what_was_made_is_not_swapped_in_if_somebody_took_over() {
@@ -212,7 +279,7 @@ mod tests {
             hash_key: [1; 16],
             run: "before".to_owned(),
             again: false,
-            grains: &tidemark_model::Grain::ALL,
+            grains: &Grain::ALL,
             viewer_timeout_nanos: 1,
         };
         SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(Decision::default())).unwrap();
@@ -226,11 +293,13 @@ mod tests {
             site.connection.query_row("select fingerprint from progress", [], |row| row.get(0)).unwrap()
         };
         site.connection.execute("update progress set fence = fence + 1", []).unwrap();
-        assert!(matches!(site.swap("p", "t"), Err(StoreError::Fenced { .. })));
+        let determined = Determined { entry: None, read_from: BTreeMap::new(), from: Minute(0) };
+        let all = Recomputed { determined, grains: &Grain::ALL, rules: crate::rules::Rules::default(), drops_history: false };
+        assert!(matches!(site.swap("p", "t", &all), Err(StoreError::Fenced { .. })));
         assert_eq!(fingerprint(&site), "old");
         site.connection.execute("detach side", []).unwrap();
         site.connection.execute("update progress set fence = fence - 1", []).unwrap();
-        assert_eq!(site.swap("p", "t").unwrap().epoch, 1);
+        assert_eq!(site.swap("p", "t", &all).unwrap().epoch, 1);
         assert_eq!(fingerprint(&site), "new");
         assert!(!site.side.exists(), "and nothing is left of the other file");
     }

@@ -8,7 +8,8 @@ pub use compare::{Difference, Findings, Name, compare};
 use super::args::VerifyArgs;
 use super::books::{self, Snapshot};
 use super::{OpsError, Outcome, past};
-use crate::oracle::{self, Clock, Verdicts, Witness};
+use crate::checkpoint::history::Determined;
+use crate::oracle::{self, Clock, Highest, Verdicts, Witness};
 use crate::rules::Rules;
 use crate::source::Log;
 use std::io::Write;
@@ -23,24 +24,42 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     let log = crate::source::open(args.place.log.resolve(Role::Consumer, &None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
-    let snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
+    let mut snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
         let pipeline = &args.place.pipeline;
         OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
     let rules = rules_of(&snapshot, log.as_ref())?;
-    let ranges =
-        snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset..progress.next_offset));
+    let determined = determined(&snapshot, log.as_ref(), &rules)?;
+    let not_judged = snapshot.drop_undetermined(&determined);
+    let read_from = |partition: i32| determined.read_from[&partition].next_offset;
+    let ranges = snapshot.partitions.iter().map(|(&partition, progress)| (partition, read_from(partition)..progress.next_offset));
     let past = past::read(log.as_ref(), &ranges.collect())?;
+    let before =
+        determined.read_from.iter().filter_map(|(&partition, read_to)| Some((partition, read_to.highest?))).collect::<Highest>();
     let verdicts = verdicts(&snapshot);
-    let answer = oracle::answer(&past, &rules, Clock::Stored, &verdicts, snapshot.watermark);
+    let mut answer = oracle::answer_from(&past, &before, &rules, Clock::Stored, &verdicts, snapshot.watermark);
+    answer.drop_before(determined.from);
     let findings = compare(&snapshot, &answer, &past, args.limit);
     let records = past.values().map(Vec::len).sum();
-    let report = print::Report { snapshot: &snapshot, findings: &findings, past: &past, records, took: started.elapsed() };
+    let judged_from = (not_judged > 0).then_some((determined.from, not_judged));
+    let report =
+        print::Report { snapshot: &snapshot, findings: &findings, past: &past, records, judged_from, took: started.elapsed() };
     // Judging the log again is worth it only if there is something to explain.
-    let witness = || Witness::new(&past, &rules, Clock::Stored, &verdicts);
+    let witness = || Witness::new(&past, &before, &rules, Clock::Stored, &verdicts);
     let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
     out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
+}
+
+/// What the log still determines; all from where the pipeline began to read if it no longer reaches back to any entry of the history,
+/// which is then refused.
+fn determined(snapshot: &Snapshot, log: &dyn Log, rules: &oracle::Rules) -> Result<Determined, OpsError> {
+    let description = log.describe()?;
+    let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+    let starts = snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset));
+    let (starts, viewer_timeout) = (starts.collect(), rules.viewer_timeout.saturating_mul(1_000));
+    let determined = Determined::of(&starts, low, &snapshot.history, viewer_timeout);
+    Ok(determined.or_else(|| Determined::of(&starts, |_| 0, &[], viewer_timeout)).expect("a log that begins with 0 has all"))
 }
 
 /// The rules that the stored rows were made with, if they were made from this log.

@@ -16,6 +16,8 @@ pub(super) struct Report<'a> {
     pub(super) past: &'a oracle::Log,
     /// Records of the log that were read.
     pub(super) records: usize,
+    /// The first windows that the log determines, and how many rows of all tables are from before that, if any.
+    pub(super) judged_from: Option<(Minute, usize)>,
     pub(super) took: Duration,
 }
 
@@ -24,7 +26,7 @@ const INFALLIBLE: &str = "a string takes all text";
 impl Report<'_> {
     /// One line if nothing differs.
     pub(super) fn text(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
-        let Report { snapshot, findings, records, took, .. } = self;
+        let Report { snapshot, findings, records, judged_from, took, .. } = self;
         let compared = format!(
             "{} rows, {} totals, {} stream states, {} dead letters and {} partition watermarks as of epoch {}",
             snapshot.rows.len(),
@@ -38,6 +40,13 @@ impl Report<'_> {
             0 => String::new(),
             values => format!("; {values} values were not compared: they are null, in rows that an older version wrote"),
         };
+        let not_judged = judged_from.map_or_else(String::new, |(from, rows)| {
+            format!(
+                "; {rows} older rows cannot be judged, for records have expired: windows are judged that begin at {} or later",
+                from.start()
+            )
+        });
+        let unknown = unknown + &not_judged;
         let log = format!("{records} records of the log ({:.1} s)", took.as_secs_f64());
         if findings.total == 0 {
             return format!("ok: {compared} are what {log} give{unknown}\n");
@@ -97,7 +106,7 @@ impl Report<'_> {
 
     /// The same as one object.
     pub(super) fn json(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
-        let Report { snapshot, findings, past, records, took } = self;
+        let Report { snapshot, findings, past, records, judged_from, took } = self;
         let witness = (findings.total > 0).then(witness);
         let shown = |difference: &Difference| {
             let Difference { name, column, stored, computed } = difference;
@@ -131,6 +140,8 @@ impl Report<'_> {
             "seconds": took.as_secs_f64(),
             "differences": findings.total,
             "unknown_values": findings.unknown,
+            "not_judged": judged_from.map_or(0, |(_, rows)| rows),
+            "judged_from": judged_from.map(|(from, _)| from.start().to_string()),
             "shown": findings.shown.iter().map(shown).collect::<Vec<_>>(),
         });
         format!("{object}\n")
