@@ -112,7 +112,7 @@ pub struct Wish {
     pub until_end: bool,
     /// Replay the log from its start, whatever checkpoints there are.
     pub ignore_checkpoints: bool,
-    /// What is known of what lies before the first offsets: of a rebuild from a log that is not there from its beginning.
+    /// For a rebuild from a log whose beginning has expired: where it reads from, and the highest event times before that.
     pub known: Option<BTreeMap<i32, ReadTo>>,
     /// This process has run the pipeline before: it goes on from what the store holds, and makes nothing anew.
     pub again: bool,

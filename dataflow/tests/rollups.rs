@@ -1,4 +1,4 @@
-//! `ROLLUPS` is switched off and on again: a viewer who left in between is no user of the hours that come after.
+//! `ROLLUPS` is switched off and on again. A viewer who left in between does not count in the hours that come after.
 #![allow(clippy::unwrap_used, reason = "a test says what failed by where it failed")]
 
 mod support;

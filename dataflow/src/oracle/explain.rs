@@ -55,7 +55,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Judges the log; `before` is of what is gone of its beginning.
+    /// Judges the log. `before`: the highest event times of what has expired from its beginning.
     pub fn new(log: &Log, before: &Highest, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Witness {
         Witness { events: judge::judge(log, before, rules, clock, verdicts).events, rules: *rules }
     }

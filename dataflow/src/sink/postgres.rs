@@ -4,7 +4,7 @@ pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
 use super::own::{At, Held, Own};
 use super::session::{self, Client, Transaction};
-use super::transaction::{Failure, Prepared, Timestamp, Writing, starts};
+use super::transaction::{ENTRY, Failure, Prepared, Timestamp, Writing, starts, stored_entry};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
 use crate::checkpoint::history::{self, StoredEntry};
@@ -337,18 +337,11 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
 
 /// Those that are old enough, newest first.
 fn read_history(transaction: &mut Transaction<'_>, begin: &Begin, old_enough: Nanos) -> Result<Vec<StoredEntry>, Failure> {
-    let rows = transaction.query(
-        "select watermark, highest, partitions::text, checksum from progress_history
-         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc",
-        &[&begin.pipeline, &old_enough.0],
-    )?;
-    let entry = |row: &Row| StoredEntry {
-        watermark: row.get::<_, Timestamp>(0).0,
-        highest: row.get(1),
-        partitions: row.get(2),
-        checksum: row.get(3),
-    };
-    Ok(rows.iter().map(entry).collect())
+    let select = format!(
+        "select {ENTRY} from progress_history
+         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc"
+    );
+    Ok(transaction.query(&select, &[&begin.pipeline, &old_enough.0])?.iter().map(stored_entry).collect())
 }
 
 /// Those of a partition that the replay can meet, some at a time.

@@ -349,10 +349,12 @@ fn read_history(transaction: &Transaction<'_>, begin: &Begin, old_enough: Nanos)
         "select watermark, highest, partitions, checksum from progress_history
          where pipeline = ?1 and (highest is null or highest <= ?2) order by watermark desc",
     )?;
-    let entries = select.query_map(params![begin.pipeline, old_enough.0], |row| {
-        Ok(StoredEntry { watermark: Micros(row.get(0)?), highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? })
-    });
-    entries?.collect()
+    select.query_map(params![begin.pipeline, old_enough.0], stored_entry)?.collect()
+}
+
+/// A row of `watermark, highest, partitions, checksum`.
+pub(crate) fn stored_entry(row: &rusqlite::Row<'_>) -> Result<StoredEntry, rusqlite::Error> {
+    Ok(StoredEntry { watermark: Micros(row.get(0)?), highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? })
 }
 
 /// Those that the replay can meet.

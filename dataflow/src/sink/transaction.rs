@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::session::{self, Transaction};
+use crate::checkpoint::history::StoredEntry;
 use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
 use ::postgres::{Row, Statement};
 use std::collections::HashMap;
@@ -11,11 +12,18 @@ use tidemark_model::{Micros, Minute};
 
 /// The tables.
 pub(crate) const TABLES: &str = include_str!("../../../sql/init/001_tables.sql");
+/// The columns of `progress_history` that [`stored_entry`] reads.
+pub(crate) const ENTRY: &str = "watermark, highest, partitions::text, checksum";
 /// Class of the advisory lock that a run holds shared while it is connected, and a rebuild alone; its second number is the hash of
 /// the schema's name.
 pub(crate) const RUN_LOCK: i32 = 0x7469_6465;
 /// Microseconds from 1970 to 2000, from where Postgres counts.
 const TO_2000: i64 = 946_684_800_000_000;
+
+/// A row of [`ENTRY`].
+pub(crate) fn stored_entry(row: &Row) -> StoredEntry {
+    StoredEntry { watermark: row.get::<_, Timestamp>(0).0, highest: row.get(1), partitions: row.get(2), checksum: row.get(3) }
+}
 
 /// The prepared statements of a connection, by their text.
 pub(super) type Prepared = HashMap<&'static str, Statement>;

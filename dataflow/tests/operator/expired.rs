@@ -4,7 +4,7 @@ use super::stack::{START, Stack};
 use std::collections::BTreeMap;
 use tidemark_model::Micros;
 
-/// The instant so many hours after the first record, in the store's SQL.
+/// A time, in hours after the first record, as the store's SQL writes it.
 fn at(stack: &Stack, hours: i64) -> String {
     let time = Micros(START.0 + hours * 3_600_000_000);
     if stack.is_postgres() { format!("timestamptz '{time}'") } else { time.0.to_string() }

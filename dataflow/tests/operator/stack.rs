@@ -113,7 +113,7 @@ impl Stack {
         self.publish_hour_of(0, events, seed);
     }
 
-    /// The same, so many days later.
+    /// The same traffic, but this many days later.
     pub fn publish_hour_of(&self, day: i64, events: usize, seed: u64) {
         let config = TrafficConfig {
             seed,

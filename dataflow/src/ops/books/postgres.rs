@@ -4,13 +4,12 @@ use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
     earlier, no_tables,
 };
-use crate::checkpoint::history::StoredEntry;
 use crate::run::Control;
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
-use crate::sink::transaction::Timestamp;
+use crate::sink::transaction::{ENTRY, Timestamp, stored_entry};
 use ::postgres::Row;
 use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
@@ -185,12 +184,8 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
         snapshot.partitions.insert(row.get(0), progress);
     })?;
     let mut history = Vec::new();
-    let select =
-        "select watermark, highest, partitions::text, checksum from progress_history where pipeline = $1 order by watermark";
-    each(transaction, select, &[&pipeline], |row| {
-        let watermark = row.get::<_, Timestamp>(0).0;
-        history.push(StoredEntry { watermark, highest: row.get(1), partitions: row.get(2), checksum: row.get(3) });
-    })?;
+    let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");
+    each(transaction, &select, &[&pipeline], |row| history.push(stored_entry(&row)))?;
     snapshot.put_history(history, progress.get::<_, &[u8]>(5).try_into().unwrap_or_default());
     for table in Table::ALL {
         let (grain, own, values) = (table.grain, table.own_column(), Dialect::Postgres.integers(table.metrics()));

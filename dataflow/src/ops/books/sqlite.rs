@@ -4,9 +4,9 @@ use super::{
     Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
     earlier, no_tables,
 };
-use crate::checkpoint::history::StoredEntry;
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
+use crate::sink::sqlite::stored_entry;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
@@ -186,8 +186,7 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
     let mut history = Vec::new();
     let select = "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
     each(transaction, select, [pipeline], |row| {
-        let watermark = Micros(row.get(0)?);
-        history.push(StoredEntry { watermark, highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? });
+        history.push(stored_entry(row)?);
         Ok(())
     })?;
     snapshot.put_history(history, hash_key);

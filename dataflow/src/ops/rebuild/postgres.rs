@@ -6,9 +6,8 @@ use crate::run::Control;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
-use crate::sink::transaction::{Failure, RUN_LOCK, Timestamp};
+use crate::sink::transaction::{ENTRY, Failure, RUN_LOCK, Timestamp, stored_entry};
 use crate::sink::{Store, StoreError, tables};
-use ::postgres::Row;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,16 +159,9 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
     let select = "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2";
     let partitions = transaction.query(select, &[&pipeline, &topic])?;
     let watermark: Option<Timestamp> = row.get(1);
-    let select =
-        "select watermark, highest, partitions::text, checksum from progress_history where pipeline = $1 order by watermark";
-    let entry = |row: &Row| StoredEntry {
-        watermark: row.get::<_, Timestamp>(0).0,
-        highest: row.get(1),
-        partitions: row.get(2),
-        checksum: row.get(3),
-    };
+    let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");
     let history = match transaction.query_one("select to_regclass('progress_history') is not null", &[])?.get(0) {
-        true => transaction.query(select, &[&pipeline])?.iter().map(entry).collect(),
+        true => transaction.query(&select, &[&pipeline])?.iter().map(stored_entry).collect(),
         // Tables of an earlier program.
         false => Vec::new(),
     };

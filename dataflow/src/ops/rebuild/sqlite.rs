@@ -3,7 +3,7 @@
 use super::{Before, Changes, Recomputed, Site, held, refuse_other_fence};
 use crate::checkpoint::history::StoredEntry;
 use crate::sink::columns::Dialect;
-use crate::sink::sqlite::{RunLock, SqliteStore, upgrade};
+use crate::sink::sqlite::{RunLock, SqliteStore, stored_entry, upgrade};
 use crate::sink::{Store, StoreError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -83,11 +83,7 @@ impl Site for SqliteSite {
             let select =
                 "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
             let mut statement = transaction.prepare(select)?;
-            let entries = statement.query_map([pipeline], |row| {
-                let watermark = Micros(row.get(0)?);
-                Ok(StoredEntry { watermark, highest: row.get(1)?, partitions: row.get(2)?, checksum: row.get(3)? })
-            })?;
-            before.history = entries.collect::<Result<_, _>>()?;
+            before.history = statement.query_map([pipeline], stored_entry)?.collect::<Result<_, _>>()?;
         }
         Ok(Some(before))
     }
