@@ -70,7 +70,6 @@ fn main() -> anyhow::Result<()> {
         run: "sink_rate".to_owned(),
         again: false,
         grains: &tidemark_model::Grain::ALL,
-        viewer_timeout_nanos: 1,
     };
     let stored = store.begin(&begin, &mut |_| Ok(Decision::default()))?;
     if stored.epoch > 0 {

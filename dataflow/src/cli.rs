@@ -1,7 +1,7 @@
 //! The command line of `tidemark-dataflow`; each doc comment is its help text.
 
 use crate::config::RunArgs;
-use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, VerifyArgs};
+use crate::ops::args::{CheckpointCommand, DeadLettersCommand, RebuildArgs, RecoverArgs, VerifyArgs};
 
 /// Turns a log of live-stream events into per-minute metrics, exactly once.
 ///
@@ -37,6 +37,18 @@ pub enum Command {
     /// Saved states: list them, look at one, remove one.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Go on after records that the pipeline needs have expired.
+    ///
+    /// For a start that is refused because the log no longer has records that were not read yet, or from which a lost state could be made
+    /// anew. Without --yes it only says what it would do. Rows that are final stay as they are. The next run goes on from what is left.
+    /// Windows that are not final and in which a record that is gone may have a part are stored in inexact_windows: their rows are made of
+    /// what is left, so they may be too low. Later windows are exact again. verify and rebuild leave all windows before that alone.
+    ///
+    /// Give it the settings of the run, CHECKPOINT_DIR too. The pipeline must be stopped. If a start is possible it refuses.
+    ///
+    /// Exit status: 0 done, 2 not done.
+    #[command(mut_arg("until_end", |never| never.hide(true)))]
+    Recover(RecoverArgs),
     /// Recompute all rows that the log determines and replace what the store holds, at once.
     ///
     /// Reads the log from its beginning to its present end with the settings now given (a larger WATERMARK lets late events in)

@@ -465,6 +465,8 @@ fn work(
             names: plan.names.clone(),
             partitions: unread(plan, &rules),
             checkpoints: plan.checkpoints.clone(),
+            history: plan.entries.clone(),
+            inexact_until: plan.inexact_until,
             whole,
             viewer_timeout_nanos: rules.viewer_timeout_nanos(),
             pipeline: plan.keys.tag(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tidemark_dataflow::cli::{Cli, Command};
 use tidemark_dataflow::cluster::{self, RunError};
 use tidemark_dataflow::config::{LogFormat, RunArgs};
-use tidemark_dataflow::ops::args::{DeadLettersCommand, RebuildArgs};
+use tidemark_dataflow::ops::args::{DeadLettersCommand, RebuildArgs, RecoverArgs};
 use tidemark_dataflow::ops::{self, OpsError, Outcome};
 use tidemark_dataflow::plan::PlanError;
 use tidemark_dataflow::resume;
@@ -33,7 +33,9 @@ fn program(process: &Process) -> u8 {
     let command = Cli::try_parse().unwrap_or_else(|error| usage::exit(&error)).into_command();
     match &command {
         Command::Run(args) => start_logging(process, args.log_format, LevelFilter::INFO),
-        Command::Rebuild(args) => start_logging(process, args.run.log_format, LevelFilter::WARN),
+        Command::Rebuild(RebuildArgs { run, .. }) | Command::Recover(RecoverArgs { run, .. }) => {
+            start_logging(process, run.log_format, LevelFilter::WARN);
+        }
         Command::Verify(_) | Command::DeadLetters(_) | Command::Checkpoint(_) | Command::Healthcheck { .. } => {
             start_logging(process, LogFormat::Text, LevelFilter::WARN)
         }
@@ -55,6 +57,7 @@ fn program(process: &Process) -> u8 {
         Command::Verify(args) => ops::verify::run(args, &mut out),
         Command::DeadLetters(command) => dead_letters(command, &mut out),
         Command::Checkpoint(command) => ops::checkpoint::run(command, &mut out),
+        Command::Recover(args) => recover(args, &mut out),
         Command::Rebuild(args) => rebuild(args, &mut out),
         Command::Healthcheck { port } => {
             return match https::is_healthy(([127, 0, 0, 1], *port).into(), "/metrics") {
@@ -74,6 +77,16 @@ fn program(process: &Process) -> u8 {
             Outcome::NotDone.status()
         }
     }
+}
+
+fn recover(args: &RecoverArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {
+    let target = args.run.store.resolve(&args.run.log.data_dir).map_err(|error| OpsError::Refused(error.to_string()))?;
+    if let store::Store::Sqlite(path) = &target
+        && !path.exists()
+    {
+        return Err(OpsError::Refused(format!("{target} is not there: check DATA_DIR")));
+    }
+    ops::recover::run(args, open_store(&target, &stoppable()?)?.as_mut(), &target.to_string(), out)
 }
 
 fn rebuild(args: &RebuildArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> {

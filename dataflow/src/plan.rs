@@ -4,13 +4,18 @@
 //! the store's next offset: what lies below it is in the tables already, so it is folded but not written again, and no row is
 //! ever seen to go back.
 
+mod recover;
+
+pub use recover::{Recovered, recover};
+
+use crate::checkpoint::history::{self, Entry};
 use crate::checkpoint::manifest::{ReadTo, Unusable};
 use crate::checkpoint::{self, Manifest, Parts};
 use crate::fail_points::fail_point;
 use crate::keys::{HashKey, Keys, StreamKey};
 use crate::rules::Rules;
 use crate::sink::{Begin, Decision, Store, StoreError, Stored, first_kept};
-use crate::source::{Description, Log, SourceError};
+use crate::source::{Bounds, Description, Log, SourceError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::{Grain, Micros, Minute, Nanos, Reason};
@@ -61,8 +66,13 @@ pub struct Plan {
     pub checkpoint: Option<Manifest>,
     /// Without a checkpoint: the watermark of the entry of the history from which the log is replayed, unless that is from its start.
     pub history: Option<Micros>,
+    /// The entries of the history, from old to new. Only the sink asks for them.
+    #[serde(skip)]
+    pub entries: Vec<Entry>,
     /// The checkpoints that stay valid, newest first.
     pub checkpoints: Vec<Manifest>,
+    /// Windows that begin before it were given up by a `recover`.
+    pub inexact_until: Option<Minute>,
     /// The first hour, and the first day, whose rows are stored or can be: not all earlier ones are there.
     pub rolled_up: [Minute; Grain::ALL.len() - 1],
 }
@@ -120,25 +130,43 @@ pub struct Wish {
     pub grains: &'static [Grain],
 }
 
+impl Wish {
+    /// How a run takes over.
+    fn begin(&self, log: &dyn Log, description: &Description) -> Result<Begin, SourceError> {
+        let start = |bounds: &Bounds| match self.starting_offsets {
+            StartingOffsets::Earliest => bounds.low,
+            StartingOffsets::Latest => bounds.high,
+        };
+        Ok(Begin {
+            pipeline: self.pipeline.clone(),
+            topic: log.topic().to_owned(),
+            fingerprint: fingerprint(description, &self.rules),
+            start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
+            new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
+            hash_key: draw()?,
+            run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            again: self.again,
+            grains: self.grains,
+        })
+    }
+
+    /// The newest entry of the history before which nothing matters any more to what is not final.
+    fn old_enough<'a>(&self, stored: &'a Stored) -> Option<&'a Entry> {
+        let kept = [0, 1].map(|at| {
+            let grain = Grain::ALL[at + 1];
+            let from = stored.rolled_up[at].unwrap_or_else(|| first_kept(grain, stored.watermark));
+            self.grains.contains(&grain).then_some(from)
+        });
+        let viewer_timeout = self.rules.viewer_timeout_nanos();
+        let old_enough = history::old_enough(stored.watermark, kept, viewer_timeout, stored.inexact_until);
+        stored.history.iter().rev().find(|entry| entry.highest().is_none_or(|highest| highest <= old_enough))
+    }
+}
+
 /// Takes over the pipeline and decides where this run starts.
 pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Parts) -> Result<Plan, PlanError> {
     let mut description = log.describe()?;
-    let start = |bounds: &crate::source::Bounds| match wish.starting_offsets {
-        StartingOffsets::Earliest => bounds.low,
-        StartingOffsets::Latest => bounds.high,
-    };
-    let begin = Begin {
-        pipeline: wish.pipeline.clone(),
-        topic: log.topic().to_owned(),
-        fingerprint: fingerprint(&description, &wish.rules),
-        start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
-        new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
-        hash_key: draw()?,
-        run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
-        again: wish.again,
-        grains: wish.grains,
-        viewer_timeout_nanos: wish.rules.viewer_timeout_nanos(),
-    };
+    let begin = wish.begin(log, &description)?;
     let mut checkpoints = Vec::new();
     let mut unanswered = None;
     let stored = store.begin(&begin, &mut |stored| {
@@ -176,7 +204,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
 
 /// Up to where nothing needs to be read again: to the checkpoint, or without one to the entry of the history.
 fn known<'a>(wish: &'a Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> Option<&'a BTreeMap<i32, ReadTo>> {
-    let entry = stored.history.as_ref().filter(|_| !wish.ignore_checkpoints);
+    let entry = wish.old_enough(stored).filter(|_| !wish.ignore_checkpoints);
     checkpoint.map(|checkpoint| &checkpoint.partitions).or(wish.known.as_ref()).or(entry.map(|entry| &entry.partitions))
 }
 
@@ -255,6 +283,8 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         let ReadTo { next_offset: replay_from, highest } = starts[&partition];
         (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
+    let history = wish.old_enough(&stored).filter(|_| checkpoint.is_none() && !wish.ignore_checkpoints);
+    let history = history.map(|entry| entry.watermark);
     let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
     let rolled_up = [0, 1].map(|at| stored.rolled_up[at].unwrap_or_else(|| first_kept(Grain::ALL[at + 1], stored.watermark)));
     let names = stored.open_rows.into_iter().map(|(minute, name)| (minute, keys.stream(&name), name)).collect();
@@ -264,7 +294,9 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         watermark: stored.watermark,
         verdicts: stored.verdicts,
         checkpoint: checkpoint.cloned(),
-        history: stored.history.filter(|_| checkpoint.is_none() && !wish.ignore_checkpoints).map(|entry| entry.watermark),
+        history,
+        entries: stored.history,
+        inexact_until: stored.inexact_until,
         partitions,
         names,
         keys,
@@ -272,6 +304,10 @@ fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec
         rolled_up,
     }
 }
+
+/// What to do when records that are needed have expired.
+const WAYS_ON: &str = "go on from what is left, with rows that are final as they are and others marked as inexact, with: tidemark-dataflow \
+     recover; or replace all rows by what is left with: tidemark-dataflow rebuild --drop-history";
 
 /// Never silently lose: what the store expects must still be in the log.
 fn check_offsets(
@@ -299,14 +335,14 @@ fn check_offsets(
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but what the store holds can be replayed only from \
                  offset {start}: records have expired; start without --ignore-checkpoints if it was given; if a checkpoint was refused above, restore \
-                 its files or run the program that wrote it; otherwise replace all rows by what is left with: tidemark-dataflow rebuild --drop-history",
+                 its files or run the program that wrote it; otherwise {WAYS_ON}",
                 bounds.low
             ));
         }
         if next < bounds.low {
             return Err(format!(
                 "topic {topic} partition {partition} begins at offset {} now, but records from {next} on were not read yet: they \
-                 have expired; replace all rows by what is left with: tidemark-dataflow rebuild --drop-history",
+                 have expired; {WAYS_ON}",
                 bounds.low
             ));
         }
@@ -329,8 +365,8 @@ mod tests {
     use crate::flow::PartitionMark;
     use crate::sink::memory::MemoryStore;
     use crate::sink::{Commit, Store};
+    use crate::source::Source;
     use crate::source::memory::MemoryLog;
-    use crate::source::{Bounds, Source};
     use std::sync::Mutex;
 
     /// No descriptor is left for a part.

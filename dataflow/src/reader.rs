@@ -315,6 +315,7 @@ impl Reader {
             start_offset: self.plan.start_offset,
             next_offset: position.next_offset,
             end_offset: position.end_offset,
+            low_offset: position.low_offset,
             highest: self.admission.highest(),
             watermark: self.admission.watermark(&desk.rules),
             standing,

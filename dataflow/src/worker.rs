@@ -327,7 +327,6 @@ impl Loop {
         let reads_no_more = self.reads_no_more();
         let Loop { source, readers, desk, senders, metrics, .. } = self;
         for reader in readers.iter_mut() {
-            metrics.log_start(reader.partition(), source.position(reader.partition())?.low_offset);
             if let Some(mark) = reader.mark(source.as_mut(), now.at, desk)? {
                 metrics.partition(&mark);
                 senders.marks.send(Mark::Partition(mark));

@@ -17,7 +17,7 @@ use tidemark_dataflow::flow::{DeadLetter, PartitionMark, Totals};
 use tidemark_dataflow::keys::StreamKey;
 use tidemark_dataflow::sink::postgres::PostgresStore;
 use tidemark_dataflow::sink::sqlite::SqliteStore;
-use tidemark_dataflow::sink::{Begin, Commit, Decision, Row, Store, StoreError, Stored};
+use tidemark_dataflow::sink::{Begin, Commit, Decision, Inexact, Row, Store, StoreError, Stored, Total};
 use tidemark_model::metrics::Whole;
 use tidemark_model::time::MINUTE_NANOS;
 use tidemark_model::{Grain, Metric, Minute, Nanos, Reason, Values};
@@ -110,7 +110,6 @@ fn begin_with(store: &mut dyn Store, grains: &'static [Grain]) -> Result<Stored,
         run: format!("{:?}", Instant::now()),
         again: false,
         grains,
-        viewer_timeout_nanos: 1,
     };
     store.begin(&begin, &mut |stored| {
         Ok(Decision { replay_from: stored.partitions.iter().map(|(&of, &(start, _))| (of, start)).collect(), above_fence: 0 })
@@ -155,9 +154,10 @@ fn stood(watermark: Minute, highest: Nanos) -> Entry {
     }
 }
 
-/// Both stores keep the newest entry that is old enough and what is newer, and give it to the next run unless it was edited.
+/// Both stores keep the newest entry that is old enough and what is newer, and of what is older one an hour; they give the next run those
+/// that were not edited.
 #[test]
-fn the_newest_entry_of_the_history_that_is_old_enough_is_kept_and_given() {
+fn entries_of_the_history_are_kept_and_given() {
     let Some(database) = Database::new("history", "") else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidemark.db");
@@ -176,17 +176,17 @@ fn the_newest_entry_of_the_history_that_is_old_enough_is_kept_and_given() {
         let newest_old_enough = stood(Minute(3 * day), Nanos(fourth_day.0 - 1));
         let too_new = stood(Minute(last), fourth_day);
         let mut store = open();
-        assert_eq!(begin_with(&mut *store, &Grain::ALL).unwrap().history, None);
+        assert!(begin_with(&mut *store, &Grain::ALL).unwrap().history.is_empty());
         let kept = Whole { rolled_up: [Some(Minute(0)); 2], ..Whole::default() };
         let all = Commit {
-            history: vec![old, of_the_same_hour, newest_old_enough.clone()],
+            history: vec![old.clone(), of_the_same_hour, newest_old_enough.clone()],
             watermark: Some(Minute(2 * day).start()),
             whole: kept,
             ..commit(1, 100_000)
         };
         store.commit(&all).unwrap();
         let last = Commit {
-            history: vec![too_new],
+            history: vec![too_new.clone()],
             old_enough: Some(Nanos(fourth_day.0 - 1)),
             watermark: Some(Minute(last).start()),
             whole: kept,
@@ -195,11 +195,47 @@ fn the_newest_entry_of_the_history_that_is_old_enough_is_kept_and_given() {
         store.commit(&last).unwrap();
         assert_eq!(count("select count(*) from progress_history"), 3, "all but the second one of an hour");
         let given = || begin_with(&mut *open(), &Grain::ALL).unwrap().history;
-        assert_eq!(given(), Some(newest_old_enough));
-        execute("update progress_history set partitions = '{}'");
-        assert_eq!(given(), None, "it was edited");
+        assert_eq!(given(), [old, newest_old_enough.clone(), too_new.clone()]);
+        execute("update progress_history set partitions = '{}' where highest = 1");
+        assert_eq!(given(), [newest_old_enough, too_new], "it was edited");
         execute("delete from progress_history");
-        assert_eq!(given(), None);
+        assert_eq!(given(), []);
+    }
+}
+
+/// Counts of windows that a `recover` gave up only rise in both stores; other windows, and who is there at the end, are replaced.
+#[test]
+fn counts_of_windows_that_were_given_up_only_rise() {
+    let Some(database) = Database::new("rise", "") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores: [Box<dyn Store>; 2] =
+        [Box::new(database.owner()), Box::new(SqliteStore::open(&dir.path().join("tidemark.db")).unwrap())];
+    let sqlite = || rusqlite::Connection::open(dir.path().join("tidemark.db")).unwrap();
+    let numbers: [&dyn Fn(&str) -> i64; 2] =
+        [&|sql| database.number(sql), &|sql| sqlite().query_row(sql, [], |row| row.get(0)).unwrap()];
+    for (store, number) in stores.iter_mut().zip(numbers) {
+        begin_with(&mut **store, &Grain::ALL).unwrap();
+        let with = |chats: i64, viewers: i64, until: u32| {
+            let (minute, values) =
+                (Minute(29_000_000), Values::of([(Metric::ActiveViewers, viewers), (Metric::ChatMessages, chats)]));
+            let totals = Totals { events: 1, values };
+            let row = Row { window: minute.into(), stream: StreamKey(1, 1), stream_id: "s".into(), totals };
+            let total = Total { window: minute.into(), streams: chats, totals };
+            Commit { rows: vec![row], totals: vec![total], inexact_until: Some(Minute(until)), ..commit(0, chats) }
+        };
+        let mut found = |commit: Commit| {
+            store.commit(&commit).unwrap();
+            let of = |column: &str, table: &str| number(&format!("select {column} from {table}"));
+            let (rows, totals) = ("stream_metrics_minute", "stream_totals_minute");
+            [of("chat_messages", rows), of("active_viewers", rows), of("chat_messages", totals), of("streams", totals)]
+        };
+        assert_eq!(found(with(9, 9, 29_000_001)), [9, 9, 9, 9]);
+        assert_eq!(found(with(4, 4, 29_000_001)), [9, 4, 9, 9], "it was given up");
+        assert_eq!(found(with(12, 5, 29_000_001)), [12, 5, 12, 12]);
+        assert_eq!(found(with(3, 3, 29_000_000)), [3, 3, 3, 3], "it is exact");
+        let mark = Inexact { from: Minute(7), until: Minute(8), why: "records expired".to_owned() };
+        store.commit(&Commit { inexact: Some(mark), ..commit(0, 13) }).unwrap();
+        assert_eq!(begin_with(&mut **store, &Grain::ALL).unwrap().inexact_until, Some(Minute(8)));
     }
 }
 
@@ -380,7 +416,6 @@ fn a_start_reads_only_the_verdicts_that_its_replay_meets() {
         run: "r".to_owned(),
         again: true,
         grains: &Grain::ALL,
-        viewer_timeout_nanos: 1,
     };
     let from = |_: &Stored| Ok(Decision { replay_from: BTreeMap::from([(0, 49_990)]), above_fence: 40 });
     let stored = store.begin(&begin, &mut { from }).unwrap();

@@ -30,7 +30,8 @@ use tidemark_model::{Micros, Table};
 const EVENTS: usize = 9_000;
 /// How long anything may take.
 const LONG: Duration = Duration::from_secs(90);
-const OTHER_TABLES: [&str; 5] = ["dead_letters", "progress", "progress_history", "progress_partitions", "stream_state"];
+const OTHER_TABLES: [&str; 6] =
+    ["dead_letters", "inexact_windows", "progress", "progress_history", "progress_partitions", "stream_state"];
 
 type Open<'a> = dyn Fn() -> Result<Box<dyn Store>, StoreError> + Sync + 'a;
 

@@ -174,3 +174,15 @@ create table if not exists progress_history (
     checksum   bigint not null,                       -- CRC-32 of hash_key, watermark and partitions
     primary key (pipeline, watermark)
 );
+
+-- Windows whose rows cannot be exact, because records that they are made of expired before they could be read (again): those that end after
+-- inexact_from and begin before inexact_until. `tidemark-dataflow recover` writes it.
+create table if not exists inexact_windows (
+    pipeline      text not null,
+    inexact_from  timestamptz not null,
+    inexact_until timestamptz not null,
+    epoch         bigint not null,                    -- the commit that marked them
+    marked_at     timestamptz not null,               -- the database's clock at that commit
+    why           text not null,                      -- what is missing
+    primary key (pipeline, inexact_from, inexact_until)
+);

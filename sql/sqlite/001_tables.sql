@@ -63,3 +63,13 @@ create table if not exists progress_history (
     checksum   integer not null,
     primary key (pipeline, watermark)
 ) strict, without rowid;
+
+create table if not exists inexact_windows (
+    pipeline      text not null,
+    inexact_from  integer not null,
+    inexact_until integer not null,
+    epoch         integer not null,
+    marked_at     integer not null,
+    why           text not null,
+    primary key (pipeline, inexact_from, inexact_until)
+) strict;

@@ -21,7 +21,9 @@ impl Store for Nowhere {
             verdicts: BTreeMap::new(),
             open_rows: Vec::new(),
             checkpoints: serde_json::Value::Null,
-            history: None,
+            history: Vec::new(),
+            inexact_until: None,
+            watermarks: BTreeMap::new(),
             rolled_up: [None; 2],
             clock: None,
         };

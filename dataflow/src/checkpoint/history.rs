@@ -78,20 +78,19 @@ impl StoredEntry {
     }
 }
 
-/// The first of these that can be used.
-pub fn first_usable(stored: Vec<StoredEntry>, hash_key: [u8; 16], partitions: &BTreeMap<i32, (i64, i64)>) -> Option<Entry> {
-    stored.into_iter().find_map(|stored| {
-        let watermark = stored.watermark;
-        let entry = stored.entry(hash_key, partitions);
-        if entry.is_none() {
-            tracing::error!(
-                %watermark,
-                "an entry of progress_history cannot be used: it was edited, is ahead of the stored offsets, or was written before the \
-                 pipeline was created anew or rebuilt; trying an older one, then the start"
-            );
-        }
-        entry
-    })
+/// Those that can be used, in the same order.
+pub fn usable(stored: Vec<StoredEntry>, hash_key: [u8; 16], partitions: &BTreeMap<i32, (i64, i64)>) -> Vec<Entry> {
+    let (all, newest) = (stored.len(), stored.last().map(|entry| entry.watermark));
+    let usable: Vec<Entry> = stored.into_iter().filter_map(|stored| stored.entry(hash_key, partitions)).collect();
+    if let Some(newest) = newest.filter(|_| usable.len() < all) {
+        let entries = all - usable.len();
+        tracing::error!(
+            entries, %newest,
+            "entries of progress_history cannot be used: they were edited, are ahead of the stored offsets, or were written before the \
+             pipeline was created anew or rebuilt; only the others are looked at"
+        );
+    }
+    usable
 }
 
 /// What the log still determines of a pipeline's rows.
@@ -113,12 +112,13 @@ impl Determined {
     }
 
     /// By the first offset that was ever read of each partition, the first one that the log still has, and the history from old to new. None
-    /// if the log no longer reaches back to any entry.
+    /// if the log no longer reaches back to any entry. Windows that begin before `inexact_until` were given up by a `recover`.
     pub fn of(
         starts: &BTreeMap<i32, i64>,
         low: impl Fn(i32) -> i64,
         history: &[Entry],
         viewer_timeout_nanos: i64,
+        inexact_until: Option<Minute>,
     ) -> Option<Determined> {
         let start = |(&partition, &next_offset): (&i32, &i64)| (partition, ReadTo { next_offset, highest: None });
         let all: BTreeMap<i32, ReadTo> = starts.iter().map(start).collect();
@@ -135,22 +135,30 @@ impl Determined {
             std::iter::once((None, all.clone())).chain(history.iter().map(|entry| (Some(entry.clone()), from_entry(entry))));
         let (entry, read_from) = places.find(|(_, read_from)| is_there(read_from))?;
         let highest = read_from.values().filter_map(|read_to| read_to.highest).max();
-        let gone = highest.map_or(0, |highest| highest.0.saturating_add(viewer_timeout_nanos.max(1)));
-        let from = gone.div_euclid(MINUTE_NANOS) + i64::from(gone.rem_euclid(MINUTE_NANOS) > 0);
-        Some(Determined { entry, read_from, from: Minute(u32::try_from(from).unwrap_or(u32::MAX)) })
+        let from = highest.map_or(Minute(0), |highest| forgotten_from(highest, viewer_timeout_nanos));
+        Some(Determined { entry, read_from, from: from.max(inexact_until.unwrap_or(Minute(0))) })
     }
 }
 
-/// The latest event time that an entry which is old enough may have. `rolled_up` are the first hour and the first day that are kept, if any.
+/// From this window on, events up to this time have no part in anything.
+pub fn forgotten_from(highest: Nanos, viewer_timeout_nanos: i64) -> Minute {
+    let gone = highest.0.saturating_add(viewer_timeout_nanos.max(1));
+    let first = gone.div_euclid(MINUTE_NANOS) + i64::from(gone.rem_euclid(MINUTE_NANOS) > 0);
+    Minute(u32::try_from(first).unwrap_or(u32::MAX))
+}
+
+/// The latest event time that an entry which is old enough may have. `rolled_up` are the first hour and the first day that are kept, if any;
+/// windows that begin before `inexact_until` were given up by a `recover`.
 pub fn old_enough(
     watermark: Option<Micros>,
     rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
     viewer_timeout_nanos: i64,
+    inexact_until: Option<Minute>,
 ) -> Nanos {
     let first_open = watermark.map_or(Minute(0), Minute::first_open);
     let longer = Grain::ALL[1..].iter().zip(rolled_up);
     let first_not_final = longer.filter_map(|(grain, from)| Some(grain.window_of(first_open).max(from?)));
-    let first_not_final = first_not_final.fold(first_open, Minute::min);
+    let first_not_final = first_not_final.fold(first_open, Minute::min).max(inexact_until.unwrap_or(Minute(0)));
     Nanos((i64::from(first_not_final.0) * MINUTE_NANOS).saturating_sub(viewer_timeout_nanos.max(1)))
 }
 
@@ -170,7 +178,7 @@ mod tests {
         let starts = BTreeMap::from([(0, 0), (1, 0), (2, 0)]);
         let determined = |low: [i64; 3]| {
             let low = |partition: i32| low[usize::try_from(partition).unwrap()];
-            let determined = Determined::of(&starts, low, &history, 5 * MINUTE_NANOS)?;
+            let determined = Determined::of(&starts, low, &history, 5 * MINUTE_NANOS, None)?;
             Some((determined.read_from.values().map(|read_to| read_to.next_offset).collect::<Vec<_>>(), determined.from.0))
         };
         assert_eq!(determined([0, 0, 0]), Some((vec![0, 0, 0], 0)));
@@ -184,7 +192,7 @@ mod tests {
     fn an_entry_is_old_enough_once_its_viewers_have_timed_out_before_all_that_is_not_final() {
         let (day, hour) = (24 * 60, 60);
         let at = |minute: u32| Some(Minute(minute).start());
-        let cut = |watermark, rolled_up: [Option<u32>; 2]| old_enough(watermark, rolled_up.map(|from| from.map(Minute)), 1);
+        let cut = |watermark, rolled_up: [Option<u32>; 2]| old_enough(watermark, rolled_up.map(|from| from.map(Minute)), 1, None);
         let before = |minute: u32| Nanos(i64::from(minute) * MINUTE_NANOS - 1);
         let now = 3 * day + 5 * hour + 7;
         assert_eq!(cut(at(now), [None, None]), before(now));
@@ -193,5 +201,8 @@ mod tests {
         // Hours and days that are kept from the next ones on ask for nothing of the present ones.
         assert_eq!(cut(at(now), [Some(3 * day + 6 * hour), Some(4 * day)]), before(now));
         assert_eq!(cut(None, [Some(0), Some(0)]), before(0));
+        // What was given up asks for nothing.
+        let given_up = |until: u32| old_enough(at(now), [Some(Minute(0)); 2], 1, Some(Minute(until)));
+        assert_eq!((given_up(now + 3), given_up(7)), (before(now + 3), before(3 * day)));
     }
 }

@@ -29,6 +29,7 @@ pub mod history;
 pub mod manifest;
 pub mod memory;
 pub mod part;
+pub mod reach;
 pub mod schedule;
 pub mod writer;
 

@@ -89,6 +89,8 @@ pub struct PartitionMark {
     pub next_offset: i64,
     /// The log's end as last seen.
     pub end_offset: i64,
+    /// Of the oldest record that the log still has, as last seen.
+    pub low_offset: i64,
     /// Highest event time that was neither undecodable nor `future`.
     pub highest: Option<Nanos>,
     /// Its own watermark: that time minus lateness.
@@ -116,6 +118,7 @@ impl PartitionMark {
             start_offset: 0,
             next_offset,
             end_offset: next_offset,
+            low_offset: 0,
             highest: None,
             watermark: None,
             standing: Standing::AtEnd,

@@ -40,6 +40,17 @@ pub struct VerifyArgs {
     pub place: PlaceArgs,
 }
 
+/// Flags of `recover`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// Do it; without this only what would be done is printed
+    #[arg(long)]
+    pub yes: bool,
+    /// The pipeline's settings.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
 /// Flags of `rebuild`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RebuildArgs {

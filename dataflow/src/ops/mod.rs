@@ -5,9 +5,10 @@
 //! - [`verify`]: is every row what the log says?
 //! - [`dead_letters`]: list, show, replay
 //! - [`checkpoint`]: list, inspect, remove
+//! - [`recover`]: go on after records that are needed have expired
 //! - [`rebuild`]: all rows anew from the log, swapped in at once
 //!
-//! None of them takes part in the dataflow. Only `rebuild` writes rows, and only it needs the pipeline to be stopped.
+//! None of them takes part in the dataflow. Only `rebuild` writes rows. It and `recover` need the pipeline to be stopped.
 
 pub mod args;
 pub mod books;
@@ -15,6 +16,7 @@ pub mod checkpoint;
 pub mod dead_letters;
 pub mod past;
 pub mod rebuild;
+pub mod recover;
 pub mod verify;
 
 /// How a command ended; the same for all of them.
@@ -45,6 +47,9 @@ pub enum OpsError {
     /// The log.
     #[error(transparent)]
     Source(#[from] crate::source::SourceError),
+    /// Where to start.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::sink::StoreError),

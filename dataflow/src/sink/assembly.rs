@@ -3,6 +3,7 @@
 use super::publication::Publication;
 use super::{Commit, Resume, Row, Total, widest};
 use crate::checkpoint::history::{self, Entry};
+use crate::checkpoint::reach::Reach;
 use crate::flow::{Change, PartitionMark, Totals};
 use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub struct Assembly {
     live: bool,
     watermark: Option<Micros>,
     whole: Whole,
+    inexact_until: Option<Minute>,
     viewer_timeout_nanos: i64,
     /// The longest windows that rows are of.
     longest: Grain,
@@ -27,6 +29,7 @@ pub struct Assembly {
     /// Marks that no commit has taken along yet.
     partitions: BTreeMap<i32, PartitionMark>,
     publication: Publication,
+    reach: Reach,
 }
 
 /// The name of a stream.
@@ -38,7 +41,7 @@ struct Named {
 
 impl Assembly {
     /// Goes on from what is stored.
-    pub fn new(resume: Resume) -> Assembly {
+    pub fn new(mut resume: Resume) -> Assembly {
         let mut names = KeyMap::default();
         for (minute, stream, name) in &resume.names {
             told(&mut names, *stream, *minute, name);
@@ -50,11 +53,13 @@ impl Assembly {
             live: false,
             watermark: resume.watermark,
             whole: resume.whole,
+            inexact_until: resume.inexact_until,
             viewer_timeout_nanos: resume.viewer_timeout_nanos,
             names,
             totals: BTreeMap::new(),
             rolled: BTreeMap::new(),
             partitions: BTreeMap::new(),
+            reach: Reach::new(std::mem::take(&mut resume.history)),
             publication: Publication::new(resume),
         }
     }
@@ -62,7 +67,7 @@ impl Assembly {
     /// What the slice must write, if anything is worth a transaction of its own.
     pub fn slice(&mut self, changes: Vec<Change>) -> Option<Commit> {
         let mut rows = Vec::new();
-        let mut commit = Commit { whole: self.whole, ..Commit::default() };
+        let mut commit = Commit { whole: self.whole, inexact_until: self.inexact_until, ..Commit::default() };
         let mut live = self.live;
         let mut request = None;
         for change in changes {
@@ -82,6 +87,7 @@ impl Assembly {
                 Change::Partition(mut mark) => {
                     commit.judged_by = widest(commit.judged_by, mark.judged_by.take());
                     self.publication.stands(&mark);
+                    self.reach.partition(mark.partition, mark.start_offset, mark.low_offset);
                     self.partitions.insert(mark.partition, *mark);
                 }
                 Change::Watermark(watermark) => {
@@ -130,8 +136,13 @@ impl Assembly {
         self.watermark = self.watermark.max(commit.watermark);
         if let Some(watermark) = self.watermark.filter(|_| closes) {
             let first_open = Minute::first_open(watermark);
-            commit.history = vec![Entry { watermark, partitions: self.publication.partitions().clone() }];
-            commit.old_enough = Some(history::old_enough(Some(watermark), self.whole.rolled_up, self.viewer_timeout_nanos));
+            let entry = Entry { watermark, partitions: self.publication.partitions().clone() };
+            let (rolled_up, viewer_timeout) = (self.whole.rolled_up, self.viewer_timeout_nanos);
+            let old_enough = |inexact_until| history::old_enough(Some(watermark), rolled_up, viewer_timeout, inexact_until);
+            commit.reach = Some(self.reach.after(entry.clone(), old_enough(self.inexact_until)));
+            commit.history = vec![entry];
+            // Those that were needed before a `recover` stay for longer.
+            commit.old_enough = Some(old_enough(None));
             let longest = self.longest;
             self.names.retain(|_, named| longest.end_of(longest.window_of(named.newest)) > first_open);
             give_back_room(&mut self.names);
@@ -164,6 +175,8 @@ mod tests {
             names: vec![(NOON, STREAM, "s".to_owned())],
             partitions: vec![PartitionMark::at_end(0, 5)],
             checkpoints: Vec::new(),
+            history: Vec::new(),
+            inexact_until: None,
             whole: Whole { rolled_up: [Some(Minute(0)); 2], ..Whole::default() },
             viewer_timeout_nanos: 60_000_000_000,
             pipeline: 1,

@@ -1,6 +1,6 @@
 //! The metrics' columns in SQL, from which both stores' statements are made.
 
-use tidemark_model::metrics::Unit;
+use tidemark_model::metrics::{RollUp, Unit};
 use tidemark_model::{Metric, Of, Table};
 
 /// Whose SQL it is.
@@ -52,14 +52,34 @@ impl Dialect {
     /// Upserts the rows of `source` into the table of this schema. The source gives `window_start, window_end`, the table's own column, the
     /// metrics and `epoch`. A row that is unchanged keeps its epoch.
     pub fn upsert_rows(self, schema: &str, table: Table, source: &str) -> String {
+        self.upsert(schema, table, source, false)
+    }
+
+    /// The same, but values that are not of the window's end only rise: what the rows were made of is not all known any more.
+    pub fn raise_rows(self, table: Table, source: &str) -> String {
+        self.upsert("", table, source, true)
+    }
+
+    fn upsert(self, schema: &str, table: Table, source: &str, only_rise: bool) -> String {
         let (name, own, key, metrics) = (table.name(), table.own_column(), table.key(), table.metrics());
         let columns = self.columns(metrics, str::to_owned);
-        let value = (table.of == Of::All).then_some(own);
-        let metrics: Vec<String> = metrics.iter().map(|&metric| self.column(metric)).collect();
-        let values: Vec<&str> = ["window_end"].into_iter().chain(value).chain(metrics.iter().map(|column| &**column)).collect();
-        let each = |write: &dyn Fn(&&str) -> String| values.iter().map(write).collect::<Vec<_>>().join(", ");
-        let set = each(&|column| format!("{column} = excluded.{column}"));
-        let (stored, new) = (each(&|column| format!("stored.{column}")), each(&|column| format!("excluded.{column}")));
+        let value = |column: String, rises: bool| {
+            let (stored, new) = (format!("stored.{column}"), format!("excluded.{column}"));
+            let value = match self {
+                _ if !rises => new,
+                Dialect::Postgres => format!("greatest({stored}, {new})"),
+                // `max` is null if one of them is.
+                Dialect::Sqlite => format!("coalesce(max({stored}, {new}), {stored}, {new})"),
+            };
+            (column, value)
+        };
+        let own_value = (table.of == Of::All).then(|| value(own.to_owned(), only_rise));
+        let rises = |metric: Metric| only_rise && metric.declared().roll_up != RollUp::AtEnd;
+        let values = metrics.iter().map(|&metric| value(self.column(metric), rises(metric)));
+        let values: Vec<_> = [value("window_end".to_owned(), false)].into_iter().chain(own_value).chain(values).collect();
+        let each = |write: &dyn Fn(&(String, String)) -> String| values.iter().map(write).collect::<Vec<_>>().join(", ");
+        let set = each(&|(column, value)| format!("{column} = {value}"));
+        let (stored, new) = (each(&|(column, _)| format!("stored.{column}")), each(&|(_, value)| value.clone()));
         let differs = match self {
             Dialect::Postgres => "is distinct from",
             Dialect::Sqlite => "is not",

@@ -299,6 +299,9 @@ impl Thread {
         }
         let (rows, letters) = (commit.rows.len() as u64, commit.dead_letters.len());
         self.metrics.committed(epoch, rows, commit.corrections, commit.watermark, took);
+        if let Some(reach) = commit.reach {
+            self.metrics.reaches(reach);
+        }
         self.tell_totals(commit);
         let watermark = commit.watermark.map(|watermark| watermark.to_string());
         tracing::debug!(epoch, rows, dead_letters = letters, watermark, "committed");

@@ -1,13 +1,14 @@
 //! The in-memory twin of a store.
 
 use super::own::{At, Held, Offsets, Own};
-use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total};
+use super::{Begin, Commit, Decide, Inexact, Receipt, Row, Store, StoreError, Stored, Total};
 use crate::checkpoint::Manifest;
 use crate::checkpoint::history::Entry;
 use crate::flow::PartitionMark;
 use crate::oracle::RolledUp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use tidemark_model::metrics::RollUp;
 use tidemark_model::{Grain, Metric, Micros, Minute, Nanos, Reason, Values};
 
 /// A row of `stream_metrics_minute`.
@@ -51,6 +52,8 @@ pub struct Tables {
     pub checkpoints: Vec<Manifest>,
     /// `progress_history`, by watermark.
     pub history: BTreeMap<Micros, Entry>,
+    /// `inexact_windows`.
+    pub inexact: Vec<Inexact>,
 }
 
 /// In microseconds.
@@ -78,6 +81,16 @@ impl MemoryStore {
     pub fn restore(&self, backup: Tables) {
         *self.tables() = backup;
     }
+}
+
+/// Stores new values; those that are not of a window's end only rise if `rises`. Whether anything changed.
+fn put(stored: &mut Values, new: Values, rises: bool) -> bool {
+    let before = *stored;
+    for (metric, value) in new.iter() {
+        let kept = if rises && metric.declared().roll_up != RollUp::AtEnd { stored[metric] } else { value };
+        stored[metric] = value.max(kept);
+    }
+    *stored != before
 }
 
 impl Tables {
@@ -132,10 +145,12 @@ impl Store for MemoryStore {
                 .into_iter()
                 .map(|(partition, next)| (partition, (start(partition), next)))
                 .collect(),
+            watermarks: changed.partitions.values().filter_map(|mark| Some((mark.partition, mark.watermark?))).collect(),
             verdicts: BTreeMap::new(),
             open_rows: open_rows.collect(),
             checkpoints: serde_json::to_value(&changed.checkpoints).expect("manifests are plain data"),
-            history: changed.newest_entry(begin.old_enough(changed.watermark, changed.rolled_up_from)).cloned(),
+            history: changed.history.values().cloned().collect(),
+            inexact_until: changed.inexact.iter().map(|inexact| inexact.until).max(),
             rolled_up: changed.rolled_up_from,
             clock: None,
         };
@@ -169,21 +184,26 @@ impl Store for MemoryStore {
         self.own.attempt(commit);
         let epoch = tables.epoch + 1;
         for Row { window, stream_id, totals, .. } in &commit.rows {
+            let rises = !commit.is_exact(*window);
             if window.grain > Grain::Minute {
-                tables.rolled_up.rows.insert((window.grain, window.first, stream_id.to_string()), totals.values);
+                let row = tables.rolled_up.rows.entry((window.grain, window.first, stream_id.to_string()));
+                put(row.or_insert(totals.values), totals.values, rises);
                 continue;
             }
-            let new = StoredRow { values: totals.values, epoch };
-            let row = tables.rows.entry((window.first, stream_id.to_string())).or_insert(new);
-            if row.values != new.values {
-                *row = new;
+            let row = tables.rows.entry((window.first, stream_id.to_string()));
+            let row = row.or_insert(StoredRow { values: totals.values, epoch });
+            if put(&mut row.values, totals.values, rises) {
+                row.epoch = epoch;
             }
         }
         for Total { window, streams, totals } in &commit.totals {
-            match window.grain {
-                Grain::Minute => drop(tables.totals.insert(window.first, (*streams, totals.values))),
-                _ => drop(tables.rolled_up.totals.insert((window.grain, window.first), (*streams, totals.values))),
-            }
+            let rises = !commit.is_exact(*window);
+            let total = match window.grain {
+                Grain::Minute => tables.totals.entry(window.first).or_insert((*streams, totals.values)),
+                _ => tables.rolled_up.totals.entry((window.grain, window.first)).or_insert((*streams, totals.values)),
+            };
+            total.0 = if rises { total.0.max(*streams) } else { *streams };
+            put(&mut total.1, totals.values, rises);
         }
         for Row { window, stream_id, totals, .. } in commit.newest_rows() {
             let state = tables.states.entry(stream_id.to_string()).or_insert((window.first, 0));
@@ -208,6 +228,7 @@ impl Store for MemoryStore {
             let kept: Vec<Micros> = tables.history.keys().copied().filter(|&at| is_kept(at)).collect();
             tables.history.retain(|at, _| kept.binary_search(at).is_ok());
         }
+        tables.inexact.extend(commit.inexact.clone());
         tables.checkpoints = commit.checkpoints.clone().unwrap_or(std::mem::take(&mut tables.checkpoints));
         tables.epoch = epoch;
         drop(tables);

@@ -22,7 +22,7 @@ mod upserts;
 
 use crate::Slice;
 use crate::checkpoint::Manifest;
-use crate::checkpoint::history::{self, Entry};
+use crate::checkpoint::history::Entry;
 use crate::checkpoint::schedule::Settled;
 use crate::flow::{Change, DeadLetter, PartitionMark, Totals};
 use crate::keys::{KeySet, StreamKey};
@@ -91,10 +91,28 @@ pub struct Commit {
     /// An entry of the history is old enough if no event below it is later than this. The newest such entry stays in the store, and of older
     /// ones the first of each hour or day; `None`: all stay.
     pub old_enough: Option<Nanos>,
+    /// How much further back the log reaches than a run without a checkpoint needs, once a minute closes: as [`crate::checkpoint::reach::Reach::after`] says it.
+    pub reach: Option<Option<i64>>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
+    /// Windows that cannot be exact any more.
+    pub inexact: Option<Inexact>,
+    /// Values of windows that begin before it only rise, but for those of a window's end: a `recover` gave them up, so not all of what they
+    /// are made of is known any more.
+    pub inexact_until: Option<Minute>,
     /// Which of the rows' values are stored; null is in place of the others.
     pub whole: Whole,
+}
+
+/// Windows that a `recover` gave up: those that end after `from` and begin before `until`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inexact {
+    /// Windows that end here or earlier are final.
+    pub from: Minute,
+    /// Nothing of what is missing has a part in windows that begin here or later.
+    pub until: Minute,
+    /// What is missing, for people.
+    pub why: String,
 }
 
 /// The range that holds both.
@@ -124,6 +142,8 @@ impl Commit {
         self.checkpoints = later.checkpoints.or(self.checkpoints.take());
         self.history.extend(later.history);
         self.old_enough = later.old_enough.or(self.old_enough);
+        self.reach = later.reach.or(self.reach);
+        self.inexact = later.inexact.or(self.inexact.take());
         self.corrections += later.corrections;
     }
 
@@ -137,6 +157,16 @@ impl Commit {
     pub fn newest_rows(&self) -> Vec<&Row> {
         let mut seen = KeySet::default();
         self.rows_of(Grain::Minute).iter().rev().filter(|row| seen.insert(row.stream)).collect()
+    }
+
+    /// Those of windows that begin before all are exact again, and the others. The list is in the order of its windows, of one length.
+    fn split<'a, T>(&self, sorted: &'a [T], window: impl Fn(&T) -> Window) -> (&'a [T], &'a [T]) {
+        sorted.split_at(sorted.partition_point(|of| !self.is_exact(window(of))))
+    }
+
+    /// Whether all is known that the window is made of.
+    fn is_exact(&self, window: Window) -> bool {
+        self.inexact_until.is_none_or(|until| window.first >= until)
     }
 
     /// The rows of windows of a length.
@@ -163,14 +193,18 @@ pub struct Stored {
     pub watermark: Option<Micros>,
     /// First offset ever read and next offset to read (exclusive end of what is in the tables), of each partition.
     pub partitions: BTreeMap<i32, (i64, i64)>,
+    /// The own watermark of each partition that has one.
+    pub watermarks: BTreeMap<i32, Micros>,
     /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
     pub verdicts: BTreeMap<(i32, i64), Reason>,
     /// Streams that have rows which are not final, and a window of these: the newest minute, if there is one.
     pub open_rows: Vec<(Minute, String)>,
     /// The checkpoints that commits have named, newest first, as they stand in the table.
     pub checkpoints: serde_json::Value,
-    /// The newest entry of the history that is old enough.
-    pub history: Option<Entry>,
+    /// The entries of the history that can be used, from old to new.
+    pub history: Vec<Entry>,
+    /// Windows that begin before it cannot be exact, because a `recover` gave them up.
+    pub inexact_until: Option<Minute>,
     /// The first hour, and the first day, from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
     /// The store's own wall clock; none if that is this machine's.
@@ -221,8 +255,6 @@ pub struct Begin {
     pub again: bool,
     /// The windows that rows are kept of. Rows of others that are not final are deleted: nothing would complete them.
     pub grains: &'static [Grain],
-    /// How long a viewer is present.
-    pub viewer_timeout_nanos: i64,
 }
 
 /// The part of a list that is of windows of one length. The list is in the order of its windows.
@@ -247,15 +279,6 @@ impl Begin {
     /// Where to start partitions that the store does not know; `first` if it has not known the pipeline.
     fn starts(&self, first: bool) -> &BTreeMap<i32, i64> {
         if first { &self.start_offsets } else { &self.new_offsets }
-    }
-
-    /// The highest event time with which an entry of the history is old enough.
-    fn old_enough(&self, watermark: Option<Micros>, rolled_up: [Option<Minute>; Grain::ALL.len() - 1]) -> Nanos {
-        let next = |grain: Grain| first_kept(grain, watermark);
-        let kept = |at: usize| {
-            self.grains.contains(&Grain::ALL[at + 1]).then(|| rolled_up[at].unwrap_or_else(|| next(Grain::ALL[at + 1])))
-        };
-        history::old_enough(watermark, [kept(0), kept(1)], self.viewer_timeout_nanos)
     }
 
     /// The hours and days of which rows are there and kept no longer. From then on nothing is said of them.
@@ -295,6 +318,12 @@ pub type LastWord<'a> = Box<dyn FnOnce(Option<Micros>) -> Result<(), StoreError>
 
 /// Where commits go. Each method is one transaction.
 pub trait Store: Send {
+    /// Takes the run lock alone, for as long as this lives; `false` while a run of the pipeline is connected. The default is for stores
+    /// of one process.
+    fn try_alone(&mut self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// Makes the tables if there are none, takes the next fence token and reads what the store holds.
     ///
     /// `decide` sees what is stored, but for the verdicts, before anything is changed; its objection ends the run and leaves the store
@@ -372,6 +401,10 @@ pub struct Resume {
     pub partitions: Vec<PartitionMark>,
     /// Checkpoints that are valid, newest first.
     pub checkpoints: Vec<Manifest>,
+    /// The entries of the history, from old to new.
+    pub history: Vec<Entry>,
+    /// Windows that begin before it were given up by a `recover`.
+    pub inexact_until: Option<Minute>,
     /// Which values can be stored.
     pub whole: Whole,
     /// How long a viewer is present.

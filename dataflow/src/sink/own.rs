@@ -141,7 +141,6 @@ mod tests {
             run: run.to_owned(),
             again: false,
             grains: &tidemark_model::Grain::ALL,
-            viewer_timeout_nanos: 1,
         }
     }
 

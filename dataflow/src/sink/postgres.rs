@@ -4,7 +4,7 @@ pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
 use super::own::{At, Held, Own};
 use super::session::{self, Client, Transaction};
-use super::transaction::{ENTRY, Failure, Prepared, Timestamp, Writing, starts, stored_entry};
+use super::transaction::{ENTRY, Failure, Prepared, RUN_LOCK, Timestamp, Writing, starts, stored_entry};
 use super::upserts::{Size, Upserts, compare_offsets};
 use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
 use crate::checkpoint::history::{self, StoredEntry};
@@ -14,7 +14,7 @@ use ::postgres::Row;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::{Micros, Minute, Nanos, Reason};
+use tidemark_model::{Micros, Minute, Reason};
 use tidemark_tls::postgres::Server;
 
 /// How long connecting may take.
@@ -145,6 +145,12 @@ pub(crate) fn connect(
 }
 
 impl Store for PostgresStore {
+    fn try_alone(&mut self) -> Result<bool, StoreError> {
+        // The session's own shared lock is not in its way.
+        let lock = "select pg_try_advisory_lock($1, hashtext(current_schema()))";
+        self.attempt(|Session { client, .. }| Ok(client.query_one(lock, &[&RUN_LOCK])?.get(0)))
+    }
+
     fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         self.begun |= begin.again;
         let stored = self.attempt(|Session { client, .. }| {
@@ -191,6 +197,7 @@ impl Store for PostgresStore {
             upserts.dead_letters()?;
             fail_point!("commit-after-dead-letters");
             upserts.history()?;
+            upserts.inexact()?;
             let clock = upserts.progress(trouble.as_deref())?;
             fail_point!("commit-after-progress");
             last_word(Some(clock))?;
@@ -305,9 +312,10 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
     let hash_key =
         <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
     let partitions = transaction.query(
-        "select partition, start_offset, next_offset from progress_partitions where pipeline = $1 and topic = $2",
+        "select partition, start_offset, next_offset, watermark from progress_partitions where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
     )?;
+    let watermarks = partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<Timestamp>>(3)?.0))).collect();
     let partitions = partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction.query(
@@ -319,29 +327,25 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         &[&first_open],
     )?;
     let rolled_up = [6, 7].map(|column| row.get::<_, Option<Timestamp>>(column).map(|start| Minute::first_open(start.0)));
-    let history = read_history(transaction, begin, begin.old_enough(watermark, rolled_up))?;
+    let history = format!("select {ENTRY} from progress_history where pipeline = $1 order by progress_history.watermark");
+    let history = transaction.query(&history, &[&begin.pipeline])?.iter().map(stored_entry).collect::<Vec<StoredEntry>>();
+    let inexact = "select max(inexact_until) from inexact_windows where pipeline = $1";
+    let inexact: Option<Timestamp> = transaction.query_one(inexact, &[&begin.pipeline])?.get(0);
     Ok(Stored {
         fence: row.get(0),
         epoch: row.get(1),
         hash_key,
         watermark,
-        history: history::first_usable(history, hash_key, &partitions),
+        history: history::usable(history, hash_key, &partitions),
+        inexact_until: inexact.map(|until| Minute::first_open(until.0)),
         partitions,
+        watermarks,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),
         checkpoints: row.get(4),
         rolled_up,
         clock: Some(row.get::<_, Timestamp>(5).0),
     })
-}
-
-/// Those that are old enough, newest first.
-fn read_history(transaction: &mut Transaction<'_>, begin: &Begin, old_enough: Nanos) -> Result<Vec<StoredEntry>, Failure> {
-    let select = format!(
-        "select {ENTRY} from progress_history
-         where pipeline = $1 and (highest is null or highest <= $2) order by watermark desc"
-    );
-    Ok(transaction.query(&select, &[&begin.pipeline, &old_enough.0])?.iter().map(stored_entry).collect())
 }
 
 /// Those of a partition that the replay can meet, some at a time.

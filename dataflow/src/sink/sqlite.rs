@@ -2,7 +2,7 @@
 
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
-use super::{Begin, Commit, Decide, Receipt, Row, Store, StoreError, Stored, Total, schema};
+use super::{Begin, Commit, Decide, Inexact, Receipt, Row, Store, StoreError, Stored, Total, schema};
 use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
 use crate::flow::Totals;
@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
-use tidemark_model::{Metric, Micros, Minute, Nanos, Of, Reason, Table, Window, tables};
+use tidemark_model::{Metric, Micros, Minute, Of, Reason, Table, Window, tables};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -149,6 +149,11 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl Store for SqliteStore {
+    fn try_alone(&mut self) -> Result<bool, StoreError> {
+        self.lock = RunLock::alone(&self.path)?;
+        Ok(self.lock.is_some())
+    }
+
     fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         if self.lock.is_none() {
             let lock = RunLock::shared(&self.path)?;
@@ -221,6 +226,7 @@ impl Store for SqliteStore {
         write_dead_letters(&transaction, own, commit, epoch)?;
         fail_point!("commit-after-dead-letters");
         write_history(&transaction, own, commit, epoch)?;
+        write_inexact(&transaction, own, commit, epoch)?;
         write_progress(&transaction, own, commit, epoch, self.trouble.as_deref())?;
         fail_point!("commit-after-progress");
         transaction.commit()?;
@@ -304,11 +310,16 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
             let watermark = row.get::<_, Option<i64>>(3)?.map(Micros);
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, watermark, row.get::<_, String>(4)?, rolled_up))
         })?;
-    let mut partitions = transaction
-        .prepare("select partition, start_offset, next_offset from progress_partitions where pipeline = ?1 and topic = ?2")?;
-    let partitions =
-        partitions.query_map([&begin.pipeline, &begin.topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
-    let partitions = partitions.collect::<Result<BTreeMap<i32, (i64, i64)>, _>>()?;
+    let select =
+        "select partition, start_offset, next_offset, watermark from progress_partitions where pipeline = ?1 and topic = ?2";
+    let (mut partitions, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+    let mut statement = transaction.prepare(select)?;
+    let mut rows = statement.query([&begin.pipeline, &begin.topic])?;
+    while let Some(row) = rows.next()? {
+        let partition = row.get(0)?;
+        partitions.insert(partition, (row.get(1)?, row.get(2)?));
+        watermarks.extend(row.get::<_, Option<i64>>(3)?.map(|watermark| (partition, Micros(watermark))));
+    }
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
     let mut rows = transaction.prepare(
         "select window_start, stream_id from stream_metrics_minute where window_start >= ?1
@@ -324,14 +335,19 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
             None => drop(newest.insert(stream.to_owned(), window)),
         }
     }
-    let history = read_history(transaction, begin, begin.old_enough(watermark, rolled_up))?;
+    let select = "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
+    let history = transaction.prepare(select)?.query_map([&begin.pipeline], stored_entry)?.collect::<Result<Vec<_>, _>>()?;
+    let select = "select max(inexact_until) from inexact_windows where pipeline = ?1";
+    let inexact_until = transaction.query_row(select, [&begin.pipeline], |row| row.get::<_, Option<i64>>(0))?;
     Ok(Stored {
         fence,
         epoch,
         hash_key,
         watermark,
-        history: history::first_usable(history, hash_key, &partitions),
+        history: history::usable(history, hash_key, &partitions),
+        inexact_until: inexact_until.map(minute),
         partitions,
+        watermarks,
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),
         checkpoints: serde_json::from_str(&checkpoints).unwrap_or_else(|error| {
@@ -341,15 +357,6 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         rolled_up,
         clock: None,
     })
-}
-
-/// Those that are old enough, newest first.
-fn read_history(transaction: &Transaction<'_>, begin: &Begin, old_enough: Nanos) -> Result<Vec<StoredEntry>, rusqlite::Error> {
-    let mut select = transaction.prepare(
-        "select watermark, highest, partitions, checksum from progress_history
-         where pipeline = ?1 and (highest is null or highest <= ?2) order by watermark desc",
-    )?;
-    select.query_map(params![begin.pipeline, old_enough.0], stored_entry)?.collect()
 }
 
 /// A row of `watermark, highest, partitions, checksum`.
@@ -383,10 +390,12 @@ fn minute(window_start: i64) -> Minute {
 }
 
 fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
-    static ROWS: LazyLock<[String; Table::ALL.len()]> = LazyLock::new(|| {
+    /// Of each table, and the same for rows that only rise.
+    static ROWS: LazyLock<[[String; 2]; Table::ALL.len()]> = LazyLock::new(|| {
         Table::ALL.map(|table| {
             let values: Vec<String> = (1..=4 + table.metrics().len()).map(|at| format!("?{at}")).collect();
-            Dialect::Sqlite.upsert_rows("", table, &format!("values ({})", values.join(", ")))
+            let values = format!("values ({})", values.join(", "));
+            [Dialect::Sqlite.upsert_rows("", table, &values), Dialect::Sqlite.raise_rows(table, &values)]
         })
     });
     static STATES: LazyLock<String> = LazyLock::new(|| {
@@ -408,16 +417,21 @@ fn write_rows(transaction: &Transaction<'_>, commit: &Commit, epoch: i64) -> Res
         upsert.execute(params_from_iter(key.into_iter().chain(values).chain([&epoch as &dyn ToSql])))
     };
     for table in Table::ALL {
-        let mut upsert = transaction.prepare_cached(&ROWS[table.place()])?;
+        let [upsert, raise] = &ROWS[table.place()];
+        let (mut upsert, mut raise) = (transaction.prepare_cached(upsert)?, transaction.prepare_cached(raise)?);
+        let mut of = |window: Window, own: &dyn ToSql, totals: &Totals| {
+            let statement = if commit.is_exact(window) { &mut upsert } else { &mut raise };
+            write(statement, window, own, totals)
+        };
         match table.of {
             Of::Stream => {
                 for Row { window, stream_id, totals, .. } in commit.rows_of(table.grain) {
-                    write(&mut upsert, *window, &&**stream_id, totals)?;
+                    of(*window, &&**stream_id, totals)?;
                 }
             }
             Of::All => {
                 for Total { window, streams, totals } in commit.totals_of(table.grain) {
-                    write(&mut upsert, *window, streams, totals)?;
+                    of(*window, streams, totals)?;
                 }
             }
         }
@@ -467,6 +481,16 @@ fn write_history(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoc
                         and first.watermark >= old.watermark - old.since and first.watermark < old.watermark))";
         transaction.prepare_cached(delete)?.execute(params![own.pipeline, old_enough.0])?;
     }
+    Ok(())
+}
+
+fn write_inexact(transaction: &Transaction<'_>, own: &Own, commit: &Commit, epoch: i64) -> Result<(), rusqlite::Error> {
+    let Some(Inexact { from, until, why }) = &commit.inexact else { return Ok(()) };
+    transaction.execute(
+        "insert into inexact_windows (pipeline, inexact_from, inexact_until, epoch, marked_at, why)
+         values (?1, ?2, ?3, ?4, ?5, ?6) on conflict do nothing",
+        params![own.pipeline, from.start().0, until.start().0, epoch, now(), why],
+    )?;
     Ok(())
 }
 

@@ -25,11 +25,11 @@ struct Table {
     privileges: &'static [&'static str],
 }
 
-/// Added by an upgrade, so a restored database may lack it.
-const HISTORY: &str = "progress_history";
+/// Added by upgrades, so a restored database may lack them.
+const LATER: [&str; 2] = ["progress_history", "inexact_windows"];
 
 const WRITTEN: &[&str] = &["SELECT", "INSERT", "UPDATE"];
-const TABLE: [Table; 11] = [
+const TABLE: [Table; 12] = [
     Table {
         name: "dead_letters",
         columns: &[
@@ -81,7 +81,7 @@ const TABLE: [Table; 11] = [
         privileges: WRITTEN,
     },
     Table {
-        name: HISTORY,
+        name: LATER[0],
         columns: &[
             ("pipeline", "text"),
             ("watermark", "timestamp with time zone"),
@@ -94,6 +94,20 @@ const TABLE: [Table; 11] = [
         metrics: &[],
         key: "pipeline watermark",
         privileges: &["SELECT", "INSERT", "UPDATE", "DELETE"],
+    },
+    Table {
+        name: LATER[1],
+        columns: &[
+            ("pipeline", "text"),
+            ("inexact_from", "timestamp with time zone"),
+            ("inexact_until", "timestamp with time zone"),
+            ("epoch", "bigint"),
+            ("marked_at", "timestamp with time zone"),
+            ("why", "text"),
+        ],
+        metrics: &[],
+        key: "inexact_from inexact_until pipeline",
+        privileges: &["SELECT", "INSERT"],
     },
     of_metrics(tables::Table::ALL[0]),
     of_metrics(tables::Table::ALL[1]),
@@ -162,7 +176,7 @@ pub(crate) fn upgrade(transaction: &mut Transaction<'_>, again: bool) -> Result<
     let missing: Vec<&str> = TABLE.iter().map(|table| table.name).filter(|name| !found.contains_key(*name)).collect();
     if !missing.is_empty() {
         // What is restored may be of before a table was there.
-        let later = |name: &str| name == HISTORY || tables::Table::later().any(|later| later.name() == name);
+        let later = |name: &str| LATER.contains(&name) || tables::Table::later().any(|later| later.name() == name);
         let again = again && !missing.iter().all(|name| later(name));
         let missing = missing.join(", ");
         if again {

@@ -3,11 +3,11 @@
 //! A transaction has as many of them as it needs, so it makes progress however slow the server is: each statement has a time limit of
 //! its own, and one that runs into it makes the next attempt's statements smaller, then their limit longer.
 
-use super::Commit;
 use super::columns::Dialect;
 use super::judge::took_too_long;
 use super::own::{At, Offsets, Own};
 use super::transaction::{Failure, Timestamp, Writing, starts};
+use super::{Commit, Inexact};
 use crate::checkpoint::history::StoredEntry;
 use crate::flow::{DeadLetter, Totals};
 use ::postgres::types::{Json, ToSql};
@@ -78,9 +78,13 @@ pub(super) fn compare_offsets(own: &Own, at: At, transaction: &mut Writing<'_>) 
 }
 
 /// Rows of which a parameter holds each column, the metrics in their order: of each table.
-static UPSERT_ROWS: LazyLock<[String; Table::ALL.len()]> = LazyLock::new(|| Table::ALL.map(upsert));
+static UPSERT_ROWS: LazyLock<[String; Table::ALL.len()]> =
+    LazyLock::new(|| Table::ALL.map(|table| Dialect::Postgres.upsert_rows("", table, &source(table))));
+/// The same for rows that only rise.
+static RAISE_ROWS: LazyLock<[String; Table::ALL.len()]> =
+    LazyLock::new(|| Table::ALL.map(|table| Dialect::Postgres.raise_rows(table, &source(table))));
 
-fn upsert(table: Table) -> String {
+fn source(table: Table) -> String {
     let (own, kind) = (table.own_column(), if table.of == Of::Stream { "text" } else { "bigint" });
     let metrics = table.metrics();
     let names = Dialect::Postgres.columns(metrics, str::to_owned);
@@ -90,14 +94,13 @@ fn upsert(table: Table) -> String {
         Unit::Usd => format!("{}::numeric / 100", metric.name()),
     });
     let values: Vec<String> = values.collect();
-    let source = format!(
+    format!(
         "select window_start, window_end, {own}, {}, $1
          from unnest($2::timestamptz[], $3::timestamptz[], $4::{kind}[], {})
              as changed (window_start, window_end, {own}, {names})",
         values.join(", "),
         arrays.join(", "),
-    );
-    Dialect::Postgres.upsert_rows("", table, &source)
+    )
 }
 
 static UPSERT_STATES: LazyLock<String> = LazyLock::new(|| {
@@ -150,7 +153,8 @@ impl<'a, 'b> Upserts<'a, 'b> {
     pub(super) fn rows(&mut self) -> Result<(), Failure> {
         let commit = self.commit;
         for grain in Grain::ALL {
-            for rows in commit.rows_of(grain).chunks(self.size.rows) {
+            let (inexact, exact) = commit.split(commit.rows_of(grain), |row| row.window);
+            for rows in inexact.chunks(self.size.rows).chain(exact.chunks(self.size.rows)) {
                 let streams: Vec<&str> = rows.iter().map(|row| &*row.stream_id).collect();
                 self.upsert(Table::rows(grain), &streams, rows.iter().map(|row| (row.window, &row.totals)))?;
             }
@@ -161,7 +165,8 @@ impl<'a, 'b> Upserts<'a, 'b> {
     pub(super) fn totals(&mut self) -> Result<(), Failure> {
         let commit = self.commit;
         for grain in Grain::ALL {
-            for totals in commit.totals_of(grain).chunks(self.size.rows) {
+            let (inexact, exact) = commit.split(commit.totals_of(grain), |total| total.window);
+            for totals in inexact.chunks(self.size.rows).chain(exact.chunks(self.size.rows)) {
                 let streams: Vec<i64> = totals.iter().map(|total| total.streams).collect();
                 self.upsert(Table::totals(grain), &streams, totals.iter().map(|of| (of.window, &of.totals)))?;
             }
@@ -169,7 +174,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         Ok(())
     }
 
-    /// Upserts metrics, each row with a value of the table's own column.
+    /// Upserts metrics, each row with a value of the table's own column. All of the rows are exact, or none is.
     fn upsert<'r>(
         &mut self,
         table: Table,
@@ -177,6 +182,7 @@ impl<'a, 'b> Upserts<'a, 'b> {
         rows: impl ExactSizeIterator<Item = (Window, &'r Totals)> + Clone,
     ) -> Result<(), Failure> {
         let epoch = self.epoch;
+        let is_exact = rows.clone().next().is_none_or(|(window, _)| self.commit.is_exact(window));
         let starts: Vec<Timestamp> = rows.clone().map(|(window, _)| Timestamp(window.start())).collect();
         let ends: Vec<Timestamp> = rows.clone().map(|(window, _)| Timestamp(window.end())).collect();
         let mut values = vec![Vec::<Option<i64>>::new(); table.metrics().len()];
@@ -186,7 +192,8 @@ impl<'a, 'b> Upserts<'a, 'b> {
         }
         let key: [&(dyn ToSql + Sync); 4] = [&epoch, &starts, &ends, own];
         let parameters: Vec<_> = key.into_iter().chain(values.iter().map(|values| values as &(dyn ToSql + Sync))).collect();
-        self.execute(starts.len(), &UPSERT_ROWS[table.place()], &parameters)?;
+        let statements = if is_exact { &UPSERT_ROWS } else { &RAISE_ROWS };
+        self.execute(starts.len(), &statements[table.place()], &parameters)?;
         Ok(())
     }
 
@@ -263,6 +270,16 @@ impl<'a, 'b> Upserts<'a, 'b> {
                             case when old.watermark < needed.at - interval '8 days' then 'day' else 'hour' end, old.watermark, 'UTC')))";
             self.transaction.execute(delete, &[&own.pipeline, &old_enough.0])?;
         }
+        Ok(())
+    }
+
+    pub(super) fn inexact(&mut self) -> Result<(), Failure> {
+        let Some(Inexact { from, until, why }) = &self.commit.inexact else { return Ok(()) };
+        self.transaction.execute(
+            "insert into inexact_windows (pipeline, inexact_from, inexact_until, epoch, marked_at, why)
+             values ($1, $2, $3, $4, now(), $5) on conflict do nothing",
+            &[&self.own.pipeline, &Timestamp(from.start()), &Timestamp(until.start()), &self.epoch, why],
+        )?;
         Ok(())
     }
 

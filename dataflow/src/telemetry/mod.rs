@@ -90,6 +90,7 @@ pub struct Metrics {
     partition_state: Family<ByState, Gauge>,
     partition_next: Family<ByPartition, Gauge>,
     partition_low: Family<ByPartition, Gauge>,
+    log_reach: Seconds,
     holder: Family<ByPartition, Gauge>,
     held_seconds: Seconds,
     behind_seconds: Seconds,
@@ -122,6 +123,7 @@ impl Metrics {
     pub fn partition(&self, mark: &PartitionMark) {
         let of = ByPartition { partition: mark.partition };
         self.partition_next.get_or_create(&of).set(mark.next_offset);
+        self.partition_low.get_or_create(&of).set(mark.low_offset);
         self.partition_lag.get_or_create(&of).set(mark.end_offset.saturating_sub(mark.next_offset).max(0));
         if let Some(watermark) = mark.watermark {
             self.partition_watermark.get_or_create(&of).set(whole_seconds(watermark));
@@ -132,9 +134,9 @@ impl Metrics {
         }
     }
 
-    /// The log of a partition begins here now.
-    pub fn log_start(&self, partition: i32, low_offset: i64) {
-        self.partition_low.get_or_create(&ByPartition { partition }).set(low_offset);
+    /// The log reaches so much further back than a start without a checkpoint needs, in microseconds; `None`: all of it is there.
+    pub fn reaches(&self, back: Option<i64>) {
+        self.log_reach.set(back.map_or(f64::INFINITY, seconds));
     }
 
     /// A partition holds the pipeline's watermark, or none does.

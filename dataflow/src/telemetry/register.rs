@@ -18,6 +18,7 @@ impl Metrics {
     /// Metrics, and the registry that writes them.
     pub fn new() -> (Arc<Metrics>, Registry) {
         let metrics = Metrics::unregistered();
+        metrics.reaches(None);
         let mut registry = Registry::with_prefix("tidemark");
         metrics.register_records(&mut registry);
         metrics.register_commits(&mut registry);
@@ -51,6 +52,7 @@ impl Metrics {
             partition_state: Default::default(),
             partition_next: Default::default(),
             partition_low: Default::default(),
+            log_reach: Default::default(),
             holder: Default::default(),
             held_seconds: Default::default(),
             behind_seconds: Default::default(),
@@ -126,6 +128,9 @@ impl Metrics {
         register(registry, "partition_state", "1 for the state that a partition is in", &self.partition_state);
         register(registry, "partition_next_offset", "Next offset to read", &self.partition_next);
         register(registry, "partition_low_offset", "Oldest offset that the log still has", &self.partition_low);
+        let help = "How much further back the log reaches than a start without a checkpoint needs, in event time, to within an hour; \
+                    negative: it does not reach so far; infinite: nothing has expired";
+        register(registry, "log_reach_seconds", help, &self.log_reach);
         register(registry, "watermark_holder", "1 for the partition that holds the pipeline's watermark", &self.holder);
         register(registry, "watermark_held_seconds", "Since when the same partition holds it", &self.held_seconds);
         let help = "How far that partition is behind the most advanced one; infinite if it never had a valid event";

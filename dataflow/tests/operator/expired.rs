@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidemark_model::Micros;
 
 /// A time, in hours after the first record, as the store's SQL writes it.
-fn at(stack: &Stack, hours: i64) -> String {
+pub(super) fn at(stack: &Stack, hours: i64) -> String {
     let time = Micros(START.0 + hours * 3_600_000_000);
     if stack.is_postgres() { format!("timestamptz '{time}'") } else { time.0.to_string() }
 }
@@ -45,15 +45,20 @@ fn offsets_of_entry(stack: &Stack, hours: i64) -> BTreeMap<i32, i64> {
     (0..3).map(|of| (of, next(of))).collect()
 }
 
-fn next_offsets(stack: &Stack) -> BTreeMap<i32, i64> {
+pub(super) fn next_offsets(stack: &Stack) -> BTreeMap<i32, i64> {
     let next = |of| stack.number(&format!("select next_offset from progress_partitions where partition = {of}"));
     (0..3).map(|of| (of, next(of))).collect()
 }
 
+/// The log in a topic, with each store.
+pub(super) fn on_kafka(test: &str) -> impl Iterator<Item = Stack> {
+    let stacks = |test: &str| Stack::all(test).into_iter().filter(Stack::is_kafka);
+    stacks(test).chain(stacks(&format!("{test}_lite")).map(Stack::on_sqlite))
+}
+
 #[test]
 fn what_the_topic_still_has_is_verified_and_rebuilt_and_older_rows_stay() {
-    let on_kafka = |test: &str| Stack::all(test).into_iter().filter(Stack::is_kafka);
-    for stack in on_kafka("expired").chain(on_kafka("expired_lite").map(Stack::on_sqlite)) {
+    for stack in on_kafka("expired") {
         for day in 0..2 {
             stack.publish_hour_of(day, 2_000, 11);
             stack.catch_up(&[]);

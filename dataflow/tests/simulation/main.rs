@@ -187,7 +187,8 @@ impl World {
         let backup = self.backup.lock().unwrap();
         let mut low: Option<BTreeMap<i32, i64>> = None;
         for tables in [&*self.store.tables()].into_iter().chain(backup.as_ref()) {
-            let old_enough = history::old_enough(tables.watermark, tables.rolled_up_from, self.rules.viewer_timeout_nanos());
+            let old_enough =
+                history::old_enough(tables.watermark, tables.rolled_up_from, self.rules.viewer_timeout_nanos(), None);
             let Some(entry) = tables.newest_entry(old_enough) else { return };
             let from = |partition: &i32| entry.partitions.get(partition).map_or(0, |read_to| read_to.next_offset);
             let before = low.take().unwrap_or_else(|| entry.partitions.keys().map(|&partition| (partition, i64::MAX)).collect());

@@ -8,7 +8,7 @@ use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemark_model::{Grain, Micros, Reason};
+use tidemark_model::{Grain, Micros, Minute, Reason};
 use tidemark_settings::store;
 
 /// A store, as the commands see it. Each method is one transaction.
@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub partitions: BTreeMap<i32, PartitionProgress>,
     /// `progress_history`, from old to new, as far as it can be used.
     pub history: Vec<Entry>,
+    /// Windows that begin before it were given up by a `recover`.
+    pub inexact_until: Option<Minute>,
     /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
     /// `stream_metrics_minute` and those of hours and days, by `window_start` and stream.

@@ -14,7 +14,7 @@ use ::postgres::Row;
 use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
 use std::sync::Arc;
-use tidemark_model::{Metric, Of, Table};
+use tidemark_model::{Metric, Minute, Of, Table};
 
 /// The books of the first schema in the search path.
 pub struct PostgresBooks {
@@ -187,6 +187,8 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
     let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");
     each(transaction, &select, &[&pipeline], |row| history.push(stored_entry(&row)))?;
     snapshot.put_history(history, progress.get::<_, &[u8]>(5).try_into().unwrap_or_default());
+    let until = transaction.query_one("select max(inexact_until) from inexact_windows where pipeline = $1", &[&pipeline])?;
+    snapshot.inexact_until = until.get::<_, Option<Timestamp>>(0).map(|until| Minute::first_open(until.0));
     for table in Table::ALL {
         let (grain, own, values) = (table.grain, table.own_column(), Dialect::Postgres.integers(table.metrics()));
         let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());

@@ -10,7 +10,7 @@ use crate::sink::sqlite::stored_entry;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, ToSql, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
-use tidemark_model::{Metric, Micros, Of, Table};
+use tidemark_model::{Metric, Micros, Minute, Of, Table};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -190,6 +190,9 @@ fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Resul
         Ok(())
     })?;
     snapshot.put_history(history, hash_key);
+    let select = "select max(inexact_until) from inexact_windows where pipeline = ?1";
+    let until: Option<i64> = transaction.query_row(select, [pipeline], |row| row.get(0))?;
+    snapshot.inexact_until = until.map(|until| Minute::first_open(Micros(until)));
     for table in Table::ALL {
         let (grain, own, values) = (table.grain, table.own_column(), Dialect::Sqlite.integers(table.metrics()));
         let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());

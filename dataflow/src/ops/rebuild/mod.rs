@@ -54,6 +54,8 @@ struct Recomputed {
     /// The windows that rows are made of.
     grains: &'static [Grain],
     rules: Rules,
+    /// Windows that begin before it were given up by a `recover`.
+    inexact_until: Option<Minute>,
     /// What is older goes.
     drops_history: bool,
 }
@@ -63,7 +65,7 @@ impl Recomputed {
     /// them.
     fn refuse_open_windows(&self, watermark: Option<Micros>) -> Result<(), String> {
         let kept = [Grain::Hour, Grain::Day].map(|grain| self.grains.contains(&grain).then_some(Minute(0)));
-        let old_enough = history::old_enough(watermark, kept, self.rules.viewer_timeout_nanos());
+        let old_enough = history::old_enough(watermark, kept, self.rules.viewer_timeout_nanos(), self.inexact_until);
         if self.determined.entry.as_ref().and_then(Entry::highest).is_none_or(|highest| highest <= old_enough) {
             return Ok(());
         }
@@ -87,6 +89,8 @@ struct Before {
     partitions: BTreeMap<i32, (i64, i64)>,
     /// `progress_history`, from old to new.
     history: Vec<StoredEntry>,
+    /// Windows that begin before it were given up by a `recover`.
+    inexact_until: Option<Minute>,
 }
 
 /// What a swap changed.
@@ -166,9 +170,11 @@ impl Before {
             (partition, if drops_history { start.clamp(bounds.low, bounds.high) } else { start })
         };
         let starts: BTreeMap<i32, i64> = description.partitions.iter().map(start).collect();
-        let recomputed = |determined| Recomputed { determined, grains: wish.grains, rules: wish.rules, drops_history };
+        let inexact_until = self.inexact_until.filter(|_| !drops_history);
+        let recomputed =
+            |determined| Recomputed { determined, grains: wish.grains, rules: wish.rules, inexact_until, drops_history };
         let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
-        let of = |history: &[Entry]| Determined::of(&starts, low, history, wish.rules.viewer_timeout_nanos());
+        let of = |history: &[Entry]| Determined::of(&starts, low, history, wish.rules.viewer_timeout_nanos(), inexact_until);
         if drops_history {
             return Ok(recomputed(of(&[]).expect("it starts with what is there")));
         }

@@ -11,13 +11,14 @@ use crate::sink::{Store, StoreError, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidemark_model::{Grain, Metric, Of, Table};
+use tidemark_model::{Grain, Metric, Minute, Of, Table};
 
 /// How long the lock is waited for: the session of a program that was killed may hold it for a moment.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The tables of the side schema, but for those of metrics.
-const OTHERS: [&str; 5] = ["stream_state", "dead_letters", "progress_history", "progress_partitions", "progress"];
+const OTHERS: [&str; 6] =
+    ["stream_state", "dead_letters", "inexact_windows", "progress_history", "progress_partitions", "progress"];
 
 /// The first schema in the search path, and one beside it.
 pub(super) struct PostgresSite {
@@ -160,13 +161,18 @@ fn read_before(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -
     let partitions = transaction.query(select, &[&pipeline, &topic])?;
     let watermark: Option<Timestamp> = row.get(1);
     let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");
-    let history = match transaction.query_one("select to_regclass('progress_history') is not null", &[])?.get(0) {
+    // Those of an earlier program are not all there.
+    let found = "select to_regclass('progress_history') is not null, to_regclass('inexact_windows') is not null";
+    let found = transaction.query_one(found, &[])?;
+    let history = match found.get(0) {
         true => transaction.query(&select, &[&pipeline])?.iter().map(stored_entry).collect(),
-        // Tables of an earlier program.
         false => Vec::new(),
     };
+    let select = "select max(inexact_until) from inexact_windows where pipeline = $1";
+    let inexact_until: Option<Timestamp> = if found.get(1) { transaction.query_one(select, &[&pipeline])?.get(0) } else { None };
     Ok(Some(Before {
         history,
+        inexact_until: inexact_until.map(|until| Minute::first_open(until.0)),
         epoch: row.get(0),
         watermark: watermark.map(|time| time.0),
         fingerprint: row.get(2),
@@ -268,6 +274,9 @@ fn write(
          on conflict (pipeline, topic, partition) do update set next_offset = excluded.next_offset,
              end_offset = excluded.end_offset, watermark = excluded.watermark, state = excluded.state"
     ))?;
+    if *drops_history {
+        transaction.execute("delete from inexact_windows where pipeline = $1", &[&pipeline])?;
+    }
     transaction.execute("delete from progress_history where pipeline = $1", &[&pipeline])?;
     let insert = format!(
         "insert into progress_history (pipeline, watermark, epoch, taken_at, highest, partitions, checksum)

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidemark_model::{Grain, Metric, Micros, Of, Table, tables};
+use tidemark_model::{Grain, Metric, Micros, Minute, Of, Table, tables};
 
 /// How long a lock of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -71,6 +71,7 @@ impl Site for SqliteSite {
                 hash_key: row.get(5)?,
                 partitions: BTreeMap::new(),
                 history: Vec::new(),
+                inexact_until: None,
             })
         });
         let Some(mut before) = before.optional()? else { return Ok(None) };
@@ -78,8 +79,14 @@ impl Site for SqliteSite {
         let mut statement = transaction.prepare(select)?;
         let partitions = statement.query_map([pipeline, topic], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
         before.partitions = partitions.collect::<Result<_, _>>()?;
-        // Tables of an earlier program have none.
-        if transaction.prepare("select 1 from sqlite_schema where name = 'progress_history'")?.exists([])? {
+        // Those of an earlier program are not all there.
+        let is_there = |table: &str| transaction.prepare("select 1 from sqlite_schema where name = ?1")?.exists([table]);
+        if is_there("inexact_windows")? {
+            let select = "select max(inexact_until) from inexact_windows where pipeline = ?1";
+            let until: Option<i64> = transaction.query_row(select, [pipeline], |row| row.get(0))?;
+            before.inexact_until = until.map(|until| Minute::first_open(Micros(until)));
+        }
+        if is_there("progress_history")? {
             let select =
                 "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
             let mut statement = transaction.prepare(select)?;
@@ -206,6 +213,7 @@ fn write(
         [epoch],
     )?;
     if *drops_history {
+        transaction.execute("delete from main.inexact_windows where pipeline = ?1", [pipeline])?;
         transaction.execute("delete from main.progress_partitions where pipeline = ?1", [pipeline])?;
     }
     // The pipeline began to read where it began.
@@ -260,7 +268,6 @@ mod tests {
     use crate::checkpoint::history::Determined;
     use crate::sink::Begin;
     use crate::sink::Decision;
-    use tidemark_model::Minute;
 
     #[test]
     fn what_was_made_is_not_swapped_in_if_somebody_took_over() {
@@ -276,7 +283,6 @@ mod tests {
             run: "before".to_owned(),
             again: false,
             grains: &Grain::ALL,
-            viewer_timeout_nanos: 1,
         };
         SqliteStore::open(&path).unwrap().begin(&begin, &mut |_| Ok(Decision::default())).unwrap();
         let mut site = SqliteSite::open(&path).unwrap();
@@ -290,7 +296,13 @@ mod tests {
         };
         site.connection.execute("update progress set fence = fence + 1", []).unwrap();
         let determined = Determined { entry: None, read_from: BTreeMap::new(), from: Minute(0) };
-        let all = Recomputed { determined, grains: &Grain::ALL, rules: crate::rules::Rules::default(), drops_history: false };
+        let all = Recomputed {
+            determined,
+            grains: &Grain::ALL,
+            rules: crate::rules::Rules::default(),
+            inexact_until: None,
+            drops_history: false,
+        };
         assert!(matches!(site.swap("p", "t", &all), Err(StoreError::Fenced { .. })));
         assert_eq!(fingerprint(&site), "old");
         site.connection.execute("detach side", []).unwrap();

@@ -58,8 +58,10 @@ fn determined(snapshot: &Snapshot, log: &dyn Log, rules: &oracle::Rules) -> Resu
     let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
     let starts = snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset));
     let (starts, viewer_timeout) = (starts.collect(), rules.viewer_timeout.saturating_mul(1_000));
-    let determined = Determined::of(&starts, low, &snapshot.history, viewer_timeout);
-    Ok(determined.or_else(|| Determined::of(&starts, |_| 0, &[], viewer_timeout)).expect("a log that begins with 0 has all"))
+    let determined = Determined::of(&starts, low, &snapshot.history, viewer_timeout, snapshot.inexact_until);
+    Ok(determined
+        .or_else(|| Determined::of(&starts, |_| 0, &[], viewer_timeout, None))
+        .expect("a log that begins with 0 has all"))
 }
 
 /// The rules that the stored rows were made with, if they were made from this log.
