@@ -20,6 +20,8 @@ kinds of blows (all by default):
   broker       one of two brokers is out of reach while producers reach it
   descriptors  no descriptor is left; nobody reads standard error
   store        the store goes back to what it held some seconds ago
+  retention    records expire that no start needs, and checkpoints are lost; in storms with an even seed, or if it is asked for, and
+               then without hours and days
 
 Both print a table. Exit status 0: no number differs, no record that was on time was rejected, no standstill was kept quiet.
 
@@ -66,8 +68,8 @@ while (($# > 0)); do
   shift
 done
 for kind in ${kinds//,/ }; do
-  [[ $kind =~ ^(kill|takeover|pause|clock|network|broker|descriptors|store)$ ]] ||
-    die "'$kind' is no kind of blow; allowed: kill, takeover, pause, clock, network, broker, descriptors, store"
+  [[ $kind =~ ^(kill|takeover|pause|clock|network|broker|descriptors|store|retention)$ ]] ||
+    die "'$kind' is no kind of blow; allowed: kill, takeover, pause, clock, network, broker, descriptors, store, retention"
 done
 have cargo || die "cargo is not installed: get Rust from https://rustup.rs"
 

@@ -47,7 +47,7 @@ pub enum Command {
     /// Give it the settings of the run, CHECKPOINT_DIR too. The pipeline must be stopped. If a start is possible it refuses.
     ///
     /// Exit status: 0 done, 2 not done.
-    #[command(mut_arg("until_end", |never| never.hide(true)))]
+    #[command(mut_arg("until_end", |unused| unused.hide(true)), mut_arg("ignore_checkpoints", |unused| unused.hide(true)))]
     Recover(RecoverArgs),
     /// Recompute all rows that the log determines and replace what the store holds, at once.
     ///

@@ -6,7 +6,7 @@
 
 mod recover;
 
-pub use recover::{Recovered, recover};
+pub use recover::{How, Recovered, recover};
 
 use crate::checkpoint::history::{self, Entry};
 use crate::checkpoint::manifest::{ReadTo, Unusable};
@@ -142,7 +142,7 @@ impl Wish {
             topic: log.topic().to_owned(),
             fingerprint: fingerprint(description, &self.rules),
             start_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, start(bounds))).collect(),
-            new_offsets: description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low)).collect(),
+            new_offsets: description.partitions.keys().map(|&partition| (partition, 0)).collect(),
             hash_key: draw()?,
             run: draw()?.iter().map(|byte| format!("{byte:02x}")).collect(),
             again: self.again,
@@ -150,8 +150,9 @@ impl Wish {
         })
     }
 
-    /// The newest entry of the history before which nothing matters any more to what is not final.
-    fn old_enough<'a>(&self, stored: &'a Stored) -> Option<&'a Entry> {
+    /// The newest entry of the history before which nothing matters any more to what is not final; if there is one, of those that are still in
+    /// the log.
+    fn old_enough<'a>(&self, stored: &'a Stored, description: &Description) -> Option<&'a Entry> {
         let kept = [0, 1].map(|at| {
             let grain = Grain::ALL[at + 1];
             let from = stored.rolled_up[at].unwrap_or_else(|| first_kept(grain, stored.watermark));
@@ -159,7 +160,13 @@ impl Wish {
         });
         let viewer_timeout = self.rules.viewer_timeout_nanos();
         let old_enough = history::old_enough(stored.watermark, kept, viewer_timeout, stored.inexact_until);
-        stored.history.iter().rev().find(|entry| entry.highest().is_none_or(|highest| highest <= old_enough))
+        let is_there = |entry: &&Entry| {
+            replay_from(stored, Some(&entry.partitions)).all(|(partition, from)| {
+                description.partitions.get(&partition).is_none_or(|bounds| bounds.low <= from.next_offset)
+            })
+        };
+        let old_enough = stored.history.iter().rev().filter(|entry| entry.highest().is_none_or(|highest| highest <= old_enough));
+        old_enough.clone().find(is_there).or_else(|| old_enough.clone().next())
     }
 }
 
@@ -171,7 +178,7 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
     let mut unanswered = None;
     let stored = store.begin(&begin, &mut |stored| {
         checkpoints = usable_checkpoints(stored, &description, parts, wish.ignore_checkpoints)?;
-        let known = known(wish, stored, checkpoints.first());
+        let known = known(wish, stored, &description, checkpoints.first());
         let decision = Decision {
             replay_from: replay_from(stored, known).map(|(partition, from)| (partition, from.next_offset)).collect(),
             above_fence: newest_fence(parts, stored),
@@ -203,8 +210,13 @@ pub fn decide(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Par
 }
 
 /// Up to where nothing needs to be read again: to the checkpoint, or without one to the entry of the history.
-fn known<'a>(wish: &'a Wish, stored: &'a Stored, checkpoint: Option<&'a Manifest>) -> Option<&'a BTreeMap<i32, ReadTo>> {
-    let entry = wish.old_enough(stored).filter(|_| !wish.ignore_checkpoints);
+fn known<'a>(
+    wish: &'a Wish,
+    stored: &'a Stored,
+    description: &Description,
+    checkpoint: Option<&'a Manifest>,
+) -> Option<&'a BTreeMap<i32, ReadTo>> {
+    let entry = wish.old_enough(stored, description).filter(|_| !wish.ignore_checkpoints);
     checkpoint.map(|checkpoint| &checkpoint.partitions).or(wish.known.as_ref()).or(entry.map(|entry| &entry.partitions))
 }
 
@@ -276,14 +288,14 @@ pub fn fingerprint(description: &Description, rules: &Rules) -> String {
 fn plan(wish: &Wish, description: &Description, stored: Stored, checkpoints: Vec<Manifest>) -> Plan {
     let keys = Keys::new(HashKey(stored.hash_key));
     let checkpoint = checkpoints.first();
-    let starts: BTreeMap<i32, ReadTo> = replay_from(&stored, known(wish, &stored, checkpoint)).collect();
+    let starts: BTreeMap<i32, ReadTo> = replay_from(&stored, known(wish, &stored, description, checkpoint)).collect();
     let partition = |(&partition, &(start_offset, next_offset)): (&i32, &(i64, i64))| {
         let high = description.partitions.get(&partition).map(|bounds| bounds.high);
         let stop_at = high.filter(|_| wish.until_end);
         let ReadTo { next_offset: replay_from, highest } = starts[&partition];
         (partition, PartitionPlan { start_offset, replay_from, highest, emit_from: next_offset, stop_at })
     };
-    let history = wish.old_enough(&stored).filter(|_| checkpoint.is_none() && !wish.ignore_checkpoints);
+    let history = wish.old_enough(&stored, description).filter(|_| checkpoint.is_none() && !wish.ignore_checkpoints);
     let history = history.map(|entry| entry.watermark);
     let partitions: BTreeMap<i32, PartitionPlan> = stored.partitions.iter().map(partition).collect();
     let rolled_up = [0, 1].map(|at| stored.rolled_up[at].unwrap_or_else(|| first_kept(Grain::ALL[at + 1], stored.watermark)));

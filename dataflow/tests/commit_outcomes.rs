@@ -163,7 +163,7 @@ impl Ground {
     }
 
     fn assert_right(&self) {
-        let differences = Found::in_postgres(&mut self.client()).differences(&self.expected, &self.ends, &Rules::default());
+        let differences = Found::in_postgres(&mut self.client()).differences(&self.expected, &self.ends, &Rules::default(), true);
         assert!(differences.is_empty(), "{}", differences[..differences.len().min(10)].join("\n"));
     }
 }

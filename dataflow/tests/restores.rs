@@ -104,7 +104,7 @@ impl Traffic {
             control.stop();
             run.join().expect("it does not panic").expect("the run ends well");
             assert!(reached, "the run has come to the end of what was written, each time");
-            let differences = find().differences(&self.expected, &ends, &Rules::default());
+            let differences = find().differences(&self.expected, &ends, &Rules::default(), true);
             assert!(differences.is_empty(), "{}", differences[..differences.len().min(10)].join("\n"));
         });
     }

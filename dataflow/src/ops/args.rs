@@ -46,6 +46,10 @@ pub struct RecoverArgs {
     /// Do it; without this only what would be done is printed
     #[arg(long)]
     pub yes: bool,
+    /// The records that expired unread were written before this, as 2026-01-01T12:00:00Z: by the topic's retention, for example. Without it they
+    /// may be as new as the present time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub lost_before: Option<Micros>,
     /// The pipeline's settings.
     #[command(flatten)]
     pub run: RunArgs,

@@ -2,6 +2,7 @@
 
 use super::args::RecoverArgs;
 use super::{OpsError, Outcome};
+use crate::clock::Clock;
 use crate::plan::{self, Recovered};
 use crate::sink::Store;
 use std::fmt::Write as _;
@@ -31,7 +32,13 @@ pub fn run(args: &RecoverArgs, store: &mut dyn Store, place: &str, out: &mut dyn
         std::thread::sleep(PAUSE);
     }
     let log = crate::source::open(log_place.clone());
-    let recovered = plan::recover(&options.wish, log.as_ref(), store, parts.as_ref(), args.yes)?;
+    let recovered = plan::recover(
+        &options.wish,
+        log.as_ref(),
+        store,
+        parts.as_ref(),
+        plan::How { now: Clock::System.glance().wall, lost_before: args.lost_before, confirmed: args.yes },
+    )?;
     let mut text = format!("recover of pipeline {pipeline} in {place} from {log_place}\n") + &recovered.said();
     text += match args.yes {
         true => "done: start tidemark-dataflow\n",
@@ -56,6 +63,17 @@ impl Recovered {
         line("inexact", format!("windows that end after {from} and begin before {until}: minutes, hours and days"));
         line("", "their rows are made of what is left, and are marked in the table inexact_windows".to_owned());
         line("exact", format!("windows that begin at {until} or later"));
+        if !self.unread.is_empty() {
+            let hint = "the missing records may be as new as the present time; if you know that they were written before a time, give --lost-before";
+            line("", hint.to_owned());
+        }
+        if self.lacks_checkpoints {
+            line(
+                "WARNING",
+                "CHECKPOINT_DIR has nothing of this pipeline: if its checkpoints are elsewhere, give that directory".to_owned(),
+            );
+        }
+        line("first", "lengthen the topic's retention, or more expires before the next run has read it".to_owned());
         text
     }
 }

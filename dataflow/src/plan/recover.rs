@@ -6,24 +6,34 @@
 //! after these are exact again.
 
 use super::{PlanError, Wish, check_offsets, known, newest_fence, usable_checkpoints};
-use crate::checkpoint::Parts;
 use crate::checkpoint::history::{Determined, Entry, forgotten_from};
 use crate::checkpoint::manifest::ReadTo;
-use crate::clock::Clock;
+use crate::checkpoint::{self, Parts};
 use crate::flow::{PartitionMark, Standing};
+use crate::keys::{HashKey, Keys};
 use crate::rules::Rules;
-use crate::sink::{Commit, Decision, Inexact, Store, StoreError, Stored};
-use crate::source::{Asked, Description, Log, SourceError};
+use crate::sink::{Begin, Commit, Decision, Inexact, Receipt, Store, StoreError, Stored};
+use crate::source::{Description, Log};
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
-use std::time::{Duration, Instant};
+use std::ops::Range;
+use std::time::Duration;
 use tidemark_model::metrics::Whole;
-use tidemark_model::{Micros, Minute, Nanos};
+use tidemark_model::{Grain, Micros, Minute, Nanos};
 
-/// How long the first record of a partition is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Pause when nothing is at hand.
-const NAP: Duration = Duration::from_millis(5);
+/// How often the commit is tried if its outcome is not heard, and the pause between two attempts.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How a pipeline is to be recovered.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// The present time by this machine's clock.
+    pub now: Micros,
+    /// The records that expired before they were read were written before this, as somebody knows.
+    pub lost_before: Option<Micros>,
+    /// Do it.
+    pub confirmed: bool,
+}
 
 /// From what a pipeline goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,34 +48,45 @@ pub struct Recovered {
     pub entry: Entry,
     /// What cannot be exact any more.
     pub inexact: Inexact,
+    /// Checkpoints are named, and nothing of this pipeline is where they should be.
+    pub lacks_checkpoints: bool,
 }
 
-/// Decides from what a pipeline goes on whose log has expired, and stores it if `confirmed`. Refuses while a start is possible.
-pub fn recover(
-    wish: &Wish,
-    log: &dyn Log,
-    store: &mut dyn Store,
-    parts: &dyn Parts,
-    confirmed: bool,
-) -> Result<Recovered, PlanError> {
+/// Decides from what a pipeline goes on whose log has expired, and stores it if that is confirmed. Refuses while a start is possible.
+pub fn recover(wish: &Wish, log: &dyn Log, store: &mut dyn Store, parts: &dyn Parts, how: How) -> Result<Recovered, PlanError> {
+    let wish = &Wish { ignore_checkpoints: false, ..wish.clone() };
     let description = log.describe()?;
-    let begin = wish.begin(log, &description)?;
+    // Rows of windows that are kept no longer are the next run's affair.
+    let begin = Begin { grains: &Grain::ALL, ..wish.begin(log, &description)? };
     let mut outcome: Option<Result<Recovered, PlanError>> = None;
     let began = store.begin(&begin, &mut |stored| {
-        let recovered = from_what_is_left(wish, log, &description, parts, stored);
-        let goes_on = confirmed && recovered.is_ok();
+        let recovered = from_what_is_left(wish, log, &description, parts, stored, how);
+        let goes_on = how.confirmed && recovered.is_ok();
         outcome = Some(recovered);
         // An error leaves the store as it was.
         let nothing = || StoreError::Fatal("nothing was done".to_owned());
         goes_on.then(|| Decision { above_fence: newest_fence(parts, stored), ..Decision::default() }).ok_or_else(nothing)
     });
     let recovered = match (outcome, &began) {
-        (Some(recovered), _) if !confirmed => return recovered,
+        (Some(recovered), _) if !how.confirmed => return recovered,
         (Some(recovered), _) => recovered?,
         (None, _) => return Err(began.expect_err("it was not asked").into()),
     };
-    store.commit(&recovered.commit(&began?, &description))?;
+    commit(store, &recovered.commit(&began?, &description))?;
     Ok(recovered)
+}
+
+/// If an attempt was applied although nobody heard of it, the next one finds that.
+fn commit(store: &mut dyn Store, commit: &Commit) -> Result<Receipt, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match store.commit(commit) {
+            Err(StoreError::Transient(why)) if attempt < ATTEMPTS => tracing::warn!(attempt, why, "the commit is tried again"),
+            outcome => return outcome,
+        }
+        attempt += 1;
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn from_what_is_left(
@@ -74,12 +95,15 @@ fn from_what_is_left(
     description: &Description,
     parts: &dyn Parts,
     stored: &Stored,
+    how: How,
 ) -> Result<Recovered, PlanError> {
     if stored.epoch == 0 {
-        return Err(StoreError::Fatal("nothing was committed yet: there is nothing to recover".to_owned()).into());
+        let what =
+            "nothing was committed yet, so there are no rows to keep: start tidemark-dataflow, or if it refuses, in empty tables";
+        return Err(StoreError::Fatal(what.to_owned()).into());
     }
     let checkpoints = usable_checkpoints(stored, description, parts, wish.ignore_checkpoints)?;
-    if check_offsets(stored, known(wish, stored, checkpoints.first()), description, log.topic()).is_ok() {
+    if check_offsets(stored, known(wish, stored, description, checkpoints.first()), description, log.topic()).is_ok() {
         let what = "nothing is missing that a run needs: start tidemark-dataflow, there is nothing to recover";
         return Err(StoreError::Fatal(what.to_owned()).into());
     }
@@ -103,13 +127,21 @@ fn from_what_is_left(
     for highest in read_from.values().filter_map(|read_to| read_to.highest) {
         until = until.max(forgotten_from(highest, timeout));
     }
-    for &partition in unread.keys() {
-        until = until.max(forgotten_from(latest_unread(&wish.rules, log, description, partition)?, timeout));
+    if !unread.is_empty() {
+        // No clock of ours was ahead of the reader's when an event was not rejected as `future`. Its record time is no later bound: times of
+        // records may be in any order.
+        let now = how.now.max(stored.clock.unwrap_or(Micros(0)));
+        let written = how.lost_before.map_or(now, |before| before.min(now));
+        let latest = Nanos(written.0.saturating_add(wish.rules.max_future_skew()).saturating_mul(1_000));
+        until = until.max(forgotten_from(latest, timeout));
     }
     let from = stored.watermark.map_or(Minute(0), Minute::first_open);
     let entry = Entry { watermark: stored.watermark.unwrap_or(Micros(0)), partitions: read_from };
     let inexact = Inexact { from, until: until.max(from), why: why(stored, &unread, &entry) };
-    Ok(Recovered { epoch: stored.epoch, watermark: stored.watermark, unread, entry, inexact })
+    let is_named = stored.checkpoints.as_array().is_some_and(|named| !named.is_empty());
+    let sees = checkpoint::sees_sign(parts, Keys::new(HashKey(stored.hash_key)).tag(), stored.fence);
+    let lacks_checkpoints = is_named && matches!(sees, Ok(false));
+    Ok(Recovered { epoch: stored.epoch, watermark: stored.watermark, unread, entry, inexact, lacks_checkpoints })
 }
 
 /// From the oldest entry of the history that is still in the log. If there is none, from where reading stopped: nobody knows how late the
@@ -136,36 +168,6 @@ fn read_from(
         (partition, read_to)
     };
     stored.partitions.iter().map(of).collect()
-}
-
-/// The latest event time that counts of the records which expired unread. An event is at most the future skew ahead of its record's time;
-/// that is taken to be at most the lateness behind the time of the first record that is left. Without one it is at most the present time.
-fn latest_unread(rules: &Rules, log: &dyn Log, description: &Description, partition: i32) -> Result<Nanos, SourceError> {
-    let time = match first_record_time(log, description, partition)? {
-        Some(time) => time.0.saturating_add(rules.lateness()),
-        None => Clock::System.glance().wall.0,
-    };
-    Ok(Nanos(time.saturating_add(rules.max_future_skew()).saturating_mul(1_000)))
-}
-
-fn first_record_time(log: &dyn Log, description: &Description, partition: i32) -> Result<Option<Micros>, SourceError> {
-    let bounds = description.partitions[&partition];
-    let mut source = log.open(&BTreeMap::from([(partition, bounds.low)]))?;
-    let started = Instant::now();
-    let mut first = None;
-    while first.is_none() && source.position(partition)?.next_offset < bounds.high {
-        if started.elapsed() > PATIENCE {
-            let topic = log.topic();
-            return Err(SourceError::NotYet(format!("topic {topic} partition {partition} delivers nothing for {PATIENCE:?}")));
-        }
-        source.read(partition, Some(bounds.high), 1, &mut |record| {
-            first = Some(record.time);
-            ControlFlow::Continue(())
-        })?;
-        source.serve(Asked { at: Clock::System.now().at, worker_0: None })?;
-        std::thread::sleep(NAP);
-    }
-    Ok(first.flatten())
 }
 
 /// What is missing, for people.

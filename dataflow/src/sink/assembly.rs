@@ -9,7 +9,7 @@ use crate::keys::{KeyMap, StreamKey, give_back_room};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemark_model::metrics::Whole;
-use tidemark_model::{Grain, Micros, Minute, Window};
+use tidemark_model::{Grain, Micros, Minute, Nanos, Window};
 
 /// Makes commits.
 pub struct Assembly {
@@ -137,18 +137,23 @@ impl Assembly {
         if let Some(watermark) = self.watermark.filter(|_| closes) {
             let first_open = Minute::first_open(watermark);
             let entry = Entry { watermark, partitions: self.publication.partitions().clone() };
-            let (rolled_up, viewer_timeout) = (self.whole.rolled_up, self.viewer_timeout_nanos);
-            let old_enough = |inexact_until| history::old_enough(Some(watermark), rolled_up, viewer_timeout, inexact_until);
-            commit.reach = Some(self.reach.after(entry.clone(), old_enough(self.inexact_until)));
+            self.reach.push(entry.clone());
             commit.history = vec![entry];
             // Those that were needed before a `recover` stay for longer.
-            commit.old_enough = Some(old_enough(None));
+            commit.old_enough = Some(self.old_enough(watermark, None));
             let longest = self.longest;
             self.names.retain(|_, named| longest.end_of(longest.window_of(named.newest)) > first_open);
             give_back_room(&mut self.names);
         }
+        if let Some(watermark) = self.watermark {
+            commit.reach = self.reach.news(watermark, self.old_enough(watermark, self.inexact_until));
+        }
         commit.partitions = std::mem::take(&mut self.partitions);
         Some(commit)
+    }
+
+    fn old_enough(&self, watermark: Micros, inexact_until: Option<Minute>) -> Nanos {
+        history::old_enough(Some(watermark), self.whole.rolled_up, self.viewer_timeout_nanos, inexact_until)
     }
 }
 

@@ -91,7 +91,8 @@ pub struct Commit {
     /// An entry of the history is old enough if no event below it is later than this. The newest such entry stays in the store, and of older
     /// ones the first of each hour or day; `None`: all stay.
     pub old_enough: Option<Nanos>,
-    /// How much further back the log reaches than a run without a checkpoint needs, once a minute closes: as [`crate::checkpoint::reach::Reach::after`] says it.
+    /// How much further back the log reaches than a run without a checkpoint needs, if that has changed: as
+    /// [`crate::checkpoint::reach::Reach::news`] says it.
     pub reach: Option<Option<i64>>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,

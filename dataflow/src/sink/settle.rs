@@ -33,7 +33,7 @@ pub(super) fn refuse_during_rebuild(client: &mut Client, shown: &str) -> Result<
     let locked = client.query_one("select pg_try_advisory_lock_shared($1, hashtext(current_schema()))", &[&RUN_LOCK]);
     // Without any schema there is nothing to lock, and what comes next fails by itself.
     match locked.map_err(|error| judge_session(&error, shown))?.get(0) {
-        Some(false) => Err(StoreError::Transient(format!("Postgres {shown}: a rebuild is under way"))),
+        Some(false) => Err(StoreError::Transient(format!("Postgres {shown}: a rebuild or recover is under way"))),
         _ => Ok(()),
     }
 }

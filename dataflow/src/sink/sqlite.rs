@@ -115,7 +115,7 @@ pub(crate) struct RunLock {
 }
 
 impl RunLock {
-    /// For a run; none while a rebuild is under way.
+    /// For a run; none while a rebuild or recover is under way.
     fn shared(store: &Path) -> Result<Option<RunLock>, StoreError> {
         RunLock::take(store, File::try_lock_shared)
     }

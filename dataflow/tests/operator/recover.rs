@@ -46,9 +46,9 @@ fn refuses(stack: &Stack, missing: &str) {
 }
 
 /// Goes on from what is left, then without a checkpoint; rows that ended by this hour stay.
-fn goes_on(stack: &Stack, ended_by: i64) {
+fn goes_on(stack: &Stack, ended_by: i64, lost_before: &str) {
     let (kept, marked) = (ended(stack, ended_by), marks(stack));
-    let done = stack.run(&["recover", "--yes"]).expect(0);
+    let done = stack.run(&["recover", "--lost-before", lost_before, "--yes"]).expect(0);
     assert!(done.out.contains("windows that begin at"), "{done:#?}");
     assert_eq!(marks(stack), marked + 1);
     stack.catch_up(&[]);
@@ -77,12 +77,10 @@ fn after_records_expired_unread_the_pipeline_goes_on_from_what_is_left() {
         stack.publish_hour_of(2, 2_000, 11);
         let ends = stack.log().describe().unwrap().partitions;
         let middle = |(of, next): (i32, i64)| (of, i64::midpoint(next, ends[&of].high));
-        // One partition loses all that was not read.
-        let mut below: BTreeMap<i32, i64> = next_offsets(&stack).into_iter().map(middle).collect();
-        below.insert(1, ends[&1].high);
+        let below: BTreeMap<i32, i64> = next_offsets(&stack).into_iter().map(middle).collect();
         stack.expire(&below);
         refuses(&stack, "expired before they were read");
-        goes_on(&stack, 24);
+        goes_on(&stack, 24, "2026-01-03T00:59:00Z");
         // The rows that are marked stay as they are, as far as they are made of records that are gone.
         let rebuilt = stack.run(&["rebuild", "--yes"]).expect(0);
         assert!(rebuilt.out.contains("stay as they are"), "{rebuilt:#?}");
@@ -90,6 +88,20 @@ fn after_records_expired_unread_the_pipeline_goes_on_from_what_is_left() {
         assert_eq!(marks(&stack), 1);
         stack.run(&["rebuild", "--drop-history", "--yes-drop-history", "--yes"]).expect(0);
         assert_eq!(marks(&stack), 0);
+
+        // Nobody says when the records were written: all windows up to the present time may lack them.
+        stack.publish_hour_of(8, 2_000, 11);
+        let ends = stack.log().describe().unwrap().partitions.into_iter().map(|(of, bounds)| (of, bounds.high));
+        stack.expire(&ends.collect());
+        let done = stack.run(&["recover", "--yes", "--ignore-checkpoints"]).expect(0);
+        assert!(done.out.contains("as new as the present time"), "{done:#?}");
+        let now = match stack.is_postgres() {
+            true => "now()",
+            false => "unixepoch() * 1000000",
+        };
+        assert_eq!(stack.number(&format!("select count(*) from inexact_windows where inexact_until > {now}")), 1);
+        stack.catch_up(&[]);
+        stack.run(&["verify"]).expect(0);
     }
 }
 
@@ -108,7 +120,7 @@ fn after_the_state_was_lost_and_the_log_too_the_pipeline_goes_on_from_what_is_le
         let below = next_offsets(&stack).into_iter().map(|(of, next)| (of, next - 100)).collect();
         stack.expire(&below);
         refuses(&stack, "is lost, and its records expired");
-        goes_on(&stack, 24);
+        goes_on(&stack, 24, "2026-01-02T00:59:00Z");
     }
 }
 

@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
+use tidemark_dataflow::oracle;
+use tidemark_dataflow::rules::Rules;
 
 /// Nothing may take longer than this: fresh rows after a blow, and the end of a process that is to end. The longest bound is that of a start
 /// whose connection was forgotten on the way: Postgres keeps its lock for 60 s.
@@ -44,6 +46,10 @@ pub struct Storm<'a> {
     pub blows: usize,
     /// Families of blows, by commas; empty: all.
     pub families: &'a str,
+    /// Records may expire.
+    pub expires: bool,
+    /// The pipeline's.
+    pub rules: Rules,
     /// There is time for long pauses.
     pub long: bool,
     pub seed: u64,
@@ -78,6 +84,8 @@ pub struct Director<'a> {
     runs: usize,
     hurt: Option<Hurt>,
     wrong: Vec<String>,
+    /// Records that have expired.
+    pub(super) expired: oracle::Log,
 }
 
 impl<'a> Director<'a> {
@@ -85,13 +93,13 @@ impl<'a> Director<'a> {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(storm.seed);
         let mut report = Report::default();
         let cluster = start(&mut random, storm.ground, 0, &mut report);
-        Director { storm, random, cluster, runs: 0, hurt: None, report, wrong: Vec::new() }
+        Director { storm, random, cluster, runs: 0, hurt: None, report, wrong: Vec::new(), expired: oracle::Log::new() }
     }
 
     /// Deals as many blows as were asked for, until everything has recovered.
     pub fn rage(&mut self) {
         self.mend(|director| director.storm.watcher.seen().epoch > 0);
-        let mut deck = Deck::new(self.storm.families);
+        let mut deck = Deck::new(self.storm.families, self.storm.expires);
         for number in 1..=self.storm.blows {
             let blow = deck.deal(&mut self.random);
             self.report.blow(blow.name());
@@ -126,6 +134,11 @@ impl<'a> Director<'a> {
             self.tick();
         }
         self.stop();
+    }
+
+    /// Records that have expired.
+    pub fn expired(&mut self) -> oracle::Log {
+        std::mem::take(&mut self.expired)
     }
 
     pub fn report(self) -> (Report, Vec<String>) {

@@ -109,28 +109,31 @@ fn produce(producer: &BaseProducer<Context>, topic: &str, mut script: Script, st
     written
 }
 
-/// All that is in a topic, and where each partition ends.
-pub fn read_back(bootstrap: &str, topic: &str, partitions: usize) -> (oracle::Log, BTreeMap<i32, i64>) {
+/// Adds to the log what a topic has behind it, up to these offsets or to its end; where reading stopped.
+pub fn read_on(bootstrap: &str, topic: &str, log: &mut oracle::Log, before: Option<&BTreeMap<i32, i64>>) -> BTreeMap<i32, i64> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", "judge").set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create().expect("a consumer");
     let mut assignment = TopicPartitionList::new();
-    let mut ends = BTreeMap::new();
-    let mut log = oracle::Log::new();
-    for partition in 0..i32::try_from(partitions).expect("few") {
-        let bounds = consumer.fetch_watermarks(topic, partition, DELIVERY).expect("the broker answers");
-        assert_eq!(bounds.0, 0, "nothing has expired");
-        ends.insert(partition, bounds.1);
-        log.insert(partition, Vec::new());
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("an assignment");
+    let (mut ends, mut total) = (BTreeMap::new(), 0);
+    for partition in 0..i32::try_from(PARTITIONS).expect("few") {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, DELIVERY).expect("the broker answers");
+        let next = log.entry(partition).or_default().last().map_or(0, |last| last.offset + 1);
+        assert!(low <= next, "partition {partition}: what expired was read before");
+        let end = before.map_or(high, |before| before[&partition]);
+        ends.insert(partition, end);
+        total += end - next;
+        assignment.add_partition_offset(topic, partition, Offset::Offset(next)).expect("an assignment");
     }
     consumer.assign(&assignment).expect("an assignment");
-    let total: i64 = ends.values().sum();
     let (mut read, until) = (0, Instant::now() + DELIVERY * 5);
     while read < total {
         assert!(Instant::now() < until, "{read} of {total} records could be read back");
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = message.expect("a record");
+        if message.offset() >= ends[&message.partition()] {
+            continue;
+        }
         log.entry(message.partition()).or_default().push(oracle::LogRecord {
             offset: message.offset(),
             record_time: message.timestamp().to_millis(),
@@ -139,7 +142,7 @@ pub fn read_back(bootstrap: &str, topic: &str, partitions: usize) -> (oracle::Lo
         });
         read += 1;
     }
-    (log, ends)
+    ends
 }
 
 /// Every record that was written is there, in its order. How many are there besides: after a crash of the broker the client cannot

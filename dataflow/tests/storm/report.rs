@@ -87,10 +87,11 @@ impl Report {
         self.longest = longest;
     }
 
-    pub fn produced(&mut self, written: &Written, again: usize) {
+    pub fn produced(&mut self, written: &Written, again: usize, expired: usize) {
         let records: usize = written.iter().map(Vec::len).sum();
-        self.lines
-            .push(format!("records produced {records}; sent twice by the producer's client when the broker crashed {again}"));
+        self.lines.push(format!(
+            "records produced {records}; sent twice by the producer's client when the broker crashed {again}; expired {expired}"
+        ));
     }
 
     pub fn compared(&mut self, found: &Found, differences: &[String], looks: u64, sets: usize) {

@@ -1,6 +1,7 @@
 //! Kafka brokers of a test's own. Clients reach each one at its own address, and through a network that the test rules.
 
 use super::proxy::Proxy;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -92,6 +93,16 @@ impl Brokers {
         let leaders: Vec<String> = (0..partitions).map(|partition| (partition % self.count() + 1).to_string()).collect();
         let leaders = leaders.join(",");
         self.script(&["topics", port(&self.each[0].address), "--create", "--topic", topic, "--replica-assignment", &leaders]);
+    }
+
+    /// The records below these offsets expire.
+    pub fn expire(&self, topic: &str, below: &BTreeMap<i32, i64>) {
+        let partition = |(of, offset): (&i32, &i64)| format!(r#"{{"topic":"{topic}","partition":{of},"offset":{offset}}}"#);
+        let list = below.iter().map(partition).collect::<Vec<_>>().join(",");
+        let file = self.each[0].dir.join("expire.json");
+        std::fs::write(&file, format!(r#"{{"partitions":[{list}],"version":1}}"#)).expect("a file");
+        let (class, file) = ("org.apache.kafka.tools.DeleteRecordsCommand", file.display().to_string());
+        self.script(&["tool", class, "--bootstrap-server", &self.addresses(), "--offset-json-file", &file]);
     }
 
     /// Its storage says that it belongs to the first one's cluster.

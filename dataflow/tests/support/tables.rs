@@ -140,10 +140,13 @@ impl Found {
         found
     }
 
-    /// What differs from the oracle's answer over this log, given the stored verdicts that a clock had a part in.
-    pub fn differences(&self, log: &oracle::Log, ends: &BTreeMap<i32, i64>, rules: &Rules) -> Vec<String> {
+    /// What differs from the oracle's answer over this log, given the stored verdicts that a clock had a part in. `rolls_up`: there are hours
+    /// and days.
+    pub fn differences(&self, log: &oracle::Log, ends: &BTreeMap<i32, i64>, rules: &Rules, rolls_up: bool) -> Vec<String> {
         let verdicts = self.dead_letters.iter().map(|(&at, letter)| (at, letter.reason)).collect();
-        let answer = oracle::answer(log, &oracle_rules(rules), oracle::Clock::Stored, &verdicts, self.watermark);
+        // No hour or day is closed by no watermark.
+        let closed = self.watermark.filter(|_| rolls_up);
+        let answer = oracle::answer(log, &oracle_rules(rules), oracle::Clock::Stored, &verdicts, closed);
         let payloads: BTreeMap<(i32, i64), &Option<Vec<u8>>> = log
             .iter()
             .flat_map(|(&partition, records)| records.iter().map(move |record| ((partition, record.offset), &record.payload)))

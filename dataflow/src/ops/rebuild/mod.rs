@@ -183,8 +183,15 @@ impl Before {
         let determined = of(&history.collect::<Vec<_>>()).ok_or_else(|| {
             format!("the log no longer reaches back to any entry of progress_history: nothing tells which windows it determines; {DROP_HISTORY}")
         })?;
-        let knew =
-            Rules::of_fingerprint(&self.fingerprint).is_some_and(|rules| rules.max_future_skew() >= wish.rules.max_future_skew());
+        let stored = Rules::of_fingerprint(&self.fingerprint);
+        let times_out_later = |stored: Rules| stored.viewer_timeout_nanos() < wish.rules.viewer_timeout_nanos();
+        if inexact_until.is_some() && stored.is_none_or(times_out_later) {
+            return Err(format!(
+                "VIEWER_TIMEOUT is larger than it was when windows were given up by a recover: viewers whose joins are gone would count in more \
+                 windows; {DROP_HISTORY}"
+            ));
+        }
+        let knew = stored.is_some_and(|rules| rules.max_future_skew() >= wish.rules.max_future_skew());
         if determined.entry.is_some() && !knew {
             return Err(format!(
                 "MAX_FUTURE_SKEW is larger than it was, or the rows were made by another version: expired records may count now in windows \

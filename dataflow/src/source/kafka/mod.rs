@@ -409,7 +409,7 @@ fn judge_event(partition: i32, message: &sys::rd_kafka_message_t, next_offset: i
         RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
             Err(SourceError::Fatal(format!(
                 "partition {partition}: offset {next_offset} is not in the topic any more, so records were lost before they were \
-                 read; replace all rows by what is left with: tidemark-dataflow rebuild --drop-history"
+                 read; the next start says what can be done"
             )))
         }
         error => {

@@ -5,6 +5,7 @@ mod descriptors;
 mod kill;
 mod network;
 mod pause;
+mod retention;
 mod store;
 mod takeover;
 
@@ -41,12 +42,13 @@ pub enum Blow {
     Descriptors,
     Stderr,
     StoreGoesBack,
+    Expiry,
 }
 
 use Blow::*;
 
 /// Blow, family, name, and how often it is dealt while each is dealt once at least.
-const KINDS: [(Blow, &str, &str, usize); 27] = [
+const KINDS: [(Blow, &str, &str, usize); 28] = [
     (OneProcess, "kill", "kill -9 of one process", 3),
     (AllProcesses, "kill", "kill -9 of all processes", 1),
     (Checkpoints, "kill", "kill -9 of all, checkpoints lost", 1),
@@ -74,6 +76,7 @@ const KINDS: [(Blow, &str, &str, usize); 27] = [
     (Descriptors, "descriptors", "no descriptor left", 1),
     (Stderr, "descriptors", "standard error closed", 1),
     (StoreGoesBack, "store", "store goes back", 2),
+    (Expiry, "retention", "records expire, checkpoints lost", 2),
 ];
 
 impl Blow {
@@ -93,16 +96,17 @@ pub struct Deck {
 }
 
 impl Deck {
-    /// Of these families, by commas; empty: of all.
-    pub fn new(families: &str) -> Deck {
+    /// Of these families, by commas; empty: of all. Records expire only if that can be.
+    pub fn new(families: &str, expires: bool) -> Deck {
         let wanted: Vec<&str> = families.split(',').filter(|family| !family.is_empty()).collect();
         let known = |family: &&str| KINDS.iter().any(|kind| kind.1 == *family);
         let unknown = wanted.iter().find(|family| !known(family));
         assert!(
             unknown.is_none(),
-            "unknown blows {unknown:?}; allowed: kill,takeover,pause,clock,network,broker,descriptors,store"
+            "unknown blows {unknown:?}; allowed: kill,takeover,pause,clock,network,broker,descriptors,store,retention"
         );
-        let chosen = KINDS.iter().filter(|kind| wanted.is_empty() || wanted.contains(&kind.1));
+        let is_wanted = |family: &str| wanted.is_empty() || wanted.contains(&family);
+        let chosen = KINDS.iter().filter(|kind| is_wanted(kind.1) && (expires || kind.0 != Expiry));
         Deck { chosen: chosen.map(|kind| (kind.0, kind.3)).collect(), cards: Vec::new() }
     }
 
@@ -158,6 +162,7 @@ impl Director<'_> {
             Descriptors => self.fill_descriptors(blow),
             Stderr => self.close_stderr(blow),
             StoreGoesBack => self.store_goes_back(blow),
+            Expiry => self.expire(blow),
         }
     }
 }

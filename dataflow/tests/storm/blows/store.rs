@@ -37,7 +37,10 @@ impl Director<'_> {
         }
     }
 
-    fn in_the_store<T>(&self, work: impl FnOnce(&mut Client) -> Result<T, postgres::Error>) -> Result<T, postgres::Error> {
+    pub(super) fn in_the_store<T>(
+        &self,
+        work: impl FnOnce(&mut Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
         work(&mut Client::connect(self.storm.store, NoTls)?)
     }
 }
