@@ -3,6 +3,7 @@
 //! `tests/upgrades/NAME` holds a log, and of each store the tables and the checkpoints as they were when that program had read a part of
 //! the log. `three_metrics` is of the last program whose rows had `active_viewers`, `chat_messages` and `donations_usd` only.
 //! `hours_and_days` is of the last one whose checkpoints, of version 6, had a list of users of each hour and of each day; two hours are open.
+//! `history` has the same log, and checkpoints of version 7; it is of the last program whose tables did not know of `recover` and of retention.
 
 mod support;
 
@@ -29,7 +30,8 @@ struct Place {
 impl Place {
     fn new(before: &Path, store: &str, url: Option<String>) -> Place {
         let dir = tempfile::tempdir().expect("a directory");
-        copy(&before.join("log"), &dir.path().join("log"));
+        let log = [before.join("log"), before.with_file_name("hours_and_days").join("log")];
+        copy(log.iter().find(|log| log.is_dir()).expect("one is there"), &dir.path().join("log"));
         copy(&before.join(store).join("checkpoints"), &dir.path().join("checkpoints"));
         let mut settings = vec![
             ("DATA_DIR", dir.path().display().to_string()),
@@ -129,17 +131,33 @@ fn tables_and_checkpoints_of_an_earlier_program_are_taken_up() {
     drop_database("metrics");
 }
 
-#[test]
-fn users_of_open_hours_and_days_are_taken_up() {
-    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades/hours_and_days");
+/// The checkpoints of each store.
+fn checkpoints_are_taken_up(of: &str, sqlite: &str, postgres: &str) {
+    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades").join(of);
     let goes_on = |place: &Place, checkpoint: &str| {
         let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
         assert!(said.contains(&format!("checkpoint=\"{checkpoint}\"")) && !said.contains("cannot be used"), "{said}");
         place.run(&["verify"], true);
     };
-    goes_on(&Place::new(&before, "sqlite", None), "497b610c-1-1");
-    let Some((url, client)) = database(&before, "users") else { return };
+    goes_on(&Place::new(&before, "sqlite", None), sqlite);
+    let Some((url, client)) = database(&before, of) else { return };
     drop(client);
-    goes_on(&Place::new(&before, "postgres", Some(url)), "33b03732-1-1");
-    drop_database("users");
+    goes_on(&Place::new(&before, "postgres", Some(url)), postgres);
+    drop_database(of);
+}
+
+#[test]
+fn users_of_open_hours_and_days_are_taken_up() {
+    checkpoints_are_taken_up("hours_and_days", "497b610c-1-1", "33b03732-1-1");
+}
+
+#[test]
+fn the_newest_checkpoints_are_taken_up_and_lost_ones_are_no_matter() {
+    checkpoints_are_taken_up("history", "c6576eac-1-1", "abb734b2-1-1");
+    let before = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrades/history");
+    let place = Place::new(&before, "sqlite", None);
+    std::fs::remove_dir_all(place.dir.path().join("checkpoints")).expect("it is there");
+    let said = place.run(&["run", "--until-end", "--metrics-addr", "off"], true);
+    assert!(said.contains("no checkpoint is used"), "{said}");
+    place.run(&["verify"], true);
 }

@@ -178,8 +178,11 @@ fn why(stored: &Stored, unread: &BTreeMap<i32, Range<i64>>, entry: &Entry) -> St
         }
         None => {
             let from = entry.partitions[&partition].next_offset;
-            (from > start)
-                .then(|| format!("partition {partition}: the state of before offset {from} is lost, and its records expired"))
+            (from > start).then(|| {
+                format!(
+                    "partition {partition}: the state of before offset {from} is lost, and not all records of before it are left"
+                )
+            })
         }
     };
     stored.partitions.iter().filter_map(of).collect::<Vec<_>>().join("; ")

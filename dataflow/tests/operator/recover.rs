@@ -119,7 +119,7 @@ fn after_the_state_was_lost_and_the_log_too_the_pipeline_goes_on_from_what_is_le
         }
         let below = next_offsets(&stack).into_iter().map(|(of, next)| (of, next - 100)).collect();
         stack.expire(&below);
-        refuses(&stack, "is lost, and its records expired");
+        refuses(&stack, "is lost, and not all records of before it are left");
         goes_on(&stack, 24, "2026-01-02T00:59:00Z");
     }
 }
