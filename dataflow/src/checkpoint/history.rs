@@ -112,13 +112,15 @@ impl Determined {
     }
 
     /// By the first offset that was ever read of each partition, the first one that the log still has, and the history from old to new. None
-    /// if the log no longer reaches back to any entry. Windows that begin before `inexact_until` were given up by a `recover`.
+    /// if the log no longer reaches back to any entry. Windows that begin before `inexact_until` were given up by a `recover`. With `since`, no
+    /// more is read than windows that begin there need.
     pub fn of(
         starts: &BTreeMap<i32, i64>,
         low: impl Fn(i32) -> i64,
         history: &[Entry],
         viewer_timeout_nanos: i64,
         inexact_until: Option<Minute>,
+        since: Option<Minute>,
     ) -> Option<Determined> {
         let start = |(&partition, &next_offset): (&i32, &i64)| (partition, ReadTo { next_offset, highest: None });
         let all: BTreeMap<i32, ReadTo> = starts.iter().map(start).collect();
@@ -131,12 +133,19 @@ impl Determined {
         let is_there = |read_from: &BTreeMap<i32, ReadTo>| {
             read_from.iter().all(|(&partition, read_to)| read_to.next_offset >= low(partition))
         };
-        let mut places =
+        let from = |read_from: &BTreeMap<i32, ReadTo>| {
+            let highest = read_from.values().filter_map(|read_to| read_to.highest).max();
+            let from = highest.map_or(Minute(0), |highest| forgotten_from(highest, viewer_timeout_nanos));
+            from.max(inexact_until.unwrap_or(Minute(0))).max(since.unwrap_or(Minute(0)))
+        };
+        let places =
             std::iter::once((None, all.clone())).chain(history.iter().map(|entry| (Some(entry.clone()), from_entry(entry))));
-        let (entry, read_from) = places.find(|(_, read_from)| is_there(read_from))?;
-        let highest = read_from.values().filter_map(|read_to| read_to.highest).max();
-        let from = highest.map_or(Minute(0), |highest| forgotten_from(highest, viewer_timeout_nanos));
-        Some(Determined { entry, read_from, from: from.max(inexact_until.unwrap_or(Minute(0))) })
+        let mut places = places.filter(|(_, read_from)| is_there(read_from)).map(|(entry, read_from)| {
+            let from = from(&read_from);
+            Determined { entry, read_from, from }
+        });
+        let oldest = places.next()?;
+        Some(places.take_while(|newer| since.is_some() && newer.from == oldest.from).last().unwrap_or(oldest))
     }
 }
 
@@ -178,7 +187,7 @@ mod tests {
         let starts = BTreeMap::from([(0, 0), (1, 0), (2, 0)]);
         let determined = |low: [i64; 3]| {
             let low = |partition: i32| low[usize::try_from(partition).unwrap()];
-            let determined = Determined::of(&starts, low, &history, 5 * MINUTE_NANOS, None)?;
+            let determined = Determined::of(&starts, low, &history, 5 * MINUTE_NANOS, None, None)?;
             Some((determined.read_from.values().map(|read_to| read_to.next_offset).collect::<Vec<_>>(), determined.from.0))
         };
         assert_eq!(determined([0, 0, 0]), Some((vec![0, 0, 0], 0)));

@@ -35,6 +35,12 @@ pub struct VerifyArgs {
     /// Print at most this many of the records that are responsible for a difference
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub records: usize,
+    /// Judge only windows that begin at this time or later, as 2026-01-01T12:00:00Z, and read no more of the log than they need
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Micros>,
+    /// Judge only the rows and states of these streams
+    #[arg(long, value_name = "STREAM", num_args = 1..)]
+    pub streams: Vec<String>,
     /// Log and store.
     #[command(flatten)]
     pub place: PlaceArgs,

@@ -1,9 +1,8 @@
-//! The log up to stored offsets, in memory: what the oracle recomputes from.
+//! The log up to stored offsets, read once.
 
 use super::OpsError;
 use crate::clock::Clock;
-use crate::oracle::{self, LogRecord};
-use crate::source::{Asked, Description, Log};
+use crate::source::{Asked, Description, Log, Record, Source};
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
@@ -14,49 +13,103 @@ const BATCH: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause when nothing is at hand.
 const NAP: Duration = Duration::from_millis(2);
+/// Between two lines about how far the reading is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// The records of each partition's range of offsets. Refuses a log that no longer has all of them.
-///
-/// Everything is held in memory: each record's bytes and about a hundred more.
-pub fn read(log: &dyn Log, ranges: &BTreeMap<i32, Range<i64>>) -> Result<oracle::Log, OpsError> {
+/// Who takes the records.
+pub trait Reader {
+    /// The partitions to read on, of those whose end has not been told. At least one, as long as there are any.
+    fn behind(&mut self) -> Vec<i32>;
+
+    /// The next record of a partition.
+    fn take(&mut self, partition: i32, record: Record<'_>) -> Result<(), OpsError>;
+
+    /// All records of a partition have been taken.
+    fn end_of(&mut self, partition: i32);
+
+    /// Now and then, and once at the end.
+    fn pause(&mut self) -> Result<(), OpsError>;
+}
+
+/// Reads each partition's range of offsets, and answers how many records that were. Refuses a log that no longer has all of them.
+pub fn read(log: &dyn Log, ranges: &BTreeMap<i32, Range<i64>>, reader: &mut dyn Reader) -> Result<u64, OpsError> {
     refuse_what_is_gone(&log.describe()?, ranges, log.topic())?;
     let starts = ranges.iter().map(|(&partition, range)| (partition, range.start)).collect();
     let mut source = log.open(&starts)?;
-    let mut past: oracle::Log = ranges.keys().map(|&partition| (partition, Vec::new())).collect();
+    let mut progress = Reading::new(ranges);
     let mut last_delivery = Instant::now();
     loop {
-        let (mut delivered, mut waiting) = (false, None);
-        for (&partition, range) in ranges {
-            let next_offset = source.position(partition)?.next_offset;
-            if next_offset >= range.end {
+        let (before, mut waiting) = (progress.records, None);
+        for partition in reader.behind() {
+            let (end, next_offset) = (ranges[&partition].end, source.position(partition)?.next_offset);
+            if next_offset >= end {
+                reader.end_of(partition);
                 continue;
             }
             waiting = Some((partition, next_offset));
-            let records = past.get_mut(&partition).expect("every partition has its list");
-            let before = records.len();
-            source.read(partition, Some(range.end), BATCH, &mut |record| {
-                records.push(LogRecord {
-                    offset: record.offset,
-                    record_time: record.time.map(|time| time.0.div_euclid(1_000)),
-                    key: record.key.map(<[u8]>::to_vec),
-                    payload: record.payload.map(<[u8]>::to_vec),
-                });
-                ControlFlow::Continue(())
-            })?;
-            delivered |= records.len() > before;
+            progress.records += read_some(source.as_mut(), partition, end, reader)?;
         }
+        reader.pause()?;
+        progress.tell();
         source.serve(Asked { at: Clock::System.now().at, worker_0: None })?;
-        let Some((partition, next_offset)) = waiting else { return Ok(past) };
-        if delivered {
+        if progress.records > before {
             last_delivery = Instant::now();
-        } else if last_delivery.elapsed() > PATIENCE {
+            continue;
+        }
+        let Some((partition, next_offset)) = waiting else {
+            if reader.behind().is_empty() {
+                return Ok(progress.records);
+            }
+            continue;
+        };
+        if last_delivery.elapsed() > PATIENCE {
             let topic = log.topic();
             return Err(OpsError::Refused(format!(
                 "topic {topic} partition {partition} delivers nothing at offset {next_offset} for {PATIENCE:?}: check the log, then \
                  try again"
             )));
-        } else {
-            std::thread::sleep(NAP);
+        }
+        std::thread::sleep(NAP);
+    }
+}
+
+/// Hands over what is at hand of a partition, and answers how many records that were.
+fn read_some(source: &mut dyn Source, partition: i32, end: i64, reader: &mut dyn Reader) -> Result<u64, OpsError> {
+    let (mut records, mut fault) = (0, None);
+    source.read(partition, Some(end), BATCH, &mut |record| match reader.take(partition, record) {
+        Ok(()) => {
+            records += 1;
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            fault = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    fault.map_or(Ok(records), Err)
+}
+
+/// How far it is.
+struct Reading {
+    records: u64,
+    /// Offsets in the ranges; some may have no record.
+    offsets: i64,
+    began: Instant,
+    told: Instant,
+}
+
+impl Reading {
+    fn new(ranges: &BTreeMap<i32, Range<i64>>) -> Reading {
+        let offsets = ranges.values().map(|range| range.end - range.start).sum();
+        Reading { records: 0, offsets, began: Instant::now(), told: Instant::now() }
+    }
+
+    fn tell(&mut self) {
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            let Reading { records, offsets, began, .. } = self;
+            let a_second = *records / began.elapsed().as_secs().max(1);
+            tracing::info!(records, of_at_most = offsets, a_second, "reading the log");
         }
     }
 }
@@ -90,16 +143,39 @@ mod tests {
     use super::*;
     use crate::source::memory::MemoryLog;
 
+    /// Payloads of each partition that has not ended.
+    #[derive(Default)]
+    struct Payloads(BTreeMap<i32, Vec<Vec<u8>>>, Vec<i32>);
+
+    impl Reader for Payloads {
+        fn behind(&mut self) -> Vec<i32> {
+            self.0.keys().filter(|partition| !self.1.contains(partition)).copied().collect()
+        }
+
+        fn take(&mut self, partition: i32, record: Record<'_>) -> Result<(), OpsError> {
+            self.0.get_mut(&partition).unwrap().push(record.payload.unwrap().to_vec());
+            Ok(())
+        }
+
+        fn end_of(&mut self, partition: i32) {
+            self.1.push(partition);
+        }
+
+        fn pause(&mut self) -> Result<(), OpsError> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn reads_up_to_the_offsets_and_refuses_what_is_gone() {
         let log = MemoryLog::default();
         for payload in [&b"a"[..], b"b", b"c"] {
             log.append(0, None, Some(payload));
         }
-        let past = read(&log, &BTreeMap::from([(0, 0..2)])).unwrap();
-        let payloads: Vec<_> = past[&0].iter().map(|record| record.payload.as_deref().unwrap()).collect();
-        assert_eq!(payloads, [b"a", b"b"]);
-        let error = |ranges| read(&log, &BTreeMap::from([ranges])).unwrap_err().to_string();
+        let mut payloads = Payloads(BTreeMap::from([(0, Vec::new())]), Vec::new());
+        assert_eq!(read(&log, &BTreeMap::from([(0, 0..2)]), &mut payloads).unwrap(), 2);
+        assert_eq!(payloads.0[&0], [b"a", b"b"]);
+        let error = |ranges| read(&log, &BTreeMap::from([ranges]), &mut Payloads::default()).unwrap_err().to_string();
         assert!(error((0, 0..4)).contains("ends at offset 3"));
         assert!(error((1, 0..1)).contains("partition 1 is not there"));
         let description =

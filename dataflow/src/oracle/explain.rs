@@ -1,9 +1,10 @@
 //! The records behind one row, for `verify` to print. Presence is found here user by user, as the design says it.
 
 use super::decode::Event;
-use super::judge::{self, Fate, Judged};
-use super::{Clock, Highest, Log, Position, Rules, Verdicts};
-use std::collections::BTreeMap;
+use super::judge::{Fate, Judge, Judged, Verdict};
+use super::{Clock, Highest, Position, Record, Rules};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use tidemark_model::{Cents, Kind, Minute, Nanos, Reason};
 
@@ -43,78 +44,147 @@ pub enum Presence {
     TimedOut,
 }
 
-/// The records responsible for the row of `minute` and `stream`. For more rows than one, [`Witness`] judges the log only once.
-pub fn explain(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, minute: Minute, stream: &str) -> Vec<Evidence> {
-    Witness::new(log, &Highest::new(), rules, clock, verdicts).of_row(minute..Minute(minute.0 + 1), stream)
+/// What a [`Witness`] is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The records responsible for the row of these minutes and this stream: every event of the stream in those minutes, whether it counts or
+    /// not, and of each user the last counted join or leave before them and the last one before their end. Records that do not decode have no
+    /// stream and are not among them.
+    Row(Range<Minute>, String),
+    /// The record here, if it is an event of the six types.
+    Record(Position),
+    /// The record whose time decides a partition's watermark: the first with the highest one that is not `future`.
+    Watermark(i32),
 }
 
-/// A judged log, which answers for any row.
+/// Records go in, as into [`super::Oracle`]; answers come out at the end.
 pub struct Witness {
-    events: Vec<Judged>,
+    judge: Judge,
     rules: Rules,
+    questions: Vec<(Question, Found)>,
 }
 
 impl Witness {
-    /// Judges the log. `before`: the highest event times of what has expired from its beginning.
-    pub fn new(log: &Log, before: &Highest, rules: &Rules, clock: Clock, verdicts: &Verdicts) -> Witness {
-        Witness { events: judge::judge(log, before, rules, clock, verdicts).events, rules: *rules }
+    /// Of these partitions, with `before` what is not read of them.
+    pub fn new(
+        partitions: impl IntoIterator<Item = i32>,
+        before: &Highest,
+        rules: &Rules,
+        clock: Clock,
+        questions: Vec<Question>,
+    ) -> Witness {
+        let judge = Judge::new(partitions, before, rules, clock, super::random_key());
+        Witness { judge, rules: *rules, questions: questions.into_iter().map(|question| (question, Found::default())).collect() }
     }
 
-    /// The records responsible for the row of these minutes and `stream`, by partition and offset: every event of the stream in those
-    /// minutes, whether it counts or not, and of each user the last counted join or leave before them and the last one before their end.
-    ///
-    /// Records that do not decode have no stream and are not here.
-    pub fn of_row(&self, minutes: Range<Minute>, stream: &str) -> Vec<Evidence> {
-        let of_stream: Vec<&Judged> = self.events.iter().filter(|judged| judged.event.stream == stream).collect();
-        let last_before = |minute: Minute| Nanos(minute.start().0 * 1_000 - 1);
-        let (before, end) = (deciding_moves(&of_stream, last_before(minutes.start)), last_before(minutes.end));
-        let deciding = deciding_moves(&of_stream, end);
-        let mut evidence = Vec::new();
-        for judged in of_stream {
-            let user = judged.event.user.as_deref();
-            let is_of = |moves: &BTreeMap<&str, (Precedence, Position)>| {
-                user.is_some_and(|user| moves.get(user).is_some_and(|(_, at)| *at == judged.at))
-            };
-            let decides = is_of(&deciding);
-            if !decides && !is_of(&before) && !minutes.contains(&Minute::of(judged.event.ts)) {
-                continue;
-            }
-            let presence = decides.then(|| presence_by(&judged.event, end, &self.rules));
-            evidence.push(evidence_of(judged, presence));
+    /// The next record of a partition. `stored`: why the store says that it is a dead letter.
+    pub fn take(&mut self, at: Position, record: Record<'_>, stored: Option<Reason>) {
+        let Verdict::Event(judged) = self.judge.judge(at, record, stored) else { return };
+        for (question, found) in &mut self.questions {
+            found.keep(question, &judged);
         }
-        evidence
     }
 
-    /// The record at a position, if it is an event of the six types.
-    pub fn at(&self, at: Position) -> Option<Evidence> {
-        let found = self.events.binary_search_by_key(&at, |judged| judged.at).ok()?;
-        Some(evidence_of(&self.events[found], None))
+    /// All of a partition has been taken.
+    pub fn end_of(&mut self, partition: i32) {
+        self.judge.end_of(partition);
     }
 
-    /// The record whose time decides a partition's watermark: the first with the highest one that is not `future`.
-    pub fn of_watermark(&self, partition: i32) -> Option<Evidence> {
-        let valid = |judged: &&Judged| judged.at.0 == partition && judged.fate != Fate::Rejected(Reason::Future);
-        let valid = self.events.iter().filter(valid);
-        valid.max_by_key(|judged| (judged.event.ts, std::cmp::Reverse(judged.at))).map(|judged| evidence_of(judged, None))
+    /// The partitions of which more is to be taken next. None: all has been taken.
+    pub fn behind(&mut self) -> Vec<i32> {
+        self.judge.completed_before();
+        self.judge.behind()
     }
+
+    /// The answer to each question, in their order; the records of each by partition and offset.
+    pub fn answers(self) -> Vec<Vec<Evidence>> {
+        let Witness { rules, questions, .. } = self;
+        questions.into_iter().map(|(question, found)| answer(&question, found.judged, &rules)).collect()
+    }
+}
+
+/// What was found so far of an answer.
+#[derive(Default)]
+struct Found {
+    judged: Vec<Judged>,
+    /// Where each user's last move before the minutes is in it.
+    before: HashMap<String, usize>,
+}
+
+impl Found {
+    /// Keeps an event if it can be a part of the answer.
+    fn keep(&mut self, question: &Question, judged: &Judged) {
+        match question {
+            Question::Row(minutes, stream) if judged.event.stream == *stream => {
+                let minute = Minute::of(judged.event.ts);
+                if minutes.contains(&minute) {
+                    self.judged.push(judged.clone());
+                } else if minute < minutes.start && moves(judged) {
+                    self.keep_move_before(judged);
+                }
+            }
+            Question::Record(at) if judged.at == *at => self.judged.push(judged.clone()),
+            Question::Watermark(partition) if judged.at.0 == *partition && judged.fate != Fate::Rejected(Reason::Future) => {
+                if self.judged.first().is_none_or(|highest| judged.event.ts > highest.event.ts) {
+                    self.judged = vec![judged.clone()];
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Of a user the last one.
+    fn keep_move_before(&mut self, judged: &Judged) {
+        let user = judged.event.user.clone().expect("joins and leaves have a user");
+        match self.before.entry(user) {
+            Entry::Vacant(none) => {
+                none.insert(self.judged.len());
+                self.judged.push(judged.clone());
+            }
+            Entry::Occupied(kept) => {
+                let kept = &mut self.judged[*kept.get()];
+                if precedence(&judged.event) > precedence(&kept.event) {
+                    *kept = judged.clone();
+                }
+            }
+        }
+    }
+}
+
+fn answer(question: &Question, mut found: Vec<Judged>, rules: &Rules) -> Vec<Evidence> {
+    found.sort_by_key(|judged| judged.at);
+    let Question::Row(minutes, _) = question else {
+        return found.iter().map(|judged| evidence_of(judged, None)).collect();
+    };
+    let end = Nanos(minutes.end.start().0 * 1_000 - 1);
+    let deciding = deciding_moves(&found, end);
+    let presence = |judged: &Judged| {
+        let latest = judged.event.user.as_deref().and_then(|user| deciding.get(user));
+        latest.is_some_and(|(_, at)| *at == judged.at).then(|| presence_by(&judged.event, end, rules))
+    };
+    found.iter().map(|judged| evidence_of(judged, presence(judged))).collect()
+}
+
+/// Whether it is a counted join or leave.
+fn moves(judged: &Judged) -> bool {
+    matches!(judged.event.kind, Kind::ViewerJoin | Kind::ViewerLeave) && judged.fate == Fate::Counted
+}
+
+fn precedence(event: &Event) -> Precedence {
+    (event.ts, event.kind == Kind::ViewerLeave)
 }
 
 /// When a join or leave happened and whether it is a leave, which is the later word of two at one instant.
 type Precedence = (Nanos, bool);
 
 /// The latest counted join or leave of each user at or before `t`.
-fn deciding_moves<'a>(of_stream: &[&'a Judged], t: Nanos) -> BTreeMap<&'a str, (Precedence, Position)> {
+fn deciding_moves(of_stream: &[Judged], t: Nanos) -> BTreeMap<&str, (Precedence, Position)> {
     let mut deciding = BTreeMap::new();
-    for Judged { at, event, fate } in of_stream {
-        let moves = matches!(event.kind, Kind::ViewerJoin | Kind::ViewerLeave);
-        if !moves || *fate != Fate::Counted || event.ts > t {
-            continue;
-        }
+    for Judged { at, event, .. } in of_stream.iter().filter(|judged| moves(judged) && judged.event.ts <= t) {
         let user = event.user.as_deref().expect("joins and leaves have a user");
-        let precedence = (event.ts, event.kind == Kind::ViewerLeave);
-        let latest = deciding.entry(user).or_insert((precedence, *at));
-        if precedence > latest.0 {
-            *latest = (precedence, *at);
+        let latest = deciding.entry(user).or_insert((precedence(event), *at));
+        if precedence(event) > latest.0 {
+            *latest = (precedence(event), *at);
         }
     }
     deciding

@@ -80,8 +80,12 @@ fn run(text: &str, belongs: impl Fn(char) -> bool) -> usize {
 
 /// The string that `text` begins with, unescaped, and its length in bytes with both quotes.
 ///
-/// Collected as UTF-16, as JSON's escapes mean it: then a lone surrogate is what UTF-16 itself does not allow.
+/// With escapes it is collected as UTF-16, as JSON means them: then a lone surrogate is what UTF-16 itself does not allow.
 fn string(text: &str) -> Option<(String, usize)> {
+    let special = 1 + text[1..].bytes().position(|byte| matches!(byte, b'"' | b'\\' | ..=0x1F))?;
+    if text.as_bytes()[special] == b'"' {
+        return Some((text[1..special].to_owned(), special + 1));
+    }
     let mut units: Vec<u16> = Vec::new();
     let mut chars = text.char_indices().skip(1);
     loop {

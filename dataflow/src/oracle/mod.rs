@@ -1,14 +1,14 @@
-//! The answer by naive batch recomputation, written from the design and not from the dataflow.
+//! The answer by naive recomputation, written from the design and not from the dataflow.
 //!
 //! Nothing of `decode`, `admit` or `fold` is used here, not even their JSON reader or their calendar: the two judge each other
-//! in tests, and `verify` judges the store. Everything is in memory and in one thread; clearness goes before speed. The oracle
-//! never reads a clock: what a clock decided is given to it.
+//! in tests, and `verify` judges the store. All is in one thread, and clearness goes before speed. Held in memory are open windows and
+//! present viewers, not the log. The oracle never reads a clock: what a clock decided is given to it.
 //!
 //! - [`decode`]: a payload to an event, over `json`, `decimal` and `instant`
 //! - `judge`: each partition's own watermark; `future`, `late`, `closed`; duplicates
-//! - `rows`: presence and totals of each (minute, stream)
-//! - `rolled_up`: the same of each (hour, stream) and (day, stream)
-//! - [`explain()`]: the records behind one row
+//! - `viewers`: who is in one stream, minute by minute
+//! - `rows`: the metrics of minutes, hours and days, each when nothing will be added to it any more
+//! - [`Witness`]: the records behind one row
 
 pub mod decode;
 
@@ -17,15 +17,18 @@ mod explain;
 mod instant;
 mod json;
 mod judge;
-mod rolled_up;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
-pub use explain::{Evidence, Presence, Witness, explain};
+pub use explain::{Evidence, Presence, Question, Witness};
 pub use judge::Fate;
+pub use rows::Completed;
 
-use std::collections::BTreeMap;
+use judge::{Judge, Verdict};
+use rows::Rows;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::{Grain, Metric, Micros, Minute, Nanos, Reason, Values};
 
 /// A record's place in the topic: partition and offset.
@@ -51,6 +54,22 @@ pub struct LogRecord {
     pub key: Option<Vec<u8>>,
     /// The bytes that should be an event.
     pub payload: Option<Vec<u8>>,
+}
+
+impl LogRecord {
+    /// What it is judged by.
+    pub fn as_record(&self) -> Record<'_> {
+        Record { record_time: self.record_time, payload: self.payload.as_deref() }
+    }
+}
+
+/// Of a record what it is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The record time in milliseconds since 1970, if it has one.
+    pub record_time: Option<i64>,
+    /// The bytes that should be an event.
+    pub payload: Option<&'a [u8]>,
 }
 
 /// The settings that numbers depend on, each in microseconds and not negative.
@@ -124,12 +143,102 @@ pub struct RolledUp {
     pub totals: BTreeMap<(Grain, Minute), (i64, Values)>,
 }
 
-/// Recomputes everything from the log.
+/// Recomputes rows from records, which are read once: of each partition in the order of their offsets.
 ///
-/// Copies of an event in different partitions are taken to be equal; where they are not, the lowest partition's counts here,
-/// and the dataflow is free to count another.
-///
-/// Hours and days are as the pipeline's watermark makes them.
+/// Copies of an event in different partitions are taken to be equal; where they are not, the one that is read first counts here, and the
+/// dataflow is free to count another.
+pub struct Oracle {
+    judge: Judge,
+    rows: Rows,
+    /// Only rows of these streams are made; none: of all.
+    streams: Option<BTreeSet<String>>,
+    /// Records whose `event_type` is none of the six.
+    pub other_types: u64,
+    /// Admitted records that repeat an earlier one and so are not counted.
+    pub duplicates: u64,
+    /// Admitted records, duplicates included: neither rejected nor of another type.
+    pub admitted: u64,
+}
+
+impl Oracle {
+    /// Of these partitions, with `before` what is not read of them. Hours and days are as the pipeline's watermark makes them.
+    pub fn new(
+        partitions: impl IntoIterator<Item = i32>,
+        before: &Highest,
+        rules: &Rules,
+        clock: Clock,
+        watermark: Option<Micros>,
+    ) -> Oracle {
+        let closed = watermark.map_or(Minute(0), Minute::first_open);
+        Oracle {
+            judge: Judge::new(partitions, before, rules, clock, random_key()),
+            rows: Rows::new(rules.viewer_timeout, closed, random_key()),
+            streams: None,
+            other_types: 0,
+            duplicates: 0,
+            admitted: 0,
+        }
+    }
+
+    /// Makes rows of these streams only; totals are not of all streams then.
+    pub fn only(&mut self, streams: BTreeSet<String>) {
+        self.streams = Some(streams);
+    }
+
+    /// The next record of a partition; answers why it is a dead letter, if it is one. `stored`: why the store says that it is.
+    pub fn take(&mut self, at: Position, record: Record<'_>, stored: Option<Reason>) -> Option<Reason> {
+        let judged = match self.judge.judge(at, record, stored) {
+            Verdict::Event(judged) => judged,
+            Verdict::OtherType => {
+                self.other_types += 1;
+                return None;
+            }
+            Verdict::Undecodable(reason) => return Some(reason),
+        };
+        match judged.fate {
+            Fate::Rejected(reason) => return Some(reason),
+            Fate::Duplicate { .. } => self.duplicates += 1,
+            Fate::Counted if self.streams.as_ref().is_none_or(|streams| streams.contains(&judged.event.stream)) => {
+                self.rows.count(&judged.event);
+            }
+            Fate::Counted => {}
+        }
+        self.admitted += 1;
+        None
+    }
+
+    /// All of a partition has been taken.
+    pub fn end_of(&mut self, partition: i32) {
+        self.judge.end_of(partition);
+    }
+
+    /// The partitions of which more is to be taken next: those that are not far ahead of others. None: all has been taken.
+    pub fn behind(&self) -> Vec<i32> {
+        self.judge.behind()
+    }
+
+    /// Hands out the windows to which nothing will be added any more; when all has been taken, all that are left. They come in the order of
+    /// their ends; of those that end together the shorter first.
+    pub fn complete(&mut self, out: &mut dyn FnMut(Completed)) {
+        match self.judge.completed_before() {
+            Some(minute) => self.rows.complete_before(minute, out),
+            None => self.rows.complete_all(out),
+        }
+    }
+
+    /// Each partition's own watermark after its last record; none if it never had a valid event.
+    pub fn watermarks(&self) -> BTreeMap<i32, Option<Micros>> {
+        self.judge.watermarks()
+    }
+}
+
+/// A key for hashes that nobody can foresee.
+fn random_key() -> (u64, u64) {
+    let random = || getrandom::u64().expect("the system has random numbers");
+    (random(), random())
+}
+
+/// Recomputes everything from a log in memory.
 pub fn answer(log: &Log, rules: &Rules, clock: Clock, verdicts: &Verdicts, watermark: Option<Micros>) -> Answer {
     answer_from(log, &Highest::new(), rules, clock, verdicts, watermark)
 }
@@ -143,27 +252,44 @@ pub fn answer_from(
     verdicts: &Verdicts,
     watermark: Option<Micros>,
 ) -> Answer {
-    let judgement = judge::judge(log, before, rules, clock, verdicts);
-    let counted: Vec<_> =
-        judgement.events.iter().filter(|judged| judged.fate == Fate::Counted).map(|judged| &judged.event).collect();
-    let duplicates = judgement.events.iter().filter(|judged| matches!(judged.fate, Fate::Duplicate { .. })).count();
-    let (rows, totals) = rows::rows(&counted, rules.viewer_timeout);
-    // Rows come in the order of their minutes, so the last one of a stream stays.
-    let stream_state =
-        rows.iter().map(|((minute, stream), row)| (stream.clone(), (*minute, row[Metric::ActiveViewers]))).collect();
-    Answer {
-        rows,
-        totals,
-        rolled_up: rolled_up::rolled_up(&counted, rules.viewer_timeout, watermark),
-        stream_state,
-        dead_letters: judgement.dead_letters,
-        watermarks: judgement.watermarks,
-        other_types: judgement.other_types,
-        duplicates: count(duplicates),
-        admitted: count(counted.len() + duplicates),
+    let mut oracle = Oracle::new(log.keys().copied(), before, rules, clock, watermark);
+    let mut answer = Answer::default();
+    let mut unread: BTreeMap<i32, _> = log.iter().map(|(&partition, records)| (partition, records.iter())).collect();
+    loop {
+        let behind = oracle.behind();
+        for &partition in &behind {
+            let Some(record) = unread.get_mut(&partition).and_then(Iterator::next) else {
+                oracle.end_of(partition);
+                continue;
+            };
+            let at = (partition, record.offset);
+            let reason = oracle.take(at, record.as_record(), verdicts.get(&at).copied());
+            answer.dead_letters.extend(reason.map(|reason| (at, reason)));
+        }
+        oracle.complete(&mut |completed| answer.add(completed));
+        if behind.is_empty() {
+            break;
+        }
     }
+    answer.watermarks = oracle.watermarks();
+    Answer { other_types: oracle.other_types, duplicates: oracle.duplicates, admitted: oracle.admitted, ..answer }
 }
 
-fn count(records: usize) -> u64 {
-    u64::try_from(records).expect("fewer than 2^64 records")
+impl Answer {
+    fn add(&mut self, completed: Completed) {
+        let Completed { grain, first, rows, totals } = completed;
+        for (stream, row) in rows {
+            if grain == Grain::Minute {
+                self.stream_state.insert(stream.clone(), (first, row[Metric::ActiveViewers]));
+                self.rows.insert((first, stream), row);
+            } else {
+                self.rolled_up.rows.insert((grain, first, stream), row);
+            }
+        }
+        if grain == Grain::Minute {
+            self.totals.insert(first, totals);
+        } else {
+            self.rolled_up.totals.insert((grain, first), totals);
+        }
+    }
 }

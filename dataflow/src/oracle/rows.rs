@@ -1,166 +1,257 @@
-//! The metrics of each (minute, stream).
+//! The metrics of each (minute, stream), (hour, stream) and (day, stream), and of all streams together, window by window.
 
 use super::decode::Event;
-use std::collections::{BTreeMap, BTreeSet};
-use tidemark_model::{Kind, Metric, Minute, Values};
+use super::viewers::{Move, User, Viewers};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hasher;
+use tidemark_model::metrics::RollUp;
+use tidemark_model::{Grain, Kind, Metric, Minute, Values};
 
-/// Nanoseconds in a minute, and in a millisecond.
-pub(super) const MINUTE: i128 = 60_000_000_000;
-pub(super) const MILLISECOND: i128 = 1_000_000;
+/// Hours and days.
+const LONGER: [Grain; 2] = [Grain::Hour, Grain::Day];
 
-/// By minute and stream.
-type Rows = BTreeMap<(Minute, String), Values>;
-/// By minute: how many streams have a row, and the metrics of all streams together.
-type Totals = BTreeMap<Minute, (i64, Values)>;
+/// A window to which nothing will be added any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// How long it is.
+    pub grain: Grain,
+    /// Its first minute.
+    pub first: Minute,
+    /// Its rows, by stream; at least one.
+    pub rows: Vec<(String, Values)>,
+    /// How many streams have a row, and the metrics of all streams together, also of those that have viewers and no row.
+    pub totals: (i64, Values),
+}
 
-/// The rows of the counted events: one for each minute of a stream in which at least one of them falls.
-///
-/// `viewer_timeout` is in microseconds.
-///
-/// With them the totals of each minute that has a row.
-pub(super) fn rows(counted: &[&Event], viewer_timeout: i64) -> (Rows, Totals) {
-    let mut streams: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
-    for event in counted {
-        streams.entry(&event.stream).or_default().push(event);
+impl Completed {
+    fn new(grain: Grain, first: Minute) -> Completed {
+        Completed { grain, first, rows: Vec::new(), totals: (0, Values::default()) }
     }
-    let minutes: BTreeSet<Minute> = counted.iter().map(|event| Minute::of(event.ts)).collect();
-    let (mut rows, mut all) = (Rows::new(), Totals::new());
-    for (stream, events) in streams {
-        let presence = Presence::of(&events, viewer_timeout);
-        let totals = totals(&events);
-        // Before and after these minutes there is nothing of the stream.
-        let first = *totals.keys().next().expect("a stream has an event");
-        let last = totals.keys().next_back().map_or(0, |minute| i128::from(minute.0)).max(presence.last_minute());
-        for &minute in minutes.range(first..).take_while(|minute| i128::from(minute.0) <= last) {
-            let counted = totals.get(&minute);
-            let mut row = counted.copied().unwrap_or_default();
-            presence.tell(minute, &mut row);
-            let (streams, sums) = all.entry(minute).or_default();
-            for (sum, value) in sums.0.iter_mut().zip(row.0) {
-                *sum = sum.checked_add(value).expect("the totals of a minute fit 64 bits");
-            }
-            if counted.is_some() {
-                *streams += 1;
-                rows.insert((minute, stream.to_owned()), row);
-            }
+
+    fn add(&mut self, stream: &str, row: Values, has_row: bool) {
+        let (streams, sums) = &mut self.totals;
+        for (sum, value) in sums.0.iter_mut().zip(row.0) {
+            *sum = sum.checked_add(value).expect("the totals of a window fit 64 bits");
+        }
+        if has_row {
+            *streams += 1;
+            self.rows.push((stream.to_owned(), row));
         }
     }
-    (rows, all)
 }
 
-/// Rows of one stream without what presence makes of them.
-fn totals(events: &[&Event]) -> BTreeMap<Minute, Values> {
-    let mut totals: BTreeMap<Minute, (Values, Users)> = BTreeMap::new();
-    for event in events {
-        let (row, users) = totals.entry(Minute::of(event.ts)).or_default();
-        count(event, row, users);
-    }
-    totals.into_iter().map(|(minute, (row, _))| (minute, row)).collect()
+/// Counted events go in, completed windows come out, in the order of their ends; of windows that end together the shorter first.
+///
+/// Held are minutes that are not completed, the hour and the day that are, and who is present.
+pub(super) struct Rows {
+    /// In nanoseconds.
+    viewer_timeout: i128,
+    /// Hours and days are made of the minutes before this one.
+    closed: Minute,
+    /// The first minute that is not completed.
+    next: Minute,
+    minutes: BTreeMap<Minute, HashMap<String, OfMinute>>,
+    /// Those with viewers, or with a part in an hour or a day that is not completed.
+    streams: BTreeMap<String, Stream>,
+    /// The most viewers of all streams at the end of a minute of the hour, and of the day.
+    peaks: [i64; LONGER.len()],
+    /// Hashes the names of users. Its key is random, so nobody can make two names that collide.
+    users: SipHasher13,
 }
 
-/// Who counts already in a window, of which metric.
-pub(super) type Users<'a> = BTreeSet<(Metric, &'a str)>;
-
-/// What an event adds to its window, beside what presence makes of it.
-pub(super) fn count<'a>(event: &'a Event, row: &mut Values, users: &mut Users<'a>) {
-    let (all, distinct) = match event.kind {
-        Kind::ChatMessage => (Metric::ChatMessages, Metric::UniqueChatters),
-        Kind::Donation => (Metric::Donations, Metric::Donors),
-        _ => return,
-    };
-    row[all] += 1;
-    row[distinct] += i64::from(event.user.as_deref().is_some_and(|user| users.insert((all, user))));
-    // One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get here.
-    let donations = row[Metric::DonationsUsd].checked_add(event.amount.0);
-    row[Metric::DonationsUsd] = donations.expect("the donations of a window fit 64 bits");
-}
-
-/// Who is present in one stream: a user and `[start, end)`, in nanoseconds.
-pub(super) fn presences<'a>(events: &[&'a Event], viewer_timeout: i64) -> Vec<(&'a str, i128, i128)> {
-    let mut moves_by_user: BTreeMap<&str, Vec<(i128, bool)>> = BTreeMap::new();
-    for event in events {
-        let leaves = match event.kind {
-            Kind::ViewerJoin => false,
-            Kind::ViewerLeave => true,
-            _ => continue,
-        };
-        let user = event.user.as_deref().expect("joins and leaves have a user");
-        moves_by_user.entry(user).or_default().push((i128::from(event.ts.0), leaves));
-    }
-    let mut presences = Vec::new();
-    for (user, mut moves) in moves_by_user {
-        // A leave sorts behind a join of the same instant, and so is the later word.
-        moves.sort_unstable();
-        for (index, &(start, leaves)) in moves.iter().enumerate() {
-            let timeout = start + i128::from(viewer_timeout) * 1_000;
-            let end = moves.get(index + 1).map_or(timeout, |&(next, _)| next.min(timeout));
-            if !leaves && start < end {
-                presences.push((user, start, end));
-            }
-        }
-    }
-    presences
-}
-
-/// Who is present in one stream, and for how long, minute by minute.
+/// A stream's counted events of a minute.
 #[derive(Default)]
-struct Presence {
-    /// Of each minute in which a presence begins or ends: who is there at any instant of it, and the milliseconds of those presences.
-    at_an_end: BTreeMap<i128, (BTreeSet<String>, i128)>,
-    /// Presences that a minute is wholly within: the count from this minute on, up to the next one that is told.
-    wholly: BTreeMap<i128, i64>,
-    /// The instants at which presences begin, and those at which they end, in order.
-    starts: Vec<i128>,
-    ends: Vec<i128>,
+struct OfMinute {
+    row: Values,
+    chatters: HashSet<User>,
+    donors: HashSet<User>,
+    moves: Vec<Move>,
 }
 
-impl Presence {
-    fn of(events: &[&Event], viewer_timeout: i64) -> Presence {
-        let mut presence = Presence::default();
-        presences(events, viewer_timeout).into_iter().for_each(|(user, start, end)| presence.add(user, start, end));
-        // So far it was how many more than of the minute before.
-        presence.wholly.values_mut().fold(0, |before, count| {
-            *count += before;
-            *count
+#[derive(Default)]
+struct Stream {
+    viewers: Viewers,
+    longer: [Option<Longer>; LONGER.len()],
+}
+
+/// A stream's part in an hour or a day, as far as its minutes are completed.
+#[derive(Default)]
+struct Longer {
+    has_row: bool,
+    /// But for those metrics that count users.
+    row: Values,
+    viewers: HashSet<User>,
+    chatters: HashSet<User>,
+    donors: HashSet<User>,
+}
+
+impl Rows {
+    /// Hours and days are made of the minutes before `closed`. `viewer_timeout` is in microseconds.
+    pub(super) fn new(viewer_timeout: i64, closed: Minute, key: (u64, u64)) -> Rows {
+        Rows {
+            viewer_timeout: i128::from(viewer_timeout) * 1_000,
+            closed,
+            next: Minute(0),
+            minutes: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            peaks: [0; LONGER.len()],
+            users: SipHasher13::new_with_keys(key.0, key.1),
+        }
+    }
+
+    /// An event of a minute that is not completed.
+    pub(super) fn count(&mut self, event: &Event) {
+        let minute = self.minutes.entry(Minute::of(event.ts)).or_default();
+        if !minute.contains_key(&event.stream) {
+            minute.insert(event.stream.clone(), OfMinute::default());
+        }
+        let OfMinute { row, chatters, donors, moves } = minute.get_mut(&event.stream).expect("it is there now");
+        let user = event.user.as_deref().map(|name| {
+            let mut hasher = self.users;
+            hasher.write(name.as_bytes());
+            hasher.finish128().as_u128()
         });
-        presence.starts.sort_unstable();
-        presence.ends.sort_unstable();
-        presence
-    }
-
-    /// A user is present in `[start, end)`.
-    fn add(&mut self, user: &str, start: i128, end: i128) {
-        self.starts.push(start);
-        self.ends.push(end);
-        let (first, last) = (start / MINUTE, (end - 1) / MINUTE);
-        for minute in BTreeSet::from([first, last]) {
-            let (from, until) = (start.max(minute * MINUTE), end.min((minute + 1) * MINUTE));
-            let (users, watched) = self.at_an_end.entry(minute).or_default();
-            users.insert(user.to_owned());
-            *watched += until / MILLISECOND - from / MILLISECOND;
-        }
-        if first + 1 < last {
-            *self.wholly.entry(first + 1).or_default() += 1;
-            *self.wholly.entry(last).or_default() -= 1;
+        match event.kind {
+            Kind::ViewerJoin | Kind::ViewerLeave => {
+                let user = user.expect("joins and leaves have a user");
+                moves.push((user, i128::from(event.ts.0), event.kind == Kind::ViewerLeave));
+            }
+            Kind::ChatMessage => {
+                row[Metric::ChatMessages] += 1;
+                chatters.extend(user);
+            }
+            Kind::Donation => {
+                row[Metric::Donations] += 1;
+                add(row, Metric::DonationsUsd, event.amount.0);
+                donors.extend(user);
+            }
+            Kind::StreamStart | Kind::StreamStop => {}
         }
     }
 
-    /// The last minute in which somebody is there.
-    fn last_minute(&self) -> i128 {
-        self.at_an_end.keys().next_back().copied().unwrap_or(0)
+    /// No event is in a minute before this one any more.
+    pub(super) fn complete_before(&mut self, end: Minute, out: &mut dyn FnMut(Completed)) {
+        while self.next < end {
+            if self.streams.is_empty() {
+                // Until something happens, nobody is there.
+                let Some((&first, _)) = self.minutes.first_key_value() else { return };
+                self.next = self.next.max(first).min(end);
+            }
+            if self.next < end {
+                self.complete_next(out);
+            }
+        }
     }
 
-    fn tell(&self, minute: Minute, row: &mut Values) {
-        let count = |count: usize| i64::try_from(count).expect("fewer than 2^63 viewers");
-        // Who is present at t has come at or before t and not gone at or before t, so two sorted lists answer for all.
-        let t = i128::from(minute.last_nanosecond().0);
-        let come = self.starts.partition_point(|&start| start <= t);
-        let gone = self.ends.partition_point(|&end| end <= t);
-        row[Metric::ActiveViewers] = count(come) - count(gone);
-        // Nobody who is wholly there begins or ends a presence in the minute.
-        let wholly = self.wholly.range(..=i128::from(minute.0)).next_back().map_or(0, |(_, count)| *count);
-        let (users, watched) = self.at_an_end.get(&i128::from(minute.0)).map_or((0, 0), |(users, ms)| (users.len(), *ms));
-        row[Metric::UniqueViewers] = wholly + count(users);
-        row[Metric::WatchMs] = wholly * 60_000 + i64::try_from(watched).expect("a minute's milliseconds fit 64 bits");
+    /// No event comes any more.
+    pub(super) fn complete_all(&mut self, out: &mut dyn FnMut(Completed)) {
+        let last = self.minutes.last_key_value().map_or(Minute(0), |(minute, _)| Minute(minute.0 + 1));
+        self.complete_before(last.max(self.closed), out);
+        for longer in 0..LONGER.len() {
+            self.complete_longer(longer, out);
+        }
     }
+
+    fn complete_next(&mut self, out: &mut dyn FnMut(Completed)) {
+        let minute = self.next;
+        self.next = Minute(minute.0 + 1);
+        let mut counted = self.minutes.remove(&minute).unwrap_or_default();
+        for stream in counted.keys().filter(|stream| !self.streams.contains_key(*stream)).cloned().collect::<Vec<_>>() {
+            self.streams.insert(stream, Stream::default());
+        }
+        let is_closed = minute < self.closed;
+        let mut completed = Completed::new(Grain::Minute, minute);
+        for (name, stream) in &mut self.streams {
+            let (has_row, mut of_minute) = counted.remove(name).map_or_else(Default::default, |of_minute| (true, of_minute));
+            let moves = std::mem::take(&mut of_minute.moves);
+            let seen = stream.viewers.pass(minute, moves, self.viewer_timeout, &mut of_minute.row);
+            if is_closed {
+                stream.add_to_longer(minute, &of_minute, &seen, has_row);
+            }
+            completed.add(name, of_minute.values(), has_row);
+        }
+        let active = completed.totals.1[Metric::ActiveViewers];
+        if !completed.rows.is_empty() {
+            out(completed);
+        }
+        for (index, grain) in LONGER.into_iter().enumerate() {
+            if is_closed {
+                self.peaks[index] = self.peaks[index].max(active);
+            }
+            if grain.end_of(grain.window_of(minute)) == self.next {
+                self.complete_longer(index, out);
+            }
+        }
+        self.streams.retain(|_, stream| !stream.viewers.is_empty() || stream.longer.iter().any(Option::is_some));
+    }
+
+    /// The hour or day that the last completed minute is in.
+    fn complete_longer(&mut self, index: usize, out: &mut dyn FnMut(Completed)) {
+        let (grain, last) = (LONGER[index], Minute(self.next.0.saturating_sub(1)));
+        let mut completed = Completed::new(grain, grain.window_of(last));
+        for (name, stream) in &mut self.streams {
+            if let Some(longer) = stream.longer[index].take() {
+                completed.add(name, longer.values(), longer.has_row);
+            }
+        }
+        completed.totals.1[Metric::PeakViewers] = std::mem::take(&mut self.peaks[index]);
+        if !completed.rows.is_empty() {
+            out(completed);
+        }
+    }
+}
+
+impl OfMinute {
+    fn values(&self) -> Values {
+        let mut row = self.row;
+        row[Metric::UniqueChatters] = signed(self.chatters.len());
+        row[Metric::Donors] = signed(self.donors.len());
+        row
+    }
+}
+
+impl Stream {
+    fn add_to_longer(&mut self, minute: Minute, of_minute: &OfMinute, seen: &[User], has_row: bool) {
+        for (longer, grain) in self.longer.iter_mut().zip(LONGER) {
+            let longer = longer.get_or_insert_default();
+            longer.add(of_minute, seen, has_row);
+            // Later who is there has been there, or is among those that moved.
+            if grain.window_of(minute) == minute {
+                longer.viewers.extend(self.viewers.users());
+            }
+        }
+    }
+}
+
+impl Longer {
+    fn add(&mut self, minute: &OfMinute, seen: &[User], has_row: bool) {
+        let row = &mut self.row;
+        for metric in Metric::ALL.into_iter().filter(|metric| metric.declared().roll_up == RollUp::Sum) {
+            add(row, metric, minute.row[metric]);
+        }
+        row[Metric::ActiveViewers] = minute.row[Metric::ActiveViewers];
+        row[Metric::PeakViewers] = row[Metric::PeakViewers].max(minute.row[Metric::ActiveViewers]);
+        self.viewers.extend(seen);
+        self.chatters.extend(&minute.chatters);
+        self.donors.extend(&minute.donors);
+        self.has_row |= has_row;
+    }
+
+    fn values(&self) -> Values {
+        let mut row = self.row;
+        row[Metric::UniqueViewers] = signed(self.viewers.len());
+        row[Metric::UniqueChatters] = signed(self.chatters.len());
+        row[Metric::Donors] = signed(self.donors.len());
+        row
+    }
+}
+
+/// One amount is at most 10^11 cents: it takes more than 9 × 10^7 of the largest in one window to get beyond 64 bits.
+fn add(row: &mut Values, metric: Metric, value: i64) {
+    row[metric] = row[metric].checked_add(value).expect("the sums of a window fit 64 bits");
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("fewer than 2^63")
 }

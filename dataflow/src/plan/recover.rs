@@ -159,7 +159,7 @@ fn read_from(
     };
     let starts = stored.partitions.iter().map(|(&partition, &(start, _))| (partition, start)).collect();
     let low_of_read = |partition: i32| if unread.contains_key(&partition) { 0 } else { low(partition) };
-    let known = Determined::of(&starts, low_of_read, &stored.history, rules.viewer_timeout_nanos(), None);
+    let known = Determined::of(&starts, low_of_read, &stored.history, rules.viewer_timeout_nanos(), None, None);
     let of = |(&partition, &(_, next_offset)): (&i32, &(i64, i64))| {
         let read_to = match &known {
             Some(known) if !unread.contains_key(&partition) => known.read_from[&partition],

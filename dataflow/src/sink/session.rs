@@ -19,13 +19,13 @@ use ::postgres::types::ToSql;
 use ::postgres::{Row, Statement, ToStatement};
 use overseer::{NoAnswer, Overseer};
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tidemark_tls::postgres::{self, Wire};
 use tokio::runtime::Runtime;
-use tokio_postgres::{IsolationLevel, RowStream};
+use tokio_postgres::IsolationLevel;
 
 /// How long taking leave may take.
 const CLOSE: Duration = Duration::from_secs(1);
@@ -217,16 +217,6 @@ impl Transaction<'_> {
         link.exchange("a query", transaction.query_opt(query, parameters))
     }
 
-    /// Rows as they arrive.
-    pub(crate) fn query_raw<T>(&mut self, query: &T, parameters: &[&(dyn ToSql + Sync)]) -> Result<Rows<'_>, Error>
-    where
-        T: ?Sized + ToStatement,
-    {
-        let (transaction, link) = self.parts();
-        let stream = link.exchange("a query", transaction.query_raw(query, parameters.iter().copied()))?;
-        Ok(Rows { stream: Box::pin(stream), link })
-    }
-
     pub(crate) fn batch_execute(&mut self, query: &str) -> Result<(), Error> {
         let (transaction, link) = self.parts();
         link.exchange("some statements", transaction.batch_execute(query))
@@ -260,21 +250,6 @@ impl Drop for Transaction<'_> {
             let _ = self.link.exchange("a rollback", transaction.rollback());
         }
         self.link.longest = Some(ANSWER);
-    }
-}
-
-/// Rows of a query, in their order.
-pub(crate) struct Rows<'a> {
-    stream: Pin<Box<RowStream>>,
-    link: &'a mut Link,
-}
-
-impl Rows<'_> {
-    /// The next row; none at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Row>, Error> {
-        use futures_util::TryStreamExt as _;
-        let Rows { stream, link } = self;
-        link.exchange("the rows of a query", stream.try_next())
     }
 }
 

@@ -157,7 +157,7 @@ impl Store for SqliteStore {
     fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         if self.lock.is_none() {
             let lock = RunLock::shared(&self.path)?;
-            self.lock = Some(lock.ok_or_else(|| StoreError::Transient("SQLite: a rebuild is under way".to_owned()))?);
+            self.lock = Some(lock.ok_or_else(|| StoreError::Transient("SQLite: a rebuild or recover is under way".to_owned()))?);
         }
         if begin.again && !self.holds(&begin.pipeline)? {
             let place = self.path.display();

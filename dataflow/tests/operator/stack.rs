@@ -1,13 +1,14 @@
 //! A log and a store of a test's own, and the program on them.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tidemark_dataflow::ops::{OpsError, past};
 use tidemark_dataflow::oracle;
 use tidemark_dataflow::source::{self, Log};
 use tidemark_generator::publish::{FileLog, KafkaOptions, KafkaPublisher, Publisher, Record};
@@ -132,8 +133,12 @@ impl Stack {
     pub fn past(&self) -> oracle::Log {
         let log = self.log();
         let description = log.describe().unwrap();
-        let ranges = description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low..bounds.high));
-        tidemark_dataflow::ops::past::read(log.as_ref(), &ranges.collect()).unwrap()
+        let ranges: BTreeMap<_, _> =
+            description.partitions.iter().map(|(&partition, bounds)| (partition, bounds.low..bounds.high)).collect();
+        let mut past =
+            Past { unread: ranges.keys().copied().collect(), log: ranges.keys().map(|&of| (of, Vec::new())).collect() };
+        past::read(log.as_ref(), &ranges, &mut past).unwrap();
+        past.log
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -308,5 +313,36 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Keeps all records.
+struct Past {
+    unread: BTreeSet<i32>,
+    log: oracle::Log,
+}
+
+impl past::Reader for Past {
+    fn behind(&mut self) -> Vec<i32> {
+        self.unread.iter().copied().collect()
+    }
+
+    fn take(&mut self, partition: i32, record: source::Record<'_>) -> Result<(), OpsError> {
+        let record = oracle::LogRecord {
+            offset: record.offset,
+            record_time: record.time.map(|time| time.0.div_euclid(1_000)),
+            key: record.key.map(<[u8]>::to_vec),
+            payload: record.payload.map(<[u8]>::to_vec),
+        };
+        self.log.get_mut(&partition).unwrap().push(record);
+        Ok(())
+    }
+
+    fn end_of(&mut self, partition: i32) {
+        self.unread.remove(&partition);
+    }
+
+    fn pause(&mut self) -> Result<(), OpsError> {
+        Ok(())
     }
 }

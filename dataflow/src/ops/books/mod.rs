@@ -2,19 +2,21 @@
 
 mod postgres;
 mod sqlite;
+mod tables;
 
-use crate::checkpoint::history::{Determined, Entry, StoredEntry};
+pub use tables::{LetterPage, Own, PartitionProgress, Place, Progress, StoredLetter, StoredRow, StoredState, Tables, before_all};
+
 use crate::run::Control;
 use crate::sink::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemark_model::{Grain, Micros, Minute, Reason};
+use tidemark_model::{Micros, Reason};
 use tidemark_settings::store;
 
-/// A store, as the commands see it. Each method is one transaction.
+/// A store, as the commands see it. Each method is one transaction; that of [`Tables`] lasts as long as they are held.
 pub trait Books {
-    /// Everything that a pipeline's tables hold, as of one moment, also while the pipeline runs; none if they hold no pipeline.
-    fn snapshot(&mut self, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, StoreError>;
+    /// A pipeline's tables as of one moment, also while the pipeline runs; none if they hold no pipeline.
+    fn tables(&mut self, pipeline: &str, topic: &str) -> Result<Option<Box<dyn Tables + '_>>, StoreError>;
 
     /// The first letters of a topic, by partition and offset, that the filter lets through.
     fn letters(&mut self, topic: &str, filter: &Filter, limit: u32) -> Result<Vec<Letter>, StoreError>;
@@ -68,61 +70,6 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// All tables of a pipeline as of one commit.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Number of the last commit.
-    pub epoch: i64,
-    /// The pipeline's watermark.
-    pub watermark: Option<Micros>,
-    /// What the rows were made with.
-    pub fingerprint: String,
-    /// How far each partition is.
-    pub partitions: BTreeMap<i32, PartitionProgress>,
-    /// `progress_history`, from old to new, as far as it can be used.
-    pub history: Vec<Entry>,
-    /// Windows that begin before it were given up by a `recover`.
-    pub inexact_until: Option<Minute>,
-    /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
-    pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
-    /// `stream_metrics_minute` and those of hours and days, by `window_start` and stream.
-    pub rows: BTreeMap<(Grain, Micros, String), StoredRow>,
-    /// `stream_totals_minute` and those of hours and days, by `window_start`.
-    pub totals: BTreeMap<(Grain, Micros), StoredTotal>,
-    /// `stream_state`, by stream.
-    pub states: BTreeMap<String, StoredState>,
-    /// `dead_letters` of the topic.
-    pub letters: BTreeMap<Position, StoredLetter>,
-}
-
-impl Snapshot {
-    fn put_history(&mut self, stored: Vec<StoredEntry>, hash_key: [u8; 16]) {
-        let offsets =
-            |(&partition, progress): (&i32, &PartitionProgress)| (partition, (progress.start_offset, progress.next_offset));
-        let partitions = self.partitions.iter().map(offsets).collect();
-        self.history = stored.into_iter().filter_map(|entry| entry.entry(hash_key, &partitions)).collect();
-    }
-
-    /// Leaves out what the log does not determine any more, and answers how many rows of all tables that are.
-    pub fn drop_undetermined(&mut self, determined: &Determined) -> usize {
-        let count = |of: &Snapshot| of.rows.len() + of.totals.len() + of.states.len() + of.letters.len();
-        let (all, from) = (count(self), determined.from.start());
-        self.rows.retain(|(_, start, _), _| *start >= from);
-        self.totals.retain(|(_, start), _| *start >= from);
-        self.states.retain(|_, state| state.window_start >= from);
-        if determined.entry.is_some() {
-            let read_from = |partition: i32| determined.read_from.get(&partition).map_or(0, |read_to| read_to.next_offset);
-            self.letters.retain(|at, _| at.offset >= read_from(at.partition));
-        }
-        all - count(self)
-    }
-
-    /// Whether all rows of a window that starts here are there, as far as it is closed.
-    pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
-        grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)
-    }
-}
-
 /// What the tables say of checkpoints.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -143,61 +90,6 @@ impl Checkpoints {
         }
         left.into()
     }
-}
-
-/// A row of `progress_partitions`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionProgress {
-    /// First offset that the pipeline read.
-    pub start_offset: i64,
-    /// Exclusive: all records below it are in the tables.
-    pub next_offset: i64,
-    /// The partition's own watermark.
-    pub watermark: Option<Micros>,
-}
-
-/// A row of a stream without its key. Values are as they stand, whoever wrote them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRow {
-    /// Exclusive end of the window.
-    pub window_end: Micros,
-    /// The metrics; none where there is no count and no whole number of cents.
-    pub values: Vec<Option<i64>>,
-    /// The commit that last changed it.
-    pub epoch: i64,
-}
-
-/// A row of all streams without its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTotal {
-    /// Streams with a row of the window.
-    pub streams: i64,
-    /// The rest, as in a stream's row.
-    pub row: StoredRow,
-}
-
-/// A row of `stream_state` without its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredState {
-    /// Viewers of the newest row.
-    pub viewers: i64,
-    /// Its window.
-    pub window_start: Micros,
-    /// The commit that last changed it.
-    pub epoch: i64,
-}
-
-/// Of a row of `dead_letters` what the log must agree with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredLetter {
-    /// Why it makes no row.
-    pub reason: String,
-    /// The record's key.
-    pub key: Option<Vec<u8>>,
-    /// The record's bytes.
-    pub payload: Option<Vec<u8>>,
-    /// The record's time.
-    pub record_time: Option<Micros>,
 }
 
 /// A row of `dead_letters`.

@@ -1,8 +1,8 @@
 //! The books of a Postgres schema.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
-    earlier, no_tables,
+    Books, Checkpoints, Filter, Letter, LetterPage, Own, PartitionProgress, Place, Position, Progress, StoredLetter, StoredRow,
+    StoredState, Tables, earlier, no_tables, tables,
 };
 use crate::run::Control;
 use crate::sink::StoreError;
@@ -14,7 +14,7 @@ use ::postgres::Row;
 use ::postgres::error::SqlState;
 use ::postgres::types::ToSql;
 use std::sync::Arc;
-use tidemark_model::{Metric, Minute, Of, Table};
+use tidemark_model::{Metric, Micros, Minute, Of, Table};
 
 /// The books of the first schema in the search path.
 pub struct PostgresBooks {
@@ -45,19 +45,25 @@ impl PostgresBooks {
     }
 
     fn judged<T>(&self, result: Result<T, Error>) -> Result<T, StoreError> {
-        result.map_err(|error| match error.as_db_error() {
-            Some(lacks) if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(lacks.code()) => {
-                earlier(&format!("Postgres {}", self.shown), lacks.message())
-            }
-            _ => judge(&error, &self.shown),
-        })
+        judged(result, &self.shown)
     }
 }
 
+fn judged<T>(result: Result<T, Error>, shown: &str) -> Result<T, StoreError> {
+    result.map_err(|error| match error.as_db_error() {
+        Some(lacks) if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(lacks.code()) => {
+            earlier(&format!("Postgres {shown}"), lacks.message())
+        }
+        _ => judge(&error, shown),
+    })
+}
+
 impl Books for PostgresBooks {
-    fn snapshot(&mut self, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, StoreError> {
-        let snapshot = self.client.snapshot().and_then(|mut transaction| read_all(&mut transaction, pipeline, topic));
-        self.judged(snapshot)
+    fn tables(&mut self, pipeline: &str, topic: &str) -> Result<Option<Box<dyn Tables + '_>>, StoreError> {
+        let shown = self.shown.clone();
+        let mut transaction = judged(self.client.snapshot(), &shown)?;
+        let progress = judged(read_progress(&mut transaction, pipeline, topic), &shown)?;
+        Ok(progress.map(|progress| Box::new(PostgresTables { transaction, topic: topic.to_owned(), progress, shown }) as _))
     }
 
     fn letters(&mut self, topic: &str, filter: &Filter, limit: u32) -> Result<Vec<Letter>, StoreError> {
@@ -157,75 +163,129 @@ fn letter(row: &Row) -> Letter {
     }
 }
 
-fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, Error> {
-    // A big table takes longer than a commit may.
+/// The tables as of the moment at which a transaction began.
+struct PostgresTables<'a> {
+    transaction: Transaction<'a>,
+    topic: String,
+    progress: Progress,
+    shown: String,
+}
+
+impl PostgresTables<'_> {
+    fn query<T>(&mut self, select: &str, parameters: Parameters<'_>, take: impl Fn(&Row) -> T) -> Result<Vec<T>, StoreError> {
+        let rows = self.transaction.query(select, parameters);
+        Ok(judged(rows, &self.shown)?.iter().map(take).collect())
+    }
+
+    fn count(&mut self, select: &str, parameters: Parameters<'_>) -> Result<u64, StoreError> {
+        let row = self.transaction.query_one(select, parameters);
+        Ok(judged(row, &self.shown)?.get::<_, i64>(0).cast_unsigned())
+    }
+}
+
+impl Tables for PostgresTables<'_> {
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn rows(
+        &mut self,
+        table: Table,
+        after: &Place,
+        streams: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<StoredRow>, StoreError> {
+        let (own, values, behind) = (table.own_column(), Dialect::Postgres.integers(table.metrics()), tables::behind(table));
+        let among = tables::among(streams, "stream_id = any($3)").replace("$3", "$3::text[]");
+        let behind = behind.replace("$1", "$1::timestamptz").replace("$2", "$2::text");
+        let select = format!(
+            "select window_start, {own}, window_end, epoch, {values} from {} where {behind} and {among} order by {} limit $4",
+            table.name(),
+            table.key()
+        );
+        let (start, limit) = (Timestamp(after.0), i64::from(limit));
+        self.query(&select, &[&start, &after.1, &streams, &limit], |row| StoredRow {
+            window_start: row.get::<_, Timestamp>("window_start").0,
+            window_end: row.get::<_, Timestamp>("window_end").0,
+            own: match table.of {
+                Of::Stream => Own::Stream(row.get(own)),
+                Of::All => Own::All(row.get(own)),
+            },
+            values: table.metrics().iter().map(|metric| row.get(metric.name())).collect(),
+            epoch: row.get("epoch"),
+        })
+    }
+
+    fn count_before(&mut self, table: Table, start: Micros) -> Result<u64, StoreError> {
+        self.count(&format!("select count(*) from {} where window_start < $1", table.name()), &[&Timestamp(start)])
+    }
+
+    fn states(&mut self, after: &str, streams: Option<&[String]>, limit: u32) -> Result<Vec<(String, StoredState)>, StoreError> {
+        let viewers = Metric::ActiveViewers.name();
+        let select = format!(
+            "select stream_id, {viewers}, window_start, epoch from stream_state
+            where stream_id > $1 and ($2::text[] is null or stream_id = any($2)) order by stream_id limit $3"
+        );
+        self.query(&select, &[&after, &streams, &i64::from(limit)], |row| {
+            (row.get(0), StoredState { viewers: row.get(1), window_start: row.get::<_, Timestamp>(2).0, epoch: row.get(3) })
+        })
+    }
+
+    fn letters(&mut self, page: LetterPage, limit: u32) -> Result<Vec<(i64, StoredLetter)>, StoreError> {
+        let select = r#"select "offset", reason, key, payload, record_time from dead_letters
+            where topic = $1 and partition = $2 and "offset" >= $3 order by "offset" limit $4"#;
+        let topic = self.topic.clone();
+        self.query(select, &[&topic, &page.partition, &page.from, &i64::from(limit)], |row| {
+            let record_time = row.get::<_, Option<Timestamp>>(4).map(|time| time.0);
+            (row.get(0), StoredLetter { reason: row.get(1), key: row.get(2), payload: row.get(3), record_time })
+        })
+    }
+
+    fn count_letters_below(&mut self, partition: i32, offset: i64) -> Result<u64, StoreError> {
+        let topic = self.topic.clone();
+        let select = r#"select count(*) from dead_letters where topic = $1 and partition = $2 and "offset" < $3"#;
+        self.count(select, &[&topic, &partition, &offset])
+    }
+
+    fn partition_of_letters(&mut self, after: i32) -> Result<Option<i32>, StoreError> {
+        let topic = self.topic.clone();
+        let select = "select min(partition) from dead_letters where topic = $1 and partition > $2";
+        Ok(self.query(select, &[&topic, &after], |row| row.get::<_, Option<i32>>(0))?.into_iter().flatten().next())
+    }
+}
+
+type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+fn read_progress(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Progress>, Error> {
+    // To count a big table takes longer than a commit may; and between two pages the log is read.
     transaction.without_limit()?;
-    let Some(progress) = transaction.query_opt(
+    transaction.batch_execute("set local idle_in_transaction_session_timeout = 0")?;
+    let Some(row) = transaction.query_opt(
         "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = $1",
         &[&pipeline],
     )?
     else {
         return Ok(None);
     };
-    let watermark: Option<Timestamp> = progress.get(1);
-    let mut snapshot = Snapshot {
-        epoch: progress.get(0),
-        watermark: watermark.map(|time| time.0),
-        rolled_up: [3, 4].map(|column| progress.get::<_, Option<Timestamp>>(column).map(|time| time.0)),
-        fingerprint: progress.get(2),
-        ..Snapshot::default()
-    };
+    let time = |row: &Row, column| row.get::<_, Option<Timestamp>>(column).map(|time| time.0);
     let select = "select partition, start_offset, next_offset, watermark from progress_partitions
         where pipeline = $1 and topic = $2";
-    each(transaction, select, &[&pipeline, &topic], |row| {
-        let watermark: Option<Timestamp> = row.get(3);
-        let watermark = watermark.map(|time| time.0);
-        let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark };
-        snapshot.partitions.insert(row.get(0), progress);
-    })?;
-    let mut history = Vec::new();
+    let partition = |row: &Row| {
+        let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark: time(row, 3) };
+        (row.get(0), progress)
+    };
+    let mut progress = Progress {
+        epoch: row.get(0),
+        watermark: time(&row, 1),
+        rolled_up: [3, 4].map(|column| time(&row, column)),
+        fingerprint: row.get(2),
+        partitions: transaction.query(select, &[&pipeline, &topic])?.iter().map(partition).collect(),
+        ..Progress::default()
+    };
     let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");
-    each(transaction, &select, &[&pipeline], |row| history.push(stored_entry(&row)))?;
-    snapshot.put_history(history, progress.get::<_, &[u8]>(5).try_into().unwrap_or_default());
+    let history = transaction.query(&select, &[&pipeline])?.iter().map(stored_entry).collect();
+    progress.put_history(history, row.get::<_, &[u8]>(5).try_into().unwrap_or_default());
     let until = transaction.query_one("select max(inexact_until) from inexact_windows where pipeline = $1", &[&pipeline])?;
-    snapshot.inexact_until = until.get::<_, Option<Timestamp>>(0).map(|until| Minute::first_open(until.0));
-    for table in Table::ALL {
-        let (grain, own, values) = (table.grain, table.own_column(), Dialect::Postgres.integers(table.metrics()));
-        let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());
-        each(transaction, &select, &[], |row| {
-            let start = row.get::<_, Timestamp>("window_start").0;
-            let values = table.metrics().iter().map(|metric| row.get(metric.name())).collect();
-            let stored = StoredRow { window_end: row.get::<_, Timestamp>("window_end").0, values, epoch: row.get("epoch") };
-            match table.of {
-                Of::Stream => drop(snapshot.rows.insert((grain, start, row.get(own)), stored)),
-                Of::All => drop(snapshot.totals.insert((grain, start), StoredTotal { streams: row.get(own), row: stored })),
-            }
-        })?;
-    }
-    let viewers = Metric::ActiveViewers.name();
-    each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), &[], |row| {
-        let window_start = row.get::<_, Timestamp>(2).0;
-        snapshot.states.insert(row.get(0), StoredState { viewers: row.get(1), window_start, epoch: row.get(3) });
-    })?;
-    let select = r#"select partition, "offset", reason, key, payload, record_time from dead_letters where topic = $1"#;
-    each(transaction, select, &[&topic], |row| {
-        let record_time = row.get::<_, Option<Timestamp>>(5).map(|time| time.0);
-        let stored = StoredLetter { reason: row.get(2), key: row.get(3), payload: row.get(4), record_time };
-        snapshot.letters.insert(Position { partition: row.get(0), offset: row.get(1) }, stored);
-    })?;
-    Ok(Some(snapshot))
-}
-
-/// Hands out the rows as they arrive, so that they are in memory once.
-fn each(
-    transaction: &mut Transaction<'_>,
-    select: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-    mut take: impl FnMut(Row),
-) -> Result<(), Error> {
-    let mut rows = transaction.query_raw(select, parameters)?;
-    while let Some(row) = rows.next()? {
-        take(row);
-    }
-    Ok(())
+    progress.inexact_until = time(&until, 0).map(Minute::first_open);
+    Ok(Some(progress))
 }

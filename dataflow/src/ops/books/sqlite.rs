@@ -1,8 +1,8 @@
 //! The books of a SQLite file.
 
 use super::{
-    Books, Checkpoints, Filter, Letter, PartitionProgress, Position, Snapshot, StoredLetter, StoredRow, StoredState, StoredTotal,
-    earlier, no_tables,
+    Books, Checkpoints, Filter, Letter, LetterPage, Own, PartitionProgress, Place, Position, Progress, StoredLetter, StoredRow,
+    StoredState, Tables, earlier, no_tables, tables,
 };
 use crate::sink::StoreError;
 use crate::sink::columns::Dialect;
@@ -51,15 +51,10 @@ impl SqliteBooks {
 }
 
 impl Books for SqliteBooks {
-    fn snapshot(&mut self, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, StoreError> {
-        // In the write-ahead log's mode all of a transaction's readings are of the moment of its first one.
+    fn tables(&mut self, pipeline: &str, topic: &str) -> Result<Option<Box<dyn Tables + '_>>, StoreError> {
         let transaction = self.connection.transaction()?;
-        read_all(&transaction, pipeline, topic).map_err(|error| match error.to_string() {
-            lacks if lacks.contains("no such column") || lacks.contains("no such table") => {
-                earlier("SQLite", lacks.split(" in ").next().unwrap_or_default())
-            }
-            _ => error.into(),
-        })
+        let progress = judged(read_progress(&transaction, pipeline, topic))?;
+        Ok(progress.map(|progress| Box::new(SqliteTables { transaction, topic: topic.to_owned(), progress }) as _))
     }
 
     fn letters(&mut self, topic: &str, filter: &Filter, limit: u32) -> Result<Vec<Letter>, StoreError> {
@@ -163,77 +158,138 @@ fn letter(row: &Row<'_>) -> Result<Letter, rusqlite::Error> {
     })
 }
 
-fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, rusqlite::Error> {
+/// The tables as of a transaction's first reading: in the write-ahead log's mode all others are of the same moment.
+struct SqliteTables<'a> {
+    transaction: Transaction<'a>,
+    topic: String,
+    progress: Progress,
+}
+
+impl SqliteTables<'_> {
+    fn query<T>(
+        &self,
+        select: &str,
+        parameters: impl Params,
+        take: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = || self.transaction.prepare_cached(select)?.query_map(parameters, take)?.collect();
+        judged(rows())
+    }
+
+    fn count(&self, select: &str, parameters: impl Params) -> Result<u64, StoreError> {
+        let count: Result<i64, _> = self.transaction.query_row(select, parameters, |row| row.get(0));
+        Ok(judged(count)?.cast_unsigned())
+    }
+}
+
+impl Tables for SqliteTables<'_> {
+    fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    fn rows(
+        &mut self,
+        table: Table,
+        after: &Place,
+        streams: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<StoredRow>, StoreError> {
+        let (own, values, behind) = (table.own_column(), Dialect::Sqlite.integers(table.metrics()), tables::behind(table));
+        let among = tables::among(streams, "stream_id in (select value from json_each($3))");
+        let select = format!(
+            "select window_start, {own}, window_end, epoch, {values} from {} where {behind} and {among} order by {} limit $4",
+            table.name(),
+            table.key()
+        );
+        let columns: Vec<String> = table.metrics().iter().map(|metric| metric.integer_column()).collect();
+        self.query(&select, params![after.0.0, after.1, names(streams), limit], |row| {
+            Ok(StoredRow {
+                window_start: Micros(row.get("window_start")?),
+                window_end: Micros(row.get("window_end")?),
+                own: match table.of {
+                    Of::Stream => Own::Stream(row.get(own)?),
+                    Of::All => Own::All(row.get(own)?),
+                },
+                values: columns.iter().map(|column| row.get(&**column)).collect::<Result<_, _>>()?,
+                epoch: row.get("epoch")?,
+            })
+        })
+    }
+
+    fn count_before(&mut self, table: Table, start: Micros) -> Result<u64, StoreError> {
+        self.count(&format!("select count(*) from {} where window_start < ?1", table.name()), [start.0])
+    }
+
+    fn states(&mut self, after: &str, streams: Option<&[String]>, limit: u32) -> Result<Vec<(String, StoredState)>, StoreError> {
+        let viewers = Metric::ActiveViewers.name();
+        let select = format!(
+            "select stream_id, {viewers}, window_start, epoch from stream_state
+            where stream_id > ?1 and (?2 is null or stream_id in (select value from json_each(?2))) order by stream_id limit ?3"
+        );
+        self.query(&select, params![after, names(streams), limit], |row| {
+            let state = StoredState { viewers: row.get(1)?, window_start: Micros(row.get(2)?), epoch: row.get(3)? };
+            Ok((row.get(0)?, state))
+        })
+    }
+
+    fn letters(&mut self, page: LetterPage, limit: u32) -> Result<Vec<(i64, StoredLetter)>, StoreError> {
+        let select = r#"select "offset", reason, key, payload, record_time from dead_letters
+            where topic = ?1 and partition = ?2 and "offset" >= ?3 order by "offset" limit ?4"#;
+        self.query(select, params![self.topic, page.partition, page.from, limit], |row| {
+            let record_time = row.get::<_, Option<i64>>(4)?.map(Micros);
+            Ok((row.get(0)?, StoredLetter { reason: row.get(1)?, key: row.get(2)?, payload: row.get(3)?, record_time }))
+        })
+    }
+
+    fn count_letters_below(&mut self, partition: i32, offset: i64) -> Result<u64, StoreError> {
+        let select = r#"select count(*) from dead_letters where topic = ?1 and partition = ?2 and "offset" < ?3"#;
+        self.count(select, params![self.topic, partition, offset])
+    }
+
+    fn partition_of_letters(&mut self, after: i32) -> Result<Option<i32>, StoreError> {
+        let select = "select min(partition) from dead_letters where topic = ?1 and partition > ?2";
+        Ok(self.query(select, params![self.topic, after], |row| row.get::<_, Option<i32>>(0))?.into_iter().flatten().next())
+    }
+}
+
+/// A list of names as JSON.
+fn names(streams: Option<&[String]>) -> Option<String> {
+    streams.map(|streams| serde_json::json!(streams).to_string())
+}
+
+fn judged<T>(result: Result<T, rusqlite::Error>) -> Result<T, StoreError> {
+    result.map_err(|error| match error.to_string() {
+        lacks if lacks.contains("no such column") || lacks.contains("no such table") => {
+            earlier("SQLite", lacks.split(" in ").next().unwrap_or_default())
+        }
+        _ => error.into(),
+    })
+}
+
+fn read_progress(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Progress>, rusqlite::Error> {
     let progress = transaction.query_row(
         "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = ?1",
         [pipeline],
         |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
             let rolled_up = [row.get::<_, Option<i64>>(3)?, row.get(4)?].map(|start| start.map(Micros));
-            let snapshot = Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Snapshot::default() };
-            Ok((snapshot, row.get::<_, [u8; 16]>(5)?))
+            let progress = Progress { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Progress::default() };
+            Ok((progress, row.get::<_, [u8; 16]>(5)?))
         },
     );
-    let Some((mut snapshot, hash_key)) = progress.optional()? else { return Ok(None) };
+    let Some((mut progress, hash_key)) = progress.optional()? else { return Ok(None) };
     let select = "select partition, start_offset, next_offset, watermark from progress_partitions
         where pipeline = ?1 and topic = ?2";
-    each(transaction, select, [pipeline, topic], |row| {
+    let partition = |row: &Row<'_>| {
         let watermark = row.get::<_, Option<i64>>(3)?.map(Micros);
-        let progress = PartitionProgress { start_offset: row.get(1)?, next_offset: row.get(2)?, watermark };
-        snapshot.partitions.insert(row.get(0)?, progress);
-        Ok(())
-    })?;
-    let mut history = Vec::new();
+        Ok((row.get(0)?, PartitionProgress { start_offset: row.get(1)?, next_offset: row.get(2)?, watermark }))
+    };
+    progress.partitions = transaction.prepare(select)?.query_map([pipeline, topic], partition)?.collect::<Result<_, _>>()?;
     let select = "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
-    each(transaction, select, [pipeline], |row| {
-        history.push(stored_entry(row)?);
-        Ok(())
-    })?;
-    snapshot.put_history(history, hash_key);
+    let history = transaction.prepare(select)?.query_map([pipeline], stored_entry)?.collect::<Result<_, _>>()?;
+    progress.put_history(history, hash_key);
     let select = "select max(inexact_until) from inexact_windows where pipeline = ?1";
     let until: Option<i64> = transaction.query_row(select, [pipeline], |row| row.get(0))?;
-    snapshot.inexact_until = until.map(|until| Minute::first_open(Micros(until)));
-    for table in Table::ALL {
-        let (grain, own, values) = (table.grain, table.own_column(), Dialect::Sqlite.integers(table.metrics()));
-        let select = format!("select window_start, {own}, window_end, epoch, {values} from {}", table.name());
-        let columns: Vec<String> = table.metrics().iter().map(|metric| metric.integer_column()).collect();
-        each(transaction, &select, [], |row| {
-            let start = Micros(row.get("window_start")?);
-            let values = columns.iter().map(|column| row.get(&**column)).collect::<Result<_, _>>()?;
-            let stored = StoredRow { window_end: Micros(row.get("window_end")?), values, epoch: row.get("epoch")? };
-            match table.of {
-                Of::Stream => drop(snapshot.rows.insert((grain, start, row.get(own)?), stored)),
-                Of::All => drop(snapshot.totals.insert((grain, start), StoredTotal { streams: row.get(own)?, row: stored })),
-            }
-            Ok(())
-        })?;
-    }
-    let viewers = Metric::ActiveViewers.name();
-    each(transaction, &format!("select stream_id, {viewers}, window_start, epoch from stream_state"), [], |row| {
-        let state = StoredState { viewers: row.get(1)?, window_start: Micros(row.get(2)?), epoch: row.get(3)? };
-        snapshot.states.insert(row.get(0)?, state);
-        Ok(())
-    })?;
-    let select = r#"select partition, "offset", reason, key, payload, record_time from dead_letters where topic = ?1"#;
-    each(transaction, select, [topic], |row| {
-        let record_time = row.get::<_, Option<i64>>(5)?.map(Micros);
-        let stored = StoredLetter { reason: row.get(2)?, key: row.get(3)?, payload: row.get(4)?, record_time };
-        snapshot.letters.insert(Position { partition: row.get(0)?, offset: row.get(1)? }, stored);
-        Ok(())
-    })?;
-    Ok(Some(snapshot))
-}
-
-fn each(
-    transaction: &Transaction<'_>,
-    select: &str,
-    parameters: impl Params,
-    mut take: impl FnMut(&Row<'_>) -> Result<(), rusqlite::Error>,
-) -> Result<(), rusqlite::Error> {
-    let mut statement = transaction.prepare(select)?;
-    let mut rows = statement.query(parameters)?;
-    while let Some(row) = rows.next()? {
-        take(row)?;
-    }
-    Ok(())
+    progress.inexact_until = until.map(|until| Minute::first_open(Micros(until)));
+    Ok(Some(progress))
 }

@@ -174,7 +174,8 @@ impl Before {
         let recomputed =
             |determined| Recomputed { determined, grains: wish.grains, rules: wish.rules, inexact_until, drops_history };
         let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
-        let of = |history: &[Entry]| Determined::of(&starts, low, history, wish.rules.viewer_timeout_nanos(), inexact_until);
+        let of =
+            |history: &[Entry]| Determined::of(&starts, low, history, wish.rules.viewer_timeout_nanos(), inexact_until, None);
         if drops_history {
             return Ok(recomputed(of(&[]).expect("it starts with what is there")));
         }

@@ -1,10 +1,15 @@
-//! What is stored against what the log gives, cell by cell. Pure.
+//! What is stored against what the log gives, cell by cell.
 
-use crate::ops::books::{Position, Snapshot, StoredLetter, StoredRow};
-use crate::oracle::{self, LogRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use super::in_order::{LettersInOrder, PAGE, RowsInOrder};
+use crate::ops::OpsError;
+use crate::ops::books::{Own, Position, StoredLetter, StoredRow, StoredState, Tables};
+use crate::ops::past::Reader;
+use crate::oracle::{self, Completed, Oracle};
+use crate::sink::StoreError;
+use crate::source::Record;
+use std::collections::BTreeMap;
 use std::fmt;
-use tidemark_model::{Grain, Metric, Micros, Minute, Table, Values, Window};
+use tidemark_model::{Grain, Metric, Micros, Minute, Of, Reason, Table, Values, Window};
 
 /// The metric that `stream_state` has too.
 const VIEWERS: &str = Metric::ActiveViewers.name();
@@ -32,6 +37,14 @@ pub struct Difference {
     pub stored: Option<String>,
     /// What the log gives; `None`: no such row.
     pub computed: Option<String>,
+    /// Of a dead letter: the payload of the record that the log has at its place, if there is one.
+    pub in_log: Option<String>,
+}
+
+impl Difference {
+    fn new(name: Name, column: Option<&'static str>, stored: Option<String>, computed: Option<String>) -> Difference {
+        Difference { name, column, stored, computed, in_log: None }
+    }
 }
 
 /// A row of a table.
@@ -50,6 +63,13 @@ pub enum Name {
 }
 
 impl Name {
+    fn of(table: Table, row: &StoredRow) -> Name {
+        match &row.own {
+            Own::Stream(stream) => Name::Row(table.grain, row.window_start, stream.clone()),
+            Own::All(_) => Name::Total(table.grain, row.window_start),
+        }
+    }
+
     /// The table.
     pub fn table(&self) -> &'static str {
         match self {
@@ -74,116 +94,258 @@ impl fmt::Display for Name {
     }
 }
 
-/// Compares everything; keeps at most `limit` differences.
-pub fn compare(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log, limit: usize) -> Findings {
-    let mut findings = Findings { limit, ..Findings::default() };
-    rows(snapshot, answer, &mut findings);
-    totals(snapshot, answer, &mut findings);
-    states(snapshot, answer, &mut findings);
-    letters(snapshot, answer, past, &mut findings);
-    for (&partition, progress) in &snapshot.partitions {
-        let computed = answer.watermarks.get(&partition).copied().flatten();
-        let name = || Name::Partition(partition);
-        findings.cell(&name, "watermark", shown_time(progress.watermark), shown_time(computed));
-    }
-    findings
+/// How many rows of the store were compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of streams.
+    pub rows: u64,
+    /// Of all streams.
+    pub totals: u64,
+    /// Of `stream_state`.
+    pub states: u64,
+    /// Of `dead_letters`.
+    pub letters: u64,
+    /// Of `progress_partitions`.
+    pub partitions: usize,
 }
 
-/// Hours and days are compared from the first one on that the store says is whole.
-fn rows(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
-    let minutes = answer.rows.iter().map(|((minute, stream), values)| ((Grain::Minute, minute.start(), stream.as_str()), values));
-    let longer =
-        answer.rolled_up.rows.iter().map(|((grain, first, stream), values)| ((*grain, first.start(), stream.as_str()), values));
-    let is_compared = |(grain, start, _): &(Grain, Micros, &str)| snapshot.is_whole(*grain, *start);
-    let computed: BTreeMap<(Grain, Micros, &str), &Values> = minutes.chain(longer).filter(|(key, _)| is_compared(key)).collect();
-    let stored = snapshot.rows.iter().map(|((grain, start, stream), row)| ((*grain, *start, stream.as_str()), row));
-    let stored: BTreeMap<(Grain, Micros, &str), &StoredRow> = stored.filter(|(key, _)| is_compared(key)).collect();
-    for &key in computed.keys().chain(stored.keys()).collect::<BTreeSet<_>>() {
-        let (grain, start, stream) = key;
-        let name = || Name::Row(grain, start, stream.to_owned());
-        match (stored.get(&key), computed.get(&key)) {
-            (Some(stored), Some(computed)) => findings.cells(&name, stored, window(grain, start), computed, snapshot.epoch),
-            (stored, computed) => findings.row(
-                &name,
-                stored.map(|stored| shown_row(grain, stored)),
-                computed.map(|values| values.shown(Metric::of(grain))),
-            ),
+/// Goes over the tables while the oracle goes over the log, both in the order of time.
+pub struct Comparison<'a> {
+    tables: &'a mut dyn Tables,
+    oracle: Oracle,
+    /// Windows that begin earlier are not judged.
+    from: Minute,
+    /// Only rows and states of these streams are compared, if any are named.
+    streams: Option<&'a [String]>,
+    /// Of each table, by its place; none if it is not compared.
+    rows: [Option<RowsInOrder>; Table::ALL.len()],
+    letters: LettersInOrder,
+    /// The newest row of each stream by the log.
+    states: BTreeMap<String, (Minute, i64)>,
+    findings: Findings,
+    counts: Counts,
+}
+
+impl<'a> Comparison<'a> {
+    /// Keeps at most `limit` differences. Dead letters are compared from those of the first record that is read of each partition.
+    pub fn new(
+        tables: &'a mut dyn Tables,
+        oracle: Oracle,
+        from: Minute,
+        streams: Option<&'a [String]>,
+        letters: LettersInOrder,
+        limit: usize,
+    ) -> Result<Comparison<'a>, StoreError> {
+        let mut rows = Table::ALL.map(|table| {
+            let is_compared = streams.is_none() || table.of == Of::Stream;
+            let whole_from = tables.progress().whole_from(table.grain).filter(|_| is_compared)?;
+            Some(RowsInOrder::new(table, whole_from.max(from.start())))
+        });
+        // An earlier program wrote no totals of minutes.
+        let minutes = &mut rows[Table::totals(Grain::Minute).place()];
+        if let Some(in_order) = minutes.take() {
+            *minutes = in_order.from_first(tables)?;
         }
+        let (states, findings) = (BTreeMap::new(), Findings { limit, ..Findings::default() });
+        Ok(Comparison { tables, oracle, from, streams, rows, letters, states, findings, counts: Counts::default() })
     }
-}
 
-/// Of minutes from the first one on that has totals: an earlier program wrote none. Of hours and days as their rows.
-fn totals(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
-    let minutes = answer.totals.iter().map(|(minute, totals)| ((Grain::Minute, minute.start()), totals));
-    let longer = answer.rolled_up.totals.iter().map(|((grain, first), totals)| ((*grain, first.start()), totals));
-    let first = snapshot.totals.keys().next().filter(|(grain, _)| *grain == Grain::Minute);
-    let is_compared = |key: &(Grain, Micros)| match key.0 {
-        Grain::Minute => first.is_some_and(|first| key >= first),
-        Grain::Hour | Grain::Day => snapshot.is_whole(key.0, key.1),
-    };
-    let computed: BTreeMap<(Grain, Micros), _> = minutes.chain(longer).filter(|(key, _)| is_compared(key)).collect();
-    let stored = snapshot.totals.keys().filter(|key| is_compared(key));
-    for &(grain, start) in computed.keys().chain(stored).collect::<BTreeSet<_>>() {
-        let name = || Name::Total(grain, start);
-        match (snapshot.totals.get(&(grain, start)), computed.get(&(grain, start))) {
-            (Some(stored), Some((streams, values))) => {
-                findings.cell(&name, "streams", stored.streams, *streams);
-                findings.cells(&name, &stored.row, window(grain, start), values, snapshot.epoch);
-            }
-            (stored, computed) => {
-                let shown = |streams: i64, row: String| format!("streams {streams}, {row}");
-                let stored = stored.map(|stored| shown(stored.streams, shown_row(grain, &stored.row)));
-                findings.row(&name, stored, computed.map(|(streams, values)| shown(*streams, values.shown(Metric::of(grain)))));
+    /// When all has been read: compares what is left, and answers what was found.
+    pub fn finish(mut self) -> Result<(Findings, Counts), StoreError> {
+        for table in Table::ALL {
+            self.surplus_rows(table, None)?;
+        }
+        self.all_states()?;
+        if self.streams.is_none() {
+            self.surplus_letters()?;
+            self.watermarks();
+        }
+        Ok((self.findings, self.counts))
+    }
+
+    fn windows(&mut self, completed: &Completed) -> Result<(), StoreError> {
+        let Completed { grain, first, rows, totals: (streams, totals) } = completed;
+        if *first < self.from {
+            return Ok(());
+        }
+        for (stream, values) in rows {
+            self.row(Table::rows(*grain), *first, stream, values, None)?;
+            if *grain == Grain::Minute {
+                self.states.insert(stream.clone(), (*first, values[Metric::ActiveViewers]));
             }
         }
+        self.row(Table::totals(*grain), *first, "", totals, Some(*streams))
     }
-}
 
-/// A window by its stored start.
-pub(super) fn window(grain: Grain, start: Micros) -> Window {
-    Window { grain, first: Minute::first_open(start) }
-}
+    /// The next row of a table by the log, after all those that the store has and the log does not give before it.
+    fn row(
+        &mut self,
+        table: Table,
+        first: Minute,
+        stream: &str,
+        computed: &Values,
+        streams: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let (grain, start) = (table.grain, first.start());
+        if self.rows[table.place()].as_ref().is_none_or(|rows| start < rows.from) {
+            return Ok(());
+        }
+        let stored = self.surplus_rows(table, Some((start, stream)))?;
+        let name = || match table.of {
+            Of::Stream => Name::Row(grain, start, stream.to_owned()),
+            Of::All => Name::Total(grain, start),
+        };
+        let Some(stored) = stored else {
+            let shown = computed.shown(Metric::of(grain));
+            let shown = streams.map_or(shown.clone(), |streams| format!("streams {streams}, {shown}"));
+            self.findings.row(&name, None, Some(shown));
+            return Ok(());
+        };
+        if let (Own::All(stored), Some(computed)) = (&stored.own, streams) {
+            self.findings.cell(&name, "streams", *stored, computed);
+        }
+        self.findings.cells(&name, &stored, Window { grain, first }, computed, self.tables.progress().epoch);
+        Ok(())
+    }
 
-fn states(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings) {
-    for stream in answer.stream_state.keys().chain(snapshot.states.keys()).collect::<BTreeSet<_>>() {
-        let (stored, computed) = (snapshot.states.get(stream), answer.stream_state.get(stream));
+    /// The row at this place, after all before it, which the log does not give.
+    fn surplus_rows(&mut self, table: Table, place: Option<(Micros, &str)>) -> Result<Option<StoredRow>, StoreError> {
+        let Some(rows) = &mut self.rows[table.place()] else { return Ok(None) };
+        while let Some(stored) = rows.next(self.tables, self.streams, place)? {
+            match table.of {
+                Of::Stream => self.counts.rows += 1,
+                Of::All => self.counts.totals += 1,
+            }
+            if place.is_some_and(|place| stored.place() == place) {
+                return Ok(Some(stored));
+            }
+            let name = || Name::of(table, &stored);
+            self.findings.row(&name, Some(shown_row(table, &stored)), None);
+        }
+        Ok(None)
+    }
+
+    fn all_states(&mut self) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let page = self.tables.states(&after, self.streams, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(last);
+            for (stream, stored) in page {
+                let computed = self.states.remove(&stream);
+                // The newest row of a stream may be older than all that is judged.
+                if computed.is_some() || stored.window_start >= self.from.start() {
+                    self.state(&stream, Some(stored), computed);
+                }
+            }
+        }
+        for (stream, computed) in std::mem::take(&mut self.states) {
+            self.state(&stream, None, Some(computed));
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, stream: &str, stored: Option<StoredState>, computed: Option<(Minute, i64)>) {
+        self.counts.states += u64::from(stored.is_some());
         let window = computed.map(|(minute, _)| minute.start()).or(stored.map(|stored| stored.window_start));
-        let name = || Name::State(stream.clone(), window.expect("it is on one side at least"));
+        let name = || Name::State(stream.to_owned(), window.expect("it is on one side at least"));
+        let findings = &mut self.findings;
         let (Some(stored), Some((minute, viewers))) = (stored, computed) else {
             let shown = |viewers: i64, start: Micros| format!("{VIEWERS} {viewers}, window_start {start}");
             let stored = stored.map(|stored| shown(stored.viewers, stored.window_start));
-            findings.row(&name, stored, computed.map(|&(minute, viewers)| shown(viewers, minute.start())));
-            continue;
+            findings.row(&name, stored, computed.map(|(minute, viewers)| shown(viewers, minute.start())));
+            return;
         };
-        findings.cell(&name, VIEWERS, stored.viewers, *viewers);
+        findings.cell(&name, VIEWERS, stored.viewers, viewers);
         findings.cell(&name, "window_start", stored.window_start, minute.start());
-        findings.epoch(&name, stored.epoch, snapshot.epoch);
+        findings.epoch(&name, stored.epoch, self.tables.progress().epoch);
     }
-}
 
-fn letters(snapshot: &Snapshot, answer: &oracle::Answer, past: &oracle::Log, findings: &mut Findings) {
-    let computed = answer.dead_letters.keys().map(|&(partition, offset)| Position { partition, offset });
-    for at in computed.chain(snapshot.letters.keys().copied()).collect::<BTreeSet<_>>() {
+    fn letter(&mut self, at: Position, stored: Option<&StoredLetter>, computed: Option<Reason>, record: Option<Record<'_>>) {
+        self.counts.letters += u64::from(stored.is_some());
+        let findings = &mut self.findings;
         let name = || Name::Letter(at);
-        let reason = answer.dead_letters.get(&(at.partition, at.offset)).map(|reason| reason.as_str());
-        let (Some(stored), Some(reason)) = (snapshot.letters.get(&at), reason) else {
-            findings.row(&name, snapshot.letters.get(&at).map(|letter| letter.reason.clone()), reason.map(str::to_owned));
-            continue;
-        };
-        findings.cell(&name, "reason", stored.reason.as_str(), reason);
-        let record = record(past, at).expect("the oracle's letters are records of the log");
-        findings.bytes(&name, "payload", &stored.payload, &record.payload);
-        findings.bytes(&name, "key", &stored.key, &record.key);
-        let time = record.record_time.map(|millis| Micros(millis.saturating_mul(1_000)));
-        let StoredLetter { record_time, .. } = stored;
-        findings.cell(&name, "record_time", shown_time(*record_time), shown_time(time));
+        let in_log = record.map(|record| shown_bytes(record.payload));
+        let reason = computed.map(Reason::as_str);
+        let before = findings.shown.len();
+        match (stored, reason, record) {
+            (None, None, _) => return,
+            (Some(stored), Some(reason), Some(record)) => {
+                findings.cell(&name, "reason", stored.reason.as_str(), reason);
+                findings.bytes(&name, "payload", stored.payload.as_deref(), record.payload);
+                findings.bytes(&name, "key", stored.key.as_deref(), record.key);
+                findings.cell(&name, "record_time", shown_time(stored.record_time), shown_time(stored_time(record.time)));
+            }
+            _ => findings.row(&name, stored.map(|stored| stored.reason.clone()), reason.map(str::to_owned)),
+        }
+        findings.shown[before..].iter_mut().for_each(|difference| difference.in_log.clone_from(&in_log));
+    }
+
+    /// Those behind the last record, and those of partitions that the pipeline does not know.
+    fn surplus_letters(&mut self) -> Result<(), StoreError> {
+        let mut partition = i32::MIN;
+        while let Some(next) = self.tables.partition_of_letters(partition)? {
+            partition = next;
+            while let Some((offset, stored)) = self.letters.next(self.tables, partition, None)? {
+                self.letter(Position { partition, offset }, Some(&stored), None, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn watermarks(&mut self) {
+        let computed = self.oracle.watermarks();
+        for (&partition, progress) in &self.tables.progress().partitions {
+            let computed = computed.get(&partition).copied().flatten();
+            self.counts.partitions += 1;
+            let name = || Name::Partition(partition);
+            self.findings.cell(&name, "watermark", shown_time(progress.watermark), shown_time(computed));
+        }
     }
 }
 
-/// The record at a position of the log.
-pub(super) fn record(past: &oracle::Log, at: Position) -> Option<&LogRecord> {
-    let records = past.get(&at.partition)?;
-    records.binary_search_by_key(&at.offset, |record| record.offset).ok().map(|index| &records[index])
+impl Reader for Comparison<'_> {
+    fn behind(&mut self) -> Vec<i32> {
+        self.oracle.behind()
+    }
+
+    fn take(&mut self, partition: i32, record: Record<'_>) -> Result<(), OpsError> {
+        let offset = record.offset;
+        let mut stored = None;
+        while let Some((of, letter)) = self.letters.next(self.tables, partition, Some(offset))? {
+            if of == offset {
+                stored = Some(letter);
+            } else if self.streams.is_none() {
+                self.letter(Position { partition, offset: of }, Some(&letter), None, None);
+            }
+        }
+        let verdict = stored.as_ref().and_then(|letter| Reason::parse(&letter.reason));
+        let computed = self.oracle.take((partition, offset), for_oracle(record), verdict);
+        if self.streams.is_none() {
+            self.letter(Position { partition, offset }, stored.as_ref(), computed, Some(record));
+        }
+        Ok(())
+    }
+
+    fn end_of(&mut self, partition: i32) {
+        self.oracle.end_of(partition);
+    }
+
+    fn pause(&mut self) -> Result<(), OpsError> {
+        let mut completed = Vec::new();
+        self.oracle.complete(&mut |window| completed.push(window));
+        Ok(completed.iter().try_for_each(|window| self.windows(window))?)
+    }
+}
+
+/// What the oracle judges a record by.
+pub(super) fn for_oracle(record: Record<'_>) -> oracle::Record<'_> {
+    oracle::Record { record_time: record.time.map(|time| time.0.div_euclid(1_000)), payload: record.payload }
+}
+
+/// A record's time as the stores keep it: in whole milliseconds.
+fn stored_time(time: Option<Micros>) -> Option<Micros> {
+    time.map(|time| Micros(time.0.div_euclid(1_000).saturating_mul(1_000)))
 }
 
 impl Findings {
@@ -197,7 +359,7 @@ impl Findings {
     fn cell<T: PartialEq + fmt::Display>(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: T, computed: T) {
         if stored != computed {
             let (stored, computed) = (Some(stored.to_string()), Some(computed.to_string()));
-            self.add(|| Difference { name: name(), column: Some(column), stored, computed });
+            self.add(|| Difference::new(name(), Some(column), stored, computed));
         }
     }
 
@@ -209,38 +371,37 @@ impl Findings {
                 self.unknown += 1;
             } else if stored != Some(computed) {
                 let (column, computed) = (Some(metric.name()), Some(metric.shown(computed)));
-                self.add(|| Difference { name: name(), column, stored: shown(metric, stored), computed });
+                self.add(|| Difference::new(name(), column, shown(metric, stored), computed));
             }
         }
         self.epoch(name, stored.epoch, last);
     }
 
-    fn bytes(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: &Option<Vec<u8>>, computed: &Option<Vec<u8>>) {
+    fn bytes(&mut self, name: &dyn Fn() -> Name, column: &'static str, stored: Option<&[u8]>, computed: Option<&[u8]>) {
         if stored != computed {
-            let (stored, computed) = (Some(shown_bytes(stored.as_deref())), Some(shown_bytes(computed.as_deref())));
-            self.add(|| Difference { name: name(), column: Some(column), stored, computed });
+            let (stored, computed) = (Some(shown_bytes(stored)), Some(shown_bytes(computed)));
+            self.add(|| Difference::new(name(), Some(column), stored, computed));
         }
     }
 
     fn row(&mut self, name: &dyn Fn() -> Name, stored: Option<String>, computed: Option<String>) {
-        self.add(|| Difference { name: name(), column: None, stored, computed });
+        self.add(|| Difference::new(name(), None, stored, computed));
     }
 
     /// The log knows nothing of commits; but none can be before the first or after the last.
     fn epoch(&mut self, name: &dyn Fn() -> Name, stored: i64, last: i64) {
         if !(1..=last).contains(&stored) {
             let computed = Some(format!("1 to {last}"));
-            self.add(|| Difference { name: name(), column: Some("epoch"), stored: Some(stored.to_string()), computed });
+            self.add(|| Difference::new(name(), Some("epoch"), Some(stored.to_string()), computed));
         }
     }
 }
 
-fn shown_row(grain: Grain, row: &StoredRow) -> String {
-    let cells = Metric::of(grain).iter().zip(&row.values);
-    cells
-        .map(|(&metric, &value)| format!("{} {}", metric.name(), shown(metric, value).unwrap_or_default()))
-        .collect::<Vec<_>>()
-        .join(", ")
+fn shown_row(table: Table, row: &StoredRow) -> String {
+    let cells = table.metrics().iter().zip(&row.values);
+    let cells = cells.map(|(&metric, &value)| format!("{} {}", metric.name(), shown(metric, value).unwrap_or_default()));
+    let streams = if let Own::All(streams) = row.own { Some(format!("streams {streams}")) } else { None };
+    streams.into_iter().chain(cells).collect::<Vec<_>>().join(", ")
 }
 
 /// A cell that the store has.

@@ -1,20 +1,31 @@
 //! Is every row what the log says? One consistent state of the store against the oracle's recomputation.
+//!
+//! - [`compare`]: the log and the tables are read once, side by side in the order of time; neither is held in memory
+//! - `in_order`: the tables' side of it
+//! - `evidence`: only if something differs, the log is read once more, for the records behind it
+//! - `print`: what is said
 
 mod compare;
+mod evidence;
+mod in_order;
 mod print;
 
-pub use compare::{Difference, Findings, Name, compare};
+pub use compare::{Comparison, Counts, Difference, Findings, Name};
 
 use super::args::VerifyArgs;
-use super::books::{self, Snapshot};
+use super::books::{self, Progress, Tables};
 use super::{OpsError, Outcome, past};
 use crate::checkpoint::history::Determined;
-use crate::oracle::{self, Clock, Highest, Verdicts, Witness};
+use crate::oracle::{self, Clock, Evidence, Highest, Oracle, Witness};
 use crate::rules::Rules;
 use crate::source::Log;
+use evidence::Reading;
+use in_order::LettersInOrder;
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 use std::time::Instant;
-use tidemark_model::Reason;
+use tidemark_model::{Micros, Minute, Table};
 use tidemark_settings::SettingsError;
 use tidemark_settings::kafka::Role;
 
@@ -24,49 +35,127 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     let log = crate::source::open(args.place.log.resolve(Role::Consumer, &None).map_err(refused)?);
     let store = args.place.store.resolve(&args.place.log.data_dir).map_err(refused)?;
     let started = Instant::now();
-    let mut snapshot = books::open(&store, None)?.snapshot(&args.place.pipeline, log.topic())?.ok_or_else(|| {
+    let mut books = books::open(&store, None)?;
+    let mut tables = books.tables(&args.place.pipeline, log.topic())?.ok_or_else(|| {
         let pipeline = &args.place.pipeline;
         OpsError::Refused(format!("{store} holds no pipeline {pipeline}: check PIPELINE, or start tidemark-dataflow"))
     })?;
-    let rules = rules_of(&snapshot, log.as_ref())?;
-    let determined = determined(&snapshot, log.as_ref(), &rules)?;
-    let not_judged = snapshot.drop_undetermined(&determined);
-    let read_from = |partition: i32| determined.read_from[&partition].next_offset;
-    let ranges = snapshot.partitions.iter().map(|(&partition, progress)| (partition, read_from(partition)..progress.next_offset));
-    let past = past::read(log.as_ref(), &ranges.collect())?;
-    let before =
-        determined.read_from.iter().filter_map(|(&partition, read_to)| Some((partition, read_to.highest?))).collect::<Highest>();
-    let verdicts = verdicts(&snapshot);
-    let mut answer = oracle::answer_from(&past, &before, &rules, Clock::Stored, &verdicts, snapshot.watermark);
-    answer.drop_before(determined.from);
-    let findings = compare(&snapshot, &answer, &past, args.limit);
-    let records = past.values().map(Vec::len).sum();
-    let judged_from = (not_judged > 0).then_some((determined.from, not_judged));
-    let report =
-        print::Report { snapshot: &snapshot, findings: &findings, past: &past, records, judged_from, took: started.elapsed() };
-    // Judging the log again is worth it only if there is something to explain.
-    let witness = || Witness::new(&past, &before, &rules, Clock::Stored, &verdicts);
-    let text = if args.json { report.json(witness, args.records) } else { report.text(witness, args.records) };
+    let (tables, streams) = (tables.as_mut(), (!args.streams.is_empty()).then_some(&*args.streams));
+    let progress = tables.progress().clone();
+    let judged = Judged::of(&progress, log.as_ref(), args.since)?;
+    let not_judged = if streams.is_none() { judged.count_others(tables)? } else { 0 };
+    let mut oracle = judged.oracle(&progress);
+    if let Some(streams) = streams {
+        oracle.only(streams.iter().cloned().collect());
+    }
+    let mut comparison = Comparison::new(tables, oracle, judged.determined.from, streams, judged.letters(), args.limit)?;
+    let records = past::read(log.as_ref(), &judged.ranges, &mut comparison)?;
+    let (findings, counts) = comparison.finish()?;
+    let report = print::Report {
+        progress: &progress,
+        findings: &findings,
+        counts,
+        evidence: &judged.evidence(&findings, tables, log.as_ref(), args.records)?,
+        records,
+        judged_from: (not_judged > 0 || args.since.is_some()).then_some((judged.determined.from, not_judged)),
+        since: args.since.is_some(),
+        streams: streams.map(<[String]>::len),
+        took: started.elapsed(),
+    };
+    let text = if args.json { report.json(args.records) } else { report.text(args.records) };
     out.write_all(text.as_bytes()).map_err(OpsError::Output)?;
     Ok(if findings.total == 0 { Outcome::Fine } else { Outcome::Differences })
 }
 
-/// What the log still determines; all from where the pipeline began to read if it no longer reaches back to any entry of the history,
-/// which is then refused.
-fn determined(snapshot: &Snapshot, log: &dyn Log, rules: &oracle::Rules) -> Result<Determined, OpsError> {
-    let description = log.describe()?;
-    let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
-    let starts = snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset));
-    let (starts, viewer_timeout) = (starts.collect(), rules.viewer_timeout.saturating_mul(1_000));
-    let determined = Determined::of(&starts, low, &snapshot.history, viewer_timeout, snapshot.inexact_until);
-    Ok(determined
-        .or_else(|| Determined::of(&starts, |_| 0, &[], viewer_timeout, None))
-        .expect("a log that begins with 0 has all"))
+/// What is judged, and what is read for it.
+struct Judged {
+    rules: oracle::Rules,
+    determined: Determined,
+    /// What is read of each partition, and the highest event time before that.
+    ranges: BTreeMap<i32, Range<i64>>,
+    before: Highest,
+}
+
+impl Judged {
+    /// What the log still determines of windows that begin at `since` or later; all from where the pipeline began to read if the log no longer
+    /// reaches back to any entry of the history, which is then refused.
+    fn of(progress: &Progress, log: &dyn Log, since: Option<Micros>) -> Result<Judged, OpsError> {
+        let rules = rules_of(progress, log)?;
+        let description = log.describe()?;
+        let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+        let starts = progress.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset)).collect();
+        let viewer_timeout = rules.viewer_timeout.saturating_mul(1_000);
+        let since = since.map(first_from);
+        let determined = Determined::of(&starts, low, &progress.history, viewer_timeout, progress.inexact_until, since)
+            .or_else(|| Determined::of(&starts, |_| 0, &[], viewer_timeout, None, since))
+            .expect("a log that begins with 0 has all");
+        let read_from = |partition: i32| determined.read_from[&partition].next_offset;
+        let range = |(&partition, of): (&i32, &books::PartitionProgress)| (partition, read_from(partition)..of.next_offset);
+        let ranges = progress.partitions.iter().map(range).collect();
+        let before =
+            determined.read_from.iter().filter_map(|(&partition, read_to)| Some((partition, read_to.highest?))).collect();
+        Ok(Judged { rules, determined, ranges, before })
+    }
+
+    fn oracle(&self, progress: &Progress) -> Oracle {
+        Oracle::new(self.ranges.keys().copied(), &self.before, &self.rules, Clock::Stored, progress.watermark)
+    }
+
+    /// The dead letters of the records that are read. What stands before them is judged only if that is all.
+    fn letters(&self) -> LettersInOrder {
+        let from = |range: &Range<i64>| if self.determined.entry.is_some() { range.start } else { i64::MIN };
+        LettersInOrder::new(&self.ranges.iter().map(|(&partition, range)| (partition, from(range))).collect())
+    }
+
+    /// How many rows of all tables are of before what is judged.
+    fn count_others(&self, tables: &mut dyn Tables) -> Result<u64, OpsError> {
+        let mut others = 0;
+        if self.determined.from > Minute(0) {
+            for table in Table::ALL {
+                others += tables.count_before(table, self.determined.from.start())?;
+            }
+        }
+        for (&partition, range) in self.ranges.iter().filter(|_| self.determined.entry.is_some()) {
+            others += tables.count_letters_below(partition, range.start)?;
+        }
+        Ok(others)
+    }
+
+    /// The records behind each difference that is shown.
+    fn evidence(
+        &self,
+        findings: &Findings,
+        tables: &mut dyn Tables,
+        log: &dyn Log,
+        most_records: usize,
+    ) -> Result<Vec<Vec<Evidence>>, OpsError> {
+        let mut of_each = vec![Vec::new(); findings.shown.len()];
+        let watermark = tables.progress().watermark;
+        let questions = findings.shown.iter().map(|difference| evidence::question(difference, watermark));
+        let asked: Vec<_> = questions.enumerate().filter_map(|(index, question)| Some((index, question?))).collect();
+        if asked.is_empty() || most_records == 0 {
+            return Ok(of_each);
+        }
+        let questions = asked.iter().map(|(_, question)| question.clone()).collect();
+        let witness = Witness::new(self.ranges.keys().copied(), &self.before, &self.rules, Clock::Stored, questions);
+        let mut reading = Reading { tables, letters: self.letters(), witness };
+        past::read(log, &self.ranges, &mut reading)?;
+        for ((index, question), records) in asked.iter().zip(reading.witness.answers()) {
+            of_each[*index] = evidence::that_matter(&findings.shown[*index], question, records);
+        }
+        Ok(of_each)
+    }
+}
+
+/// The first window that begins here or later.
+fn first_from(time: Micros) -> Minute {
+    let first = Minute::first_open(time);
+    if first.start() < time { Minute(first.0 + 1) } else { first }
 }
 
 /// The rules that the stored rows were made with, if they were made from this log.
-fn rules_of(snapshot: &Snapshot, log: &dyn Log) -> Result<oracle::Rules, OpsError> {
-    let fingerprint = &snapshot.fingerprint;
+fn rules_of(progress: &Progress, log: &dyn Log) -> Result<oracle::Rules, OpsError> {
+    let fingerprint = &progress.fingerprint;
     let rules = Rules::of_fingerprint(fingerprint).ok_or_else(|| {
         OpsError::Refused(format!("the rows were made by another version ({fingerprint}): verify with that one, or rebuild"))
     })?;
@@ -78,13 +167,4 @@ fn rules_of(snapshot: &Snapshot, log: &dyn Log) -> Result<oracle::Rules, OpsErro
         )));
     }
     Ok(rules.for_oracle())
-}
-
-/// What was decided once, with a clock.
-fn verdicts(snapshot: &Snapshot) -> Verdicts {
-    let verdict = |(at, letter): (&books::Position, &books::StoredLetter)| {
-        let reason = Reason::parse(&letter.reason).filter(|reason| matches!(reason, Reason::Future | Reason::Closed))?;
-        Some(((at.partition, at.offset), reason))
-    };
-    snapshot.letters.iter().filter_map(verdict).collect()
 }

@@ -1,23 +1,28 @@
 //! What `verify` says, as text or as one JSON object.
 
-use super::compare::{Difference, Findings, Name, record, shown_bytes, window};
-use crate::ops::books::{Position, Snapshot};
-use crate::oracle::{self, Evidence, Fate, Presence, Witness};
+use super::compare::{Counts, Difference, Findings, Name};
+use crate::ops::books::Progress;
+use crate::oracle::{Evidence, Fate, Presence};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::time::Duration;
-use tidemark_model::{Grain, Metric, Minute, Window};
+use tidemark_model::Minute;
 
 /// All that there is to tell.
 pub(super) struct Report<'a> {
-    pub(super) snapshot: &'a Snapshot,
+    pub(super) progress: &'a Progress,
     pub(super) findings: &'a Findings,
-    pub(super) past: &'a oracle::Log,
+    pub(super) counts: Counts,
+    /// The records behind each difference that is shown, in their order.
+    pub(super) evidence: &'a [Vec<Evidence>],
     /// Records of the log that were read.
-    pub(super) records: usize,
-    /// The first windows that the log determines, and how many rows of all tables are from before that, if any.
-    pub(super) judged_from: Option<(Minute, usize)>,
+    pub(super) records: u64,
+    /// The first windows that are judged, and how many rows of all tables are from before that, if any.
+    pub(super) judged_from: Option<(Minute, u64)>,
+    /// Whether windows from a time on were asked for.
+    pub(super) since: bool,
+    /// How many streams were asked for; none: all.
+    pub(super) streams: Option<usize>,
     pub(super) took: Duration,
 }
 
@@ -25,36 +30,36 @@ const INFALLIBLE: &str = "a string takes all text";
 
 impl Report<'_> {
     /// One line if nothing differs.
-    pub(super) fn text(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
-        let Report { snapshot, findings, records, judged_from, took, .. } = self;
-        let compared = format!(
-            "{} rows, {} totals, {} stream states, {} dead letters and {} partition watermarks as of epoch {}",
-            snapshot.rows.len(),
-            snapshot.totals.len(),
-            snapshot.states.len(),
-            snapshot.letters.len(),
-            snapshot.partitions.len(),
-            snapshot.epoch
+    pub(super) fn text(&self, most_records: usize) -> String {
+        let Report { progress, findings, counts, evidence, records, judged_from, since, streams, took } = self;
+        let Counts { rows, totals, states, letters, partitions } = counts;
+        let epoch = progress.epoch;
+        let compared = streams.map_or_else(
+            || {
+                format!(
+                    "{rows} rows, {totals} totals, {states} stream states, {letters} dead letters and {partitions} partition \
+                     watermarks as of epoch {epoch}"
+                )
+            },
+            |streams| format!("{rows} rows and {states} stream states of {streams} streams as of epoch {epoch}"),
         );
         let unknown = match findings.unknown {
             0 => String::new(),
             values => format!("; {values} values were not compared: they are null, in rows that an older version wrote"),
         };
         let not_judged = judged_from.map_or_else(String::new, |(from, rows)| {
-            format!(
-                "; {rows} older rows cannot be judged, for records have expired: windows are judged that begin at {} or later",
-                from.start()
-            )
+            let (from, why) =
+                (from.start(), if *since { "are not judged" } else { "cannot be judged, for records have expired" });
+            format!("; {rows} older rows {why}: windows are judged that begin at {from} or later")
         });
         let unknown = unknown + &not_judged;
         let log = format!("{records} records of the log ({:.1} s)", took.as_secs_f64());
         if findings.total == 0 {
             return format!("ok: {compared} are what {log} give{unknown}\n");
         }
-        let witness = witness();
         let mut text = String::new();
-        for difference in &findings.shown {
-            self.difference(difference, &witness, most_records, &mut text);
+        for (difference, evidence) in findings.shown.iter().zip(*evidence) {
+            say(difference, evidence, most_records, &mut text);
         }
         let shown = findings.shown.len();
         let of = if shown as u64 == findings.total { String::new() } else { format!(", of which {shown} are shown") };
@@ -62,55 +67,11 @@ impl Report<'_> {
         text
     }
 
-    fn difference(&self, difference: &Difference, witness: &Witness, most_records: usize, text: &mut String) {
-        let Difference { name, column, stored, computed } = difference;
-        let none = || "no such row".to_owned();
-        let column = column.map(|column| format!(" {column}")).unwrap_or_default();
-        let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
-        writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
-        let evidence = self.evidence(difference, witness);
-        for record in evidence.iter().take(most_records) {
-            writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
-        }
-        if evidence.len() > most_records {
-            writeln!(text, "    and {} more records", evidence.len() - most_records).expect(INFALLIBLE);
-        }
-        if let Name::Letter(at) = name {
-            let payload = record(self.past, *at).map(|record| shown_bytes(record.payload.as_deref()));
-            writeln!(text, "    the log has there: {}", payload.unwrap_or_else(|| "no record".to_owned())).expect(INFALLIBLE);
-        } else if evidence.is_empty() && !matches!(name, Name::Total(..)) {
-            writeln!(text, "    no record of the log has to do with it").expect(INFALLIBLE);
-        }
-    }
-
-    /// The records that are responsible for what differs.
-    fn evidence(&self, Difference { name, column, .. }: &Difference, witness: &Witness) -> Vec<Evidence> {
-        let of_row = |window: Window, stream: &str| {
-            // Hours and days are made of closed minutes.
-            let closed = self.snapshot.watermark.map_or(Minute(0), Minute::first_open);
-            let end = if window.grain == Grain::Minute { window.end_minute() } else { window.end_minute().min(closed) };
-            let minutes = window.first..end;
-            let mut evidence = witness.of_row(minutes.clone(), stream);
-            evidence.retain(|record| has_to_do_with(record, *column, &minutes));
-            evidence
-        };
-        match name {
-            Name::Row(grain, start, stream) => of_row(window(*grain, *start), stream),
-            Name::State(stream, start) => of_row(window(Grain::Minute, *start), stream),
-            // All records of a window are too many to be of use: the rows that it is made of are compared, too.
-            Name::Total(..) => Vec::new(),
-            Name::Letter(Position { partition, offset }) => witness.at((*partition, *offset)).into_iter().collect(),
-            Name::Partition(partition) => witness.of_watermark(*partition).into_iter().collect(),
-        }
-    }
-
     /// The same as one object.
-    pub(super) fn json(&self, witness: impl FnOnce() -> Witness, most_records: usize) -> String {
-        let Report { snapshot, findings, past, records, judged_from, took } = self;
-        let witness = (findings.total > 0).then(witness);
-        let shown = |difference: &Difference| {
-            let Difference { name, column, stored, computed } = difference;
-            let evidence = witness.as_ref().map_or_else(Vec::new, |witness| self.evidence(difference, witness));
+    pub(super) fn json(&self, most_records: usize) -> String {
+        let Report { progress, findings, counts, evidence, records, judged_from, since: _, streams, took } = self;
+        let shown = |(difference, evidence): (&Difference, &Vec<Evidence>)| {
+            let Difference { name, column, stored, computed, in_log } = difference;
             let mut object = json!({
                 "table": name.table(),
                 "column": column,
@@ -121,39 +82,49 @@ impl Report<'_> {
             });
             let fields = object.as_object_mut().expect("it was just made as one");
             fields.extend(key(name).into_iter().map(|(name, value)| (name.to_owned(), value)));
-            if let Name::Letter(at) = name {
-                let payload = record(past, *at).map(|record| shown_bytes(record.payload.as_deref()));
-                fields.insert("payload_in_log".to_owned(), json!(payload));
+            if let Name::Letter(_) = name {
+                fields.insert("payload_in_log".to_owned(), json!(in_log));
             }
             object
         };
         let object = json!({
             "ok": findings.total == 0,
-            "epoch": snapshot.epoch,
-            "watermark": snapshot.watermark.map(|watermark| watermark.to_string()),
-            "rows": snapshot.rows.len(),
-            "totals": snapshot.totals.len(),
-            "stream_states": snapshot.states.len(),
-            "dead_letters": snapshot.letters.len(),
-            "partitions": snapshot.partitions.len(),
+            "epoch": progress.epoch,
+            "watermark": progress.watermark.map(|watermark| watermark.to_string()),
+            "rows": counts.rows,
+            "totals": counts.totals,
+            "stream_states": counts.states,
+            "dead_letters": counts.letters,
+            "partitions": counts.partitions,
+            "streams_asked_for": streams,
             "records": records,
             "seconds": took.as_secs_f64(),
             "differences": findings.total,
             "unknown_values": findings.unknown,
             "not_judged": judged_from.map_or(0, |(_, rows)| rows),
             "judged_from": judged_from.map(|(from, _)| from.start().to_string()),
-            "shown": findings.shown.iter().map(shown).collect::<Vec<_>>(),
+            "shown": findings.shown.iter().zip(*evidence).map(shown).collect::<Vec<_>>(),
         });
         format!("{object}\n")
     }
 }
 
-/// Whether a record of a row has to do with one of its columns.
-fn has_to_do_with(record: &Evidence, column: Option<&str>, minutes: &Range<Minute>) -> bool {
-    match column.and_then(Metric::named) {
-        Some(metric) => metric.declared().events.contains(&record.kind),
-        // That there is a row at all, and its times, is a matter of its minutes' own events.
-        None => minutes.contains(&record.minute),
+fn say(difference: &Difference, evidence: &[Evidence], most_records: usize, text: &mut String) {
+    let Difference { name, column, stored, computed, in_log } = difference;
+    let none = || "no such row".to_owned();
+    let column = column.map(|column| format!(" {column}")).unwrap_or_default();
+    let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
+    writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
+    for record in evidence.iter().take(most_records) {
+        writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
+    }
+    if evidence.len() > most_records {
+        writeln!(text, "    and {} more records", evidence.len() - most_records).expect(INFALLIBLE);
+    }
+    if let Name::Letter(_) = name {
+        writeln!(text, "    the log has there: {}", in_log.as_deref().unwrap_or("no record")).expect(INFALLIBLE);
+    } else if evidence.is_empty() && !matches!(name, Name::Total(..)) {
+        writeln!(text, "    no record of the log has to do with it").expect(INFALLIBLE);
     }
 }
 

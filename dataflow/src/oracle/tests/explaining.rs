@@ -14,12 +14,12 @@ fn a_row_and_everything_that_made_it() {
     case.join("later", "12:10:00");
     let chat = json!({"event_type": "chat_message", "stream_id": "s", "event_id": "e", "ts": on_the_day("12:09:59")});
     let first = case.put(0, &chat);
-    let duplicate = case.put(1, &chat);
+    let duplicate = case.put(0, &chat);
     let closed = case.chat(1, "12:09:00");
     case.verdicts.insert(closed, Reason::Closed);
     case.put(0, &json!({"event_type": "viewer_join", "stream_id": "t", "user_id": "x", "ts": on_the_day("12:09:00")}));
 
-    let evidence = explain(&case.log, &case.rules, Clock::Stored, &case.verdicts, minute("12:09:00"), "s");
+    let evidence = explain(&case.log, &case.rules, &case.verdicts, minute("12:09:00"), "s");
     let summary: Vec<_> =
         evidence.iter().map(|record| ((record.partition, record.offset), record.kind, record.fate, record.presence)).collect();
     let expected = [
@@ -44,7 +44,7 @@ fn a_row_and_everything_that_made_it() {
 fn a_row_that_is_not_there_has_no_events_of_its_own() {
     let mut case = Case::default();
     case.join("u", "12:00:00");
-    let evidence = explain(&case.log, &case.rules, Clock::Stored, &case.verdicts, minute("12:01:00"), "s");
+    let evidence = explain(&case.log, &case.rules, &case.verdicts, minute("12:01:00"), "s");
     assert_eq!(evidence.iter().map(|record| record.presence).collect::<Vec<_>>(), [Some(Presence::Present)]);
-    assert_eq!(explain(&case.log, &case.rules, Clock::Stored, &case.verdicts, minute("12:00:00"), "t"), []);
+    assert_eq!(explain(&case.log, &case.rules, &case.verdicts, minute("12:00:00"), "t"), []);
 }

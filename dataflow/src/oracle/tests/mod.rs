@@ -67,6 +67,19 @@ impl Case {
     }
 }
 
+/// The records behind a row.
+fn explain(log: &Log, rules: &Rules, verdicts: &Verdicts, minute: Minute, stream: &str) -> Vec<Evidence> {
+    let question = Question::Row(minute..Minute(minute.0 + 1), stream.to_owned());
+    let mut witness = Witness::new(log.keys().copied(), &Highest::new(), rules, Clock::Stored, vec![question]);
+    for (&partition, records) in log {
+        for record in records {
+            let at = (partition, record.offset);
+            witness.take(at, record.as_record(), verdicts.get(&at).copied());
+        }
+    }
+    witness.answers().remove(0)
+}
+
 fn on_the_day(time: &str) -> String {
     format!("2024-05-01T{time}Z")
 }

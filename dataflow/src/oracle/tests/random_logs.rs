@@ -45,7 +45,7 @@ fn rows_by_definition(events: &[Event], rules: &Rules) -> BTreeMap<(Minute, Stri
     for event in events {
         rows.entry((Minute::of(event.ts), event.stream.clone())).or_default();
     }
-    let users: std::collections::BTreeSet<_> = events.iter().map(|event| event.user.as_deref()).collect();
+    let users: BTreeSet<_> = events.iter().map(|event| event.user.as_deref()).collect();
     for ((minute, stream), row) in &mut rows {
         for user in &users {
             let own: Vec<&Event> =
@@ -96,7 +96,7 @@ fn rows_are_those_of_the_definition_and_of_explain() {
         rows.values_mut().for_each(|row| *row = Values::of(DEFINED.map(|metric| (metric, row[metric]))));
         assert_eq!(rows, rows_by_definition(&events, &rules), "round {round}");
         for ((minute, stream), row) in &answer.rows {
-            let evidence = explain(&log, &rules, Clock::Stored, &Verdicts::new(), *minute, stream);
+            let evidence = explain(&log, &rules, &Verdicts::new(), *minute, stream);
             let present = evidence.iter().filter(|record| record.presence == Some(Presence::Present)).count();
             assert_eq!(i64::try_from(present).unwrap(), row[ActiveViewers]);
         }
