@@ -74,6 +74,7 @@ impl Traffic {
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every: Duration::from_millis(100),
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
         };
         let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
         options.wish.until_end = false;

@@ -146,7 +146,8 @@ create table if not exists progress (
     schema_version integer,                           -- version of these tables; null: 1
     metrics     text,                                 -- the metrics that the tables have, with commas between them
     hours_from  timestamptz,                          -- hours that start at or after it are there as far as they are closed; null: none
-    days_from   timestamptz                           -- days likewise
+    days_from   timestamptz,                          -- days likewise
+    minutes_from timestamptz                          -- rows and totals of minutes before it were dropped (RETENTION); null: none
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (
@@ -158,6 +159,7 @@ create table if not exists progress_partitions (
     end_offset   bigint not null,                     -- the log's end as last seen
     watermark    timestamptz,                         -- highest valid ts minus lateness; null: no valid event yet
     state        text not null,                       -- backlogged, at_end, idle or not_counting
+    letters_from bigint,                              -- dead letters below it were dropped (RETENTION_DEAD_LETTERS); null: none
     primary key (pipeline, topic, partition)
 ) with (fillfactor = 50);
 

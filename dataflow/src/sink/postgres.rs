@@ -3,6 +3,7 @@
 pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
 use super::own::{At, Held, Own};
+use super::retention::{self, Sweep, Swept};
 use super::session::{self, Client, Transaction};
 use super::transaction::{ENTRY, Failure, Prepared, RUN_LOCK, Timestamp, Writing, starts, stored_entry};
 use super::upserts::{Size, Upserts, compare_offsets};
@@ -11,6 +12,7 @@ use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
+use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub struct PostgresStore {
     /// A run of this process has worked with this database.
     begun: bool,
     trouble: Option<String>,
+    /// The role lacks the right to delete rows, as a sweep found.
+    may_not_delete: bool,
     /// What one statement writes.
     size: Size,
 }
@@ -70,6 +74,7 @@ impl PostgresStore {
             own: None,
             begun: false,
             trouble: None,
+            may_not_delete: false,
             size: Size::default(),
         })
     }
@@ -215,6 +220,47 @@ impl Store for PostgresStore {
         outcome.map(|clock| Receipt { epoch, clock: Some(clock) })
     }
 
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        if self.may_not_delete {
+            return Ok(Swept::default());
+        }
+        let mut own = self.own.take().expect("a run begins before it sweeps");
+        let mut refused = None;
+        let outcome = self.attempt(|session| {
+            let mut transaction = session.begin()?;
+            let (at, _) = lock(&own, &mut transaction)?;
+            compare_offsets(&own, at, &mut transaction)?;
+            if at == At::Attempted {
+                return Ok((Swept { left: true, ..Swept::default() }, true));
+            }
+            let (swept, changed) = match retention::postgres::sweep(&mut transaction, &own, sweep) {
+                Err(Failure::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    refused = Some(error.as_db_error().map_or_else(String::new, |error| error.message().to_owned()));
+                    return Ok((Swept::default(), false));
+                }
+                swept => swept?,
+            };
+            if changed {
+                own.attempt(&Commit::default());
+                transaction.transaction.commit()?;
+            }
+            Ok((swept, changed))
+        });
+        if let Ok((_, true)) = outcome {
+            own.applied();
+        }
+        self.own = Some(own);
+        if let Some(why) = refused {
+            self.may_not_delete = true;
+            tracing::error!(
+                why,
+                "nothing is dropped, because this role may not delete: grant DELETE on stream_metrics_minute, stream_totals_minute and \
+                 dead_letters, then start again; or take RETENTION and RETENTION_DEAD_LETTERS away"
+            );
+        }
+        outcome.map(|(swept, _)| swept)
+    }
+
     fn trouble(&mut self, trouble: Option<&str>) {
         self.trouble = trouble.map(str::to_owned);
     }
@@ -312,10 +358,12 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
     let hash_key =
         <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
     let partitions = transaction.query(
-        "select partition, start_offset, next_offset, watermark from progress_partitions where pipeline = $1 and topic = $2",
+        "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions
+         where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
     )?;
     let watermarks = partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<Timestamp>>(3)?.0))).collect();
+    let letters_from = partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(4)?))).collect();
     let partitions = partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction.query(
@@ -339,6 +387,7 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         history: history::usable(history, hash_key, &partitions),
         inexact_until: inexact.map(|until| Minute::first_open(until.0)),
         partitions,
+        letters_from,
         watermarks,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),

@@ -85,6 +85,10 @@ pub struct Snapshot {
     pub inexact_until: Option<Minute>,
     /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
+    /// Rows and totals of minutes before it were dropped.
+    pub minutes_from: Option<Micros>,
+    /// Letters below this offset were dropped, of each partition of which there were any.
+    pub letters_from: BTreeMap<i32, i64>,
     /// `stream_metrics_minute` and those of hours and days, by `window_start` and stream.
     pub rows: BTreeMap<(Grain, Micros, String), StoredRow>,
     /// `stream_totals_minute` and those of hours and days, by `window_start`.
@@ -117,9 +121,12 @@ impl Snapshot {
         all - count(self)
     }
 
-    /// Whether all rows of a window that starts here are there, as far as it is closed.
+    /// Whether all rows of a window that starts here are there, of hours and days as far as they are closed.
     pub fn is_whole(&self, grain: Grain, start: Micros) -> bool {
-        grain == Grain::Minute || self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start)
+        match grain {
+            Grain::Minute => self.minutes_from.is_none_or(|from| from <= start),
+            Grain::Hour | Grain::Day => self.rolled_up[grain as usize - 1].is_some_and(|from| from <= start),
+        }
     }
 }
 

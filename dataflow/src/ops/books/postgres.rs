@@ -161,7 +161,7 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
     // A big table takes longer than a commit may.
     transaction.without_limit()?;
     let Some(progress) = transaction.query_opt(
-        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = $1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key, minutes_from from progress where pipeline = $1",
         &[&pipeline],
     )?
     else {
@@ -173,15 +173,17 @@ fn read_all(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> R
         watermark: watermark.map(|time| time.0),
         rolled_up: [3, 4].map(|column| progress.get::<_, Option<Timestamp>>(column).map(|time| time.0)),
         fingerprint: progress.get(2),
+        minutes_from: progress.get::<_, Option<Timestamp>>(6).map(|time| time.0),
         ..Snapshot::default()
     };
-    let select = "select partition, start_offset, next_offset, watermark from progress_partitions
+    let select = "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions
         where pipeline = $1 and topic = $2";
     each(transaction, select, &[&pipeline, &topic], |row| {
         let watermark: Option<Timestamp> = row.get(3);
         let watermark = watermark.map(|time| time.0);
         let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark };
         snapshot.partitions.insert(row.get(0), progress);
+        snapshot.letters_from.extend(row.get::<_, Option<i64>>(4).map(|offset| (row.get(0), offset)));
     })?;
     let mut history = Vec::new();
     let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");

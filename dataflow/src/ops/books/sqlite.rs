@@ -165,22 +165,25 @@ fn letter(row: &Row<'_>) -> Result<Letter, rusqlite::Error> {
 
 fn read_all(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Snapshot>, rusqlite::Error> {
     let progress = transaction.query_row(
-        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = ?1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key, minutes_from from progress where pipeline = ?1",
         [pipeline],
         |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
             let rolled_up = [row.get::<_, Option<i64>>(3)?, row.get(4)?].map(|start| start.map(Micros));
-            let snapshot = Snapshot { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Snapshot::default() };
+            let (epoch, fingerprint, minutes_from) = (row.get(0)?, row.get(2)?, row.get::<_, Option<i64>>(6)?.map(Micros));
+            let snapshot = Snapshot { epoch, watermark, fingerprint, rolled_up, minutes_from, ..Snapshot::default() };
             Ok((snapshot, row.get::<_, [u8; 16]>(5)?))
         },
     );
     let Some((mut snapshot, hash_key)) = progress.optional()? else { return Ok(None) };
-    let select = "select partition, start_offset, next_offset, watermark from progress_partitions
+    let select = "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions
         where pipeline = ?1 and topic = ?2";
     each(transaction, select, [pipeline, topic], |row| {
         let watermark = row.get::<_, Option<i64>>(3)?.map(Micros);
         let progress = PartitionProgress { start_offset: row.get(1)?, next_offset: row.get(2)?, watermark };
-        snapshot.partitions.insert(row.get(0)?, progress);
+        let partition = row.get(0)?;
+        snapshot.partitions.insert(partition, progress);
+        snapshot.letters_from.extend(row.get::<_, Option<i64>>(4)?.map(|offset| (partition, offset)));
         Ok(())
     })?;
     let mut history = Vec::new();

@@ -194,6 +194,8 @@ fn write(
 ) -> Result<Changes, Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
+    let dropped = transaction.query_one("select minutes_from from progress where pipeline = $1", &[&pipeline])?;
+    let minutes_from = dropped.get::<_, Option<Timestamp>>(0).map_or(Minute(0), |start| Minute::first_open(start.0));
     for table in Table::ALL {
         let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(table.metrics(), str::to_owned));
         let same: Vec<String> = table.key().split(", ").map(|column| format!("new.{column} = old.{column}")).collect();
@@ -203,7 +205,9 @@ fn write(
             transaction.execute(&delete, &[])?;
             continue;
         }
-        let first = Timestamp(determined.first(table.grain).start());
+        let first = determined.first(table.grain);
+        // What was dropped is not put back.
+        let first = Timestamp(if table.grain == Grain::Minute { first.max(minutes_from) } else { first }.start());
         let delete = format!(
             "delete from {name} as old where window_start >= $1 and not exists (select from {side}.{name} as new where {})",
             same.join(" and ")
@@ -256,13 +260,15 @@ fn write(
         &format!(
             "insert into dead_letters as old
                  (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
-             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters
+             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters as new
+             where $2 or \"offset\" >= coalesce((select letters_from from progress_partitions as dropped
+                 where dropped.pipeline = $3 and dropped.topic = new.topic and dropped.partition = new.partition), 0)
              on conflict (topic, partition, \"offset\") do update set reason = excluded.reason, error = excluded.error,
                  key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
              where (old.reason, old.key, old.payload, old.record_time)
                  is distinct from (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"
         ),
-        &[&epoch],
+        &[&epoch, drops_history, &pipeline],
     )?;
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
     if *drops_history {

@@ -118,7 +118,7 @@ fn totals(snapshot: &Snapshot, answer: &oracle::Answer, findings: &mut Findings)
     let longer = answer.rolled_up.totals.iter().map(|((grain, first), totals)| ((*grain, first.start()), totals));
     let first = snapshot.totals.keys().next().filter(|(grain, _)| *grain == Grain::Minute);
     let is_compared = |key: &(Grain, Micros)| match key.0 {
-        Grain::Minute => first.is_some_and(|first| key >= first),
+        Grain::Minute => first.is_some_and(|first| key >= first) && snapshot.is_whole(key.0, key.1),
         Grain::Hour | Grain::Day => snapshot.is_whole(key.0, key.1),
     };
     let computed: BTreeMap<(Grain, Micros), _> = minutes.chain(longer).filter(|(key, _)| is_compared(key)).collect();

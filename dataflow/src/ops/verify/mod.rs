@@ -55,7 +55,9 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
 /// which is then refused.
 fn determined(snapshot: &Snapshot, log: &dyn Log, rules: &oracle::Rules) -> Result<Determined, OpsError> {
     let description = log.describe()?;
-    let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+    // Below it the letters are gone, and with them verdicts that only they tell.
+    let dropped = |partition| snapshot.letters_from.get(&partition).copied().unwrap_or(0);
+    let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low).max(dropped(partition));
     let starts = snapshot.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset));
     let (starts, viewer_timeout) = (starts.collect(), rules.viewer_timeout.saturating_mul(1_000));
     let determined = Determined::of(&starts, low, &snapshot.history, viewer_timeout, snapshot.inexact_until);
