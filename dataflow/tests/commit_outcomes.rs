@@ -290,6 +290,8 @@ fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
     let (outcome, waited) = std::thread::scope(|scope| {
         let run = scope.spawn(|| ground.run(&control).1);
         ground.write(0..EVENTS / 2);
+        // It has begun by then.
+        pause(1_000);
         ground.network.set(Way::Closed);
         ground.write(EVENTS / 2..EVENTS);
         let stopped = Instant::now();

@@ -10,6 +10,8 @@ pub mod commit;
 mod judge;
 pub mod memory;
 mod own;
+mod partitioning;
+pub(crate) mod partitions;
 pub mod postgres;
 mod publication;
 pub mod retention;

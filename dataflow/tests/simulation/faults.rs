@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
-use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
+use tidemark_dataflow::checkpoint::{Manifest, PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
@@ -82,6 +82,7 @@ impl Judge {
                 wrong.push(format!("final totals {minute}: {totals:?} after {was:?}"));
             }
         }
+        wrong.extend(lacking_letters(after));
         self.differences.lock().unwrap().extend(wrong);
     }
 
@@ -96,6 +97,7 @@ impl Judge {
         for minute in rows.chain(totals).filter(|minute| !may_go(minute)) {
             wrong.push(format!("{minute} was dropped, watermark {:?}, from {:?}", before.watermark, after.minutes_from));
         }
+        wrong.extend(lacking_letters(after));
         self.differences.lock().unwrap().extend(wrong);
     }
 
@@ -113,6 +115,16 @@ impl Judge {
         differences.extend(support::differences(tables, &answer));
         differences.extend(self.written.wrongly_closed(tables, self.counted_partitions));
     }
+}
+
+/// Checkpoints that need letters which were dropped.
+fn lacking_letters(tables: &Tables) -> Option<String> {
+    let has = |checkpoint: &Manifest| {
+        let starts = |partition: &i32| checkpoint.partitions.get(partition).map_or(0, |read_to| read_to.next_offset);
+        tables.letters_from.iter().all(|(partition, from)| starts(partition) >= *from)
+    };
+    let lacking = tables.checkpoints.iter().find(|checkpoint| !has(checkpoint))?;
+    Some(format!("{:?} needs letters that were dropped, below {:?}", lacking.partitions, tables.letters_from))
 }
 
 /// A store that fails before or after it has applied a commit.

@@ -5,6 +5,7 @@
 pub mod brokers;
 pub mod ca;
 pub mod clock;
+pub mod database;
 pub mod logs;
 pub mod parts;
 pub mod pause;

@@ -6,8 +6,8 @@ use crate::run::Control;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
-use crate::sink::transaction::{ENTRY, Failure, RUN_LOCK, Timestamp, stored_entry};
-use crate::sink::{Store, StoreError, tables};
+use crate::sink::transaction::{ENTRY, RUN_LOCK, Timestamp, stored_entry};
+use crate::sink::{Store, StoreError, partitions, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,10 +85,7 @@ impl Site for PostgresSite {
             transaction.commit()?;
             Ok(fence)
         });
-        self.fence = taken.map_err(|failure| match failure {
-            Failure::Postgres(error) => judge(&error, &self.shown),
-            Failure::Store(error) => error,
-        })?;
+        self.fence = taken.map_err(|failure| failure.judged(&self.shown))?;
         Ok(())
     }
 
@@ -143,6 +140,8 @@ impl Site for PostgresSite {
         let watermark = transaction.query_one(&select, &[&pipeline]).map_err(|error| judge(&error, &self.shown))?;
         let watermark = watermark.get::<_, Option<Timestamp>>(0).map(|time| time.0);
         recomputed.refuse_open_windows(watermark).map_err(StoreError::Fatal)?;
+        let rows = format!("{side}.{}", Table::MINUTES.name());
+        partitions::make_for(&mut transaction, &rows).map_err(|failure| failure.judged(&self.shown))?;
         let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1, recomputed);
         let changes = changes.and_then(|changes| transaction.commit().map(|()| changes));
         let changes = self.judged(changes)?;

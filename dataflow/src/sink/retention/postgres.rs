@@ -3,6 +3,7 @@
 use super::{MOST, Sweep, Swept};
 use crate::checkpoint::history::Entry;
 use crate::sink::own::Own;
+use crate::sink::partitions::Partitions;
 use crate::sink::transaction::{ENTRY, Failure, Timestamp, Writing, stored_entry};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -30,19 +31,29 @@ const DELETE_LETTERS: &str = r#"
     where old.topic = gone.topic and old.partition = gone.partition and old."offset" = gone."offset""#;
 
 /// Under the lock of the progress row. Whether it changed anything.
-pub(in crate::sink) fn sweep(transaction: &mut Writing<'_>, own: &Own, sweep: &Sweep) -> Result<(Swept, bool), Failure> {
+pub(in crate::sink) fn sweep(
+    transaction: &mut Writing<'_>,
+    own: &Own,
+    sweep: &Sweep,
+    partitions: &mut Partitions,
+) -> Result<(Swept, bool), Failure> {
     let mut swept = Swept::default();
     let mut changed = 0;
     if let Some(from) = sweep.minutes_from() {
-        let (rows, moved) = minutes(transaction, own, from)?;
-        (swept.rows, changed) = (rows, moved + rows);
+        let from = partitions.minutes_from(from);
+        let mark = "update progress set minutes_from = $2 where pipeline = $1 and (minutes_from is null or minutes_from < $2)";
+        let moved = transaction.execute(mark, &[&own.pipeline, &Timestamp(from.start())])?;
+        let dropped = partitions.drop_oldest(&mut transaction.transaction, from)?;
+        swept.left = dropped.is_some_and(|rows| rows > 0);
+        swept.rows = dropped.map_or_else(|| delete_minutes(transaction, from), Ok)?;
+        changed = moved + swept.rows;
     }
     if sweep.retention.dead_letters.is_some() {
         changed += mark_letters(transaction, own, sweep)?;
         swept.letters = transaction.execute(DELETE_LETTERS, &[&own.pipeline, &own.topic, &MOST])?;
         changed += swept.letters;
     }
-    swept.left = swept.rows >= MOST.unsigned_abs() || swept.letters >= MOST.unsigned_abs();
+    swept.left |= swept.rows >= MOST.unsigned_abs() || swept.letters >= MOST.unsigned_abs();
     if changed > 0 {
         let epoch = "update progress set epoch = $2, updated_at = now(), heartbeat_at = clock_timestamp() where pipeline = $1
             returning pg_notify('tidemark_epoch', epoch::text)";
@@ -51,13 +62,10 @@ pub(in crate::sink) fn sweep(transaction: &mut Writing<'_>, own: &Own, sweep: &S
     Ok((swept, changed > 0))
 }
 
-/// How many rows were deleted, and whether the first minute that stays is a later one now.
-fn minutes(transaction: &mut Writing<'_>, own: &Own, from: Minute) -> Result<(u64, u64), Failure> {
+/// How many rows were deleted.
+fn delete_minutes(transaction: &mut Writing<'_>, from: Minute) -> Result<u64, Failure> {
     let from = Timestamp(from.start());
-    let mark = "update progress set minutes_from = $2 where pipeline = $1 and (minutes_from is null or minutes_from < $2)";
-    let moved = transaction.execute(mark, &[&own.pipeline, &from])?;
-    let rows = transaction.execute(&DELETE_ROWS, &[&from, &MOST])?;
-    Ok((rows + transaction.execute(&DELETE_TOTALS, &[&from, &MOST])?, moved))
+    Ok(transaction.execute(&DELETE_ROWS, &[&from, &MOST])? + transaction.execute(&DELETE_TOTALS, &[&from, &MOST])?)
 }
 
 /// Stores from which offset on letters stay.
