@@ -62,10 +62,12 @@ pub(in crate::sink) fn sweep(
     Ok((swept, changed > 0))
 }
 
-/// How many rows were deleted.
+/// How many rows were deleted. Totals go after all rows of their minutes: of minutes without totals the api adds up rows.
 fn delete_minutes(transaction: &mut Writing<'_>, from: Minute) -> Result<u64, Failure> {
     let from = Timestamp(from.start());
-    Ok(transaction.execute(&DELETE_ROWS, &[&from, &MOST])? + transaction.execute(&DELETE_TOTALS, &[&from, &MOST])?)
+    let rows = transaction.execute(&DELETE_ROWS, &[&from, &MOST])?;
+    let totals = if rows < MOST.unsigned_abs() { transaction.execute(&DELETE_TOTALS, &[&from, &MOST])? } else { 0 };
+    Ok(rows + totals)
 }
 
 /// Stores from which offset on letters stay.
