@@ -24,6 +24,7 @@ use crate::rollups::{self, RollUps};
 use crate::rules::Rules;
 use crate::run::Control;
 use crate::sink::commit::{Committer, Keeper};
+use crate::sink::retention::Retention;
 use crate::sink::{Resume, Store};
 use crate::source::Log;
 use crate::telemetry::Metrics;
@@ -63,6 +64,8 @@ pub struct Options {
     pub patience: Duration,
     /// How often a checkpoint is made.
     pub checkpoint_every: Duration,
+    /// How long rows are kept.
+    pub retention: Retention,
     /// The clock.
     pub clock: Clock,
     /// Where commits and checkpoints are written.
@@ -468,6 +471,7 @@ fn work(
             history: plan.entries.clone(),
             inexact_until: plan.inexact_until,
             whole,
+            retention: options.retention,
             viewer_timeout_nanos: rules.viewer_timeout_nanos(),
             pipeline: plan.keys.tag(),
             fence: plan.fence,

@@ -9,6 +9,7 @@ use crate::fold::Stints;
 use crate::net::place::Place;
 use crate::plan::{StartingOffsets, Wish};
 use crate::rules::Rules;
+use crate::sink::retention::Retention;
 use crate::worker::MOST_UNFOLDED;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ use tidemark_model::Grain;
 use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
 use tidemark_settings::store::StoreArgs;
+
+/// The length of the shortest window.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Settings of a run.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,6 +74,13 @@ pub struct RunArgs {
     /// Rows of hours and days too; those that are not final are deleted when it becomes less
     #[arg(long, env = "ROLLUPS", value_name = "WHICH", value_enum, default_value = "hour,day", ignore_case = true)]
     pub rollups: RollUps,
+    /// How long rows and totals of minutes are kept: those that ended longer ago, by the watermark, are dropped; in whole days where the
+    /// table is partitioned; or off: for ever
+    #[arg(long, env = "RETENTION", value_name = "DURATION", default_value = "off", value_parser = duration::parse_or_off)]
+    pub retention: OrOff,
+    /// How long dead letters are kept, by the watermark as of when they were read; or off: for ever
+    #[arg(long, env = "RETENTION_DEAD_LETTERS", value_name = "DURATION", default_value = "off", value_parser = duration::parse_or_off)]
+    pub retention_dead_letters: OrOff,
     /// Where checkpoints are kept, shared by all processes; default: DATA_DIR/checkpoints
     #[arg(long, env = "CHECKPOINT_DIR", value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
@@ -166,6 +177,24 @@ impl RunArgs {
         Place::of(self.processes, self.process, self.hostfile.as_deref())
     }
 
+    /// How long rows are kept. What a resume may still need is not dropped however short that is; but a duration below the time in which
+    /// an event can change a row is surely a mistake.
+    fn retention(&self) -> Result<Retention, String> {
+        let least = self.watermark.saturating_add(self.viewer_timeout).saturating_add(WINDOW);
+        let checked = |name: &str, given: OrOff| {
+            let Some(given) = given.duration() else { return Ok(None) };
+            if given < least {
+                let least = duration::shown(least);
+                return Err(format!("{name} must be at least {least} (WATERMARK + VIEWER_TIMEOUT + a minute), or off"));
+            }
+            duration::micros(given).map(Some).map_err(|error| format!("{name} {error}"))
+        };
+        Ok(Retention {
+            minutes: checked("RETENTION", self.retention)?,
+            dead_letters: checked("RETENTION_DEAD_LETTERS", self.retention_dead_letters)?,
+        })
+    }
+
     /// What the pipeline needs of it.
     pub fn options(&self) -> Result<Options, String> {
         let rules = Rules::new(self.watermark, self.max_future_skew, self.viewer_timeout)?;
@@ -189,6 +218,7 @@ impl RunArgs {
             max_ahead: self.max_ahead,
             patience: self.wait,
             checkpoint_every: self.checkpoint_every,
+            retention: self.retention()?,
             clock: Clock::System,
             background: Background::Threads,
             stints: Stints::default(),

@@ -162,7 +162,8 @@ impl Wish {
         let old_enough = history::old_enough(stored.watermark, kept, viewer_timeout, stored.inexact_until);
         let is_there = |entry: &&Entry| {
             replay_from(stored, Some(&entry.partitions)).all(|(partition, from)| {
-                description.partitions.get(&partition).is_none_or(|bounds| bounds.low <= from.next_offset)
+                let low = |bounds: &Bounds| stored.first_replayable(partition, bounds.low);
+                description.partitions.get(&partition).is_none_or(|bounds| low(bounds) <= from.next_offset)
             })
         };
         let old_enough = stored.history.iter().rev().filter(|entry| entry.highest().is_none_or(|highest| highest <= old_enough));
@@ -263,10 +264,10 @@ fn usable_checkpoints(
         };
         let expired = |(partition, ReadTo { next_offset, .. })| {
             let low = description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
-            next_offset < low && next_offset < next_offsets[&partition]
+            next_offset < stored.first_replayable(partition, low) && next_offset < next_offsets[&partition]
         };
         if replay_from(stored, Some(&manifest.partitions)).any(expired) {
-            tracing::error!(checkpoint = %manifest.id, "a checkpoint cannot be used: records after it have expired; trying progress_history");
+            tracing::error!(checkpoint = %manifest.id, "a checkpoint cannot be used: records after it have expired, or dead letters were dropped that it needs; trying progress_history");
             continue;
         }
         match manifest.check(parts, &next_offsets) {
@@ -349,6 +350,13 @@ fn check_offsets(
                  offset {start}: records have expired; start without --ignore-checkpoints if it was given; if a checkpoint was refused above, restore \
                  its files or run the program that wrote it; otherwise {WAYS_ON}",
                 bounds.low
+            ));
+        }
+        if start < stored.first_replayable(partition, bounds.low) && next > start {
+            return Err(format!(
+                "topic {topic} partition {partition}: a replay from offset {start} needs the verdicts of dead letters that RETENTION_DEAD_LETTERS \
+                 has dropped, those below offset {}; start without --ignore-checkpoints if it was given; otherwise {WAYS_ON}",
+                stored.letters_from[&partition]
             ));
         }
         if next < bounds.low {

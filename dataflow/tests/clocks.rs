@@ -74,6 +74,7 @@ impl World {
         let setup = Setup {
             checkpoint_every: Duration::from_millis(500),
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
             rules: Rules::default(),
             workers: 2,
             slice: Duration::from_millis(100),

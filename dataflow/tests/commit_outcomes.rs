@@ -85,6 +85,7 @@ impl Ground {
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every: Duration::from_millis(100),
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
         };
         let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
         options.wish.until_end = false;
@@ -289,6 +290,8 @@ fn a_stop_waits_for_a_database_that_is_gone_but_not_for_ever() {
     let (outcome, waited) = std::thread::scope(|scope| {
         let run = scope.spawn(|| ground.run(&control).1);
         ground.write(0..EVENTS / 2);
+        // It has begun by then.
+        pause(1_000);
         ground.network.set(Way::Closed);
         ground.write(EVENTS / 2..EVENTS);
         let stopped = Instant::now();

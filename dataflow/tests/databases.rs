@@ -4,12 +4,11 @@
 
 mod support;
 
-use postgres::{Client, NoTls};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::logs::required;
+use support::database::{Database, RIGHTS, begin_with};
 use support::process::Process;
 use tidemark_dataflow::checkpoint::history::Entry;
 use tidemark_dataflow::checkpoint::manifest::ReadTo;
@@ -23,52 +22,8 @@ use tidemark_model::time::MINUTE_NANOS;
 use tidemark_model::{Grain, Metric, Minute, Nanos, Reason, Values};
 
 const TABLES: &str = include_str!("../../sql/init/001_tables.sql");
-const RIGHTS: &str =
-    "grant usage on schema public to $; grant select, insert, update, delete on all tables in schema public to $";
-
-/// A database of its own and a role that owns nothing.
-struct Database {
-    server: String,
-    name: String,
-}
 
 impl Database {
-    fn new(test: &str, options: &str) -> Option<Database> {
-        let url = required("TIDEMARK_TEST_POSTGRES")?;
-        let server = url.rsplit_once('/').expect("postgres://…/database").0.to_owned();
-        let database = Database { server, name: format!("tidemark_{test}_{}", std::process::id()) };
-        database.admin(&format!("create database {} {options}", database.name));
-        database.admin(&format!("create role {} login", database.name));
-        Some(database)
-    }
-
-    /// At the server, which names no user.
-    fn address(&self) -> &str {
-        self.server.rsplit_once('@').expect("postgres://user@host:port").1
-    }
-
-    fn admin(&self, command: &str) {
-        let client = Client::connect(&format!("{}/postgres", self.server), NoTls);
-        client.and_then(|mut client| client.batch_execute(command)).expect(command);
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(&format!("{}/{}", self.server, self.name), NoTls).expect("it answers")
-    }
-
-    fn sql(&self, commands: &str) {
-        self.client().batch_execute(&commands.replace('$', &self.name)).expect(commands);
-    }
-
-    /// A store that writes as the role.
-    fn writer(&self) -> PostgresStore {
-        PostgresStore::new(&format!("postgres://{0}@{1}/{0}", self.name, self.address()), "under test").expect("a store")
-    }
-
-    fn owner(&self) -> PostgresStore {
-        PostgresStore::new(&format!("{}/{}", self.server, self.name), "under test").expect("a store")
-    }
-
     /// Begins and commits; the second commit changes what the first one wrote.
     fn assert_writes(&self, store: &mut PostgresStore) {
         begin(store).expect("it begins");
@@ -80,40 +35,10 @@ impl Database {
         assert_eq!(self.number("select count(*) from stream_metrics_minute where chat_messages > 0"), 3);
         assert_eq!(self.number("select epoch from progress where trouble = 'a trouble'"), epoch + 2);
     }
-
-    fn number(&self, select: &str) -> i64 {
-        self.client().query_one(select, &[]).expect(select).get(0)
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.admin(&format!("drop database {} with (force)", self.name));
-            self.admin(&format!("drop role {}", self.name));
-        }
-    }
 }
 
 fn begin(store: &mut PostgresStore) -> Result<Stored, StoreError> {
     begin_with(store, &Grain::ALL)
-}
-
-fn begin_with(store: &mut dyn Store, grains: &'static [Grain]) -> Result<Stored, StoreError> {
-    let begin = Begin {
-        pipeline: "p".to_owned(),
-        topic: "t".to_owned(),
-        fingerprint: "f".to_owned(),
-        start_offsets: BTreeMap::from([(0, 0)]),
-        new_offsets: BTreeMap::from([(0, 0)]),
-        hash_key: [0; 16],
-        run: format!("{:?}", Instant::now()),
-        again: false,
-        grains,
-    };
-    store.begin(&begin, &mut |stored| {
-        Ok(Decision { replay_from: stored.partitions.iter().map(|(&of, &(start, _))| (of, start)).collect(), above_fence: 0 })
-    })
 }
 
 /// So many rows and a dead letter.

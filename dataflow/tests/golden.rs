@@ -115,6 +115,7 @@ fn run(case: &Case, workers: usize, most_per_read: usize) -> String {
     let setup = Setup {
         checkpoint_every: Duration::from_millis(500),
         grains: &Grain::ALL,
+        retention: Default::default(),
         rules: case.rules,
         workers,
         slice: Duration::from_micros(100),

@@ -61,6 +61,7 @@ impl World {
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every,
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
         }
     }
 

@@ -94,6 +94,7 @@ impl Running {
         let setup = support::Setup {
             checkpoint_every: Duration::from_millis(500),
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
             rules: Rules::default(),
             workers,
             slice: Duration::from_millis(50),

@@ -33,6 +33,7 @@ fn it_is_read_by_its_owner_from_its_beginning() {
     let setup = Setup {
         checkpoint_every: Duration::from_millis(20),
         grains: &tidemark_model::Grain::ALL,
+        retention: Default::default(),
         rules,
         workers: 3,
         slice: Duration::from_millis(5),

@@ -36,6 +36,7 @@ fn setup(random: &mut Random, rules: Rules) -> Setup {
         // With each slice, every few, or only at the end.
         checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 5_000, 1_000_000_000])),
         grains: &Grain::ALL,
+        retention: Default::default(),
     }
 }
 

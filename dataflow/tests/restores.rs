@@ -74,6 +74,7 @@ impl Traffic {
             max_ahead: Duration::from_secs(3_600),
             checkpoint_every: Duration::from_millis(100),
             grains: &tidemark_model::Grain::ALL,
+            retention: Default::default(),
         };
         let mut options = Options { clock: Clock::System, patience: LONG, ..setup.options() };
         options.wish.until_end = false;
@@ -214,6 +215,8 @@ fn a_dump_that_is_restored_under_a_run() {
     let (url, dump) = (database.url(), dump.to_str().unwrap());
     // As an administrator does it who leaves the pipeline running: table after table, each in a transaction of its own.
     database.run(&|| program("pg_dump", &["-Fc", "-f", dump, &url]), &|| {
+        // What `--clean` does to keys of partitions, Postgres refuses while these are attached.
+        database.sql("drop table stream_metrics_minute");
         program("pg_restore", &["--clean", "--if-exists", "-d", &url, dump])
     });
 }

@@ -29,6 +29,7 @@ fn users_of_the_hour_from_11(runs: &[(bool, &[Event])]) -> i64 {
         let setup = Setup {
             checkpoint_every: Duration::from_micros(1),
             grains: if hours { &Grain::ALL } else { &Grain::ALL[..1] },
+            retention: Default::default(),
             rules,
             workers: 1,
             slice: Duration::from_micros(100),

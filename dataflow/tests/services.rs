@@ -35,6 +35,7 @@ fn run(log: Arc<dyn Log>, store: Box<dyn Store>, workers: usize) {
         max_ahead: Duration::from_secs(3_600),
         checkpoint_every: Duration::from_millis(500),
         grains: &tidemark_model::Grain::ALL,
+        retention: Default::default(),
     };
     let options = Options { clock: Clock::System, patience: Duration::from_secs(30), ..setup.options() };
     let (metrics, _) = Metrics::new();

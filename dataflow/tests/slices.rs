@@ -32,6 +32,7 @@ fn setup(workers: usize) -> Setup {
         max_ahead: Duration::from_secs(60),
         checkpoint_every: Duration::from_secs(3_600),
         grains: &tidemark_model::Grain::ALL,
+        retention: Default::default(),
     }
 }
 

@@ -31,6 +31,7 @@ fn empty_slices_neither_leak_nor_slow_down() {
     let setup = Setup {
         checkpoint_every: Duration::from_millis(500),
         grains: &tidemark_model::Grain::ALL,
+        retention: Default::default(),
         rules: Rules::default(),
         workers: WORKERS,
         slice: Duration::from_micros(SLICE),

@@ -30,6 +30,7 @@ fn setup(workers: usize) -> Setup {
     Setup {
         checkpoint_every: Duration::from_millis(500),
         grains: &tidemark_model::Grain::ALL,
+        retention: Default::default(),
         rules: Rules::default(),
         workers,
         slice: Duration::from_millis(1),

@@ -18,9 +18,20 @@ create table if not exists stream_metrics_minute (
     donors          bigint,                           -- users with a donation in the window
     epoch           bigint not null,                  -- the commit that last changed another column of this row
     primary key (window_start, stream_id)
-) with (fillfactor = 70);
+) partition by range (window_start);
 -- A stream's rows, newest first.
 create index if not exists stream_metrics_minute_by_stream on stream_metrics_minute (stream_id, window_start desc);
+-- The dataflow makes a partition for each day (UTC) ahead, stream_metrics_minute_20260131, and drops those that are older than RETENTION. A row
+-- of a day without one goes here. The table of an earlier version is a plain one, until sql/migrate/partition_minutes.sql was applied.
+do $$
+begin
+    if exists (select from pg_partitioned_table where partstrat = 'r' and partdefid = 0
+        and partrelid = to_regclass(format('%I.stream_metrics_minute', current_schema())))
+    then
+        create table stream_metrics_minute_other partition of stream_metrics_minute default with (fillfactor = 70);
+    end if;
+end
+$$;
 
 -- All streams together: one row per minute in which some stream has a row. What follows from who is present is of everybody, also in
 -- streams without a row of that minute; a user in two streams counts in both.
@@ -146,7 +157,8 @@ create table if not exists progress (
     schema_version integer,                           -- version of these tables; null: 1
     metrics     text,                                 -- the metrics that the tables have, with commas between them
     hours_from  timestamptz,                          -- hours that start at or after it are there as far as they are closed; null: none
-    days_from   timestamptz                           -- days likewise
+    days_from   timestamptz,                          -- days likewise
+    minutes_from timestamptz                          -- rows and totals of minutes before it were dropped (RETENTION); null: none
 ) with (fillfactor = 50);
 
 create table if not exists progress_partitions (
@@ -158,6 +170,7 @@ create table if not exists progress_partitions (
     end_offset   bigint not null,                     -- the log's end as last seen
     watermark    timestamptz,                         -- highest valid ts minus lateness; null: no valid event yet
     state        text not null,                       -- backlogged, at_end, idle or not_counting
+    letters_from bigint,                              -- dead letters below it were dropped (RETENTION_DEAD_LETTERS); null: none
     primary key (pipeline, topic, partition)
 ) with (fillfactor = 50);
 

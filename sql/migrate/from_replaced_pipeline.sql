@@ -26,6 +26,16 @@ end
 $$;
 
 \ir ../init/001_tables.sql
+-- A partition for all days of the old rows.
+do $$
+declare
+  until timestamptz;
+begin
+  select date_trunc('day', coalesce(max(window_start), now()), 'UTC') + interval '24 hours' into until from replaced_stream_metrics_minute;
+  execute format('create table stream_metrics_minute_before partition of stream_metrics_minute for values from (minvalue) to (%L)
+    with (fillfactor = 70)', until);
+end
+$$;
 
 insert into stream_metrics_minute (window_start, window_end, stream_id, active_viewers, chat_messages, donations_usd, epoch)
 select window_start, window_start + interval '1 minute', stream_id, coalesce(active_viewers, 0), coalesce(chat_messages, 0),

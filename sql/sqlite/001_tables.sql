@@ -38,7 +38,8 @@ create table if not exists progress (
     schema_version integer,
     metrics      text,
     hours_from   integer,
-    days_from    integer
+    days_from    integer,
+    minutes_from integer
 ) strict;
 
 create table if not exists progress_partitions (
@@ -50,6 +51,7 @@ create table if not exists progress_partitions (
     end_offset   integer not null,
     watermark    integer,
     state        text not null,
+    letters_from integer,
     primary key (pipeline, topic, partition)
 ) strict, without rowid;
 

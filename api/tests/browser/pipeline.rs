@@ -116,7 +116,7 @@ impl Writer {
         self.file.execute(&progress, [now]).unwrap();
         for partition in 0..4 {
             self.file
-                .execute("insert into progress_partitions values ('p', 't', ?1, 0, 0, 0, null, 'at_end')", [partition])
+                .execute("insert into progress_partitions (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state) values ('p', 't', ?1, 0, 0, 0, null, 'at_end')", [partition])
                 .unwrap();
         }
         let changes =

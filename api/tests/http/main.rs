@@ -20,6 +20,7 @@ mod metrics;
 mod outages;
 mod paging;
 mod parameters;
+mod partitions;
 mod program;
 mod streams;
 mod support;

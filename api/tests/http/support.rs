@@ -184,7 +184,8 @@ impl TestStore {
     pub fn write_partition(&mut self, partition: i64, next_offset: i64, end_offset: i64, watermark: i64, state: &str) {
         let watermark = self.time(watermark);
         self.execute(&format!(
-            "insert into progress_partitions values ('p', 't', {partition}, 0, {next_offset}, {end_offset}, {watermark}, '{state}')"
+            "insert into progress_partitions (pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state)
+             values ('p', 't', {partition}, 0, {next_offset}, {end_offset}, {watermark}, '{state}')"
         ));
     }
 

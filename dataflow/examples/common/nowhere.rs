@@ -23,6 +23,7 @@ impl Store for Nowhere {
             checkpoints: serde_json::Value::Null,
             history: Vec::new(),
             inexact_until: None,
+            letters_from: BTreeMap::new(),
             watermarks: BTreeMap::new(),
             rolled_up: [None; 2],
             clock: None,

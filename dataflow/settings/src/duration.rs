@@ -8,6 +8,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; allowed: a number and a unit, as in \"10 minutes\", \"10m\", \"500ms\""))
 }
 
+/// A duration as [`parse`] reads it.
+pub fn shown(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 /// Reads a duration above zero.
 pub fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {

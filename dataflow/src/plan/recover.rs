@@ -158,7 +158,10 @@ fn read_from(
         Some(Nanos(watermark.0.saturating_add(rules.lateness()).saturating_mul(1_000).saturating_add(999)))
     };
     let starts = stored.partitions.iter().map(|(&partition, &(start, _))| (partition, start)).collect();
-    let low_of_read = |partition: i32| if unread.contains_key(&partition) { 0 } else { low(partition) };
+    let low_of_read = |partition: i32| match unread.contains_key(&partition) {
+        true => 0,
+        false => stored.first_replayable(partition, low(partition)),
+    };
     let known = Determined::of(&starts, low_of_read, &stored.history, rules.viewer_timeout_nanos(), None, None);
     let of = |(&partition, &(_, next_offset)): (&i32, &(i64, i64))| {
         let read_to = match &known {

@@ -1,6 +1,7 @@
 //! From the changes of slices to commits, slice by slice in order.
 
 use super::publication::Publication;
+use super::retention::{Retention, Sweep};
 use super::{Commit, Resume, Row, Total, widest};
 use crate::checkpoint::history::{self, Entry};
 use crate::checkpoint::reach::Reach;
@@ -18,6 +19,7 @@ pub struct Assembly {
     whole: Whole,
     inexact_until: Option<Minute>,
     viewer_timeout_nanos: i64,
+    retention: Retention,
     /// The longest windows that rows are of.
     longest: Grain,
     names: KeyMap<StreamKey, Named>,
@@ -55,6 +57,7 @@ impl Assembly {
             whole: resume.whole,
             inexact_until: resume.inexact_until,
             viewer_timeout_nanos: resume.viewer_timeout_nanos,
+            retention: resume.retention,
             names,
             totals: BTreeMap::new(),
             rolled: BTreeMap::new(),
@@ -141,6 +144,7 @@ impl Assembly {
             commit.history = vec![entry];
             // Those that were needed before a `recover` stay for longer.
             commit.old_enough = Some(self.old_enough(watermark, None));
+            commit.sweep = self.sweep(watermark);
             let longest = self.longest;
             self.names.retain(|_, named| longest.end_of(longest.window_of(named.newest)) > first_open);
             give_back_room(&mut self.names);
@@ -150,6 +154,13 @@ impl Assembly {
         }
         commit.partitions = std::mem::take(&mut self.partitions);
         Some(commit)
+    }
+
+    fn sweep(&self, watermark: Micros) -> Option<Sweep> {
+        let &Assembly { retention, viewer_timeout_nanos, whole, .. } = self;
+        let pending = self.publication.pending().cloned();
+        let sweep = Sweep { retention, watermark, viewer_timeout_nanos, rolled_up: whole.rolled_up, pending };
+        (!retention.is_off()).then_some(sweep)
     }
 
     fn old_enough(&self, watermark: Micros, inexact_until: Option<Minute>) -> Nanos {
@@ -184,6 +195,7 @@ mod tests {
             inexact_until: None,
             whole: Whole { rolled_up: [Some(Minute(0)); 2], ..Whole::default() },
             viewer_timeout_nanos: 60_000_000_000,
+            retention: Retention::default(),
             pipeline: 1,
             fence: 1,
             workers: 1,

@@ -1,5 +1,6 @@
 //! The commit thread: one transaction at a time, of all slices that are waiting when the last one is done.
 
+use super::retention::Sweep;
 use super::{Commit, Receipt, Store, StoreError, Total};
 use crate::Slice;
 use crate::background::{Background, Haste, Started, Step};
@@ -31,6 +32,10 @@ const PER_COMMIT: (usize, usize) = (200_000, 2_000);
 const BYTES_PER_COMMIT: usize = 64 << 20;
 /// A commit that took longer halves what the next ones take together; one that was quicker than the first of these doubles it.
 const QUICK_SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// A sweep waits until no slice does, but for no more commits than this.
+const COMMITS_BEFORE_SWEEP: u32 = 20;
+/// Most sweeps after the last commit of a run that ends by itself.
+const LAST_SWEEPS: u32 = 100;
 /// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
 /// the store went back.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -89,6 +94,8 @@ impl Committer {
             per_commit: PER_COMMIT.0,
             waits_for_log: false,
             totals: BTreeMap::new(),
+            sweep: None,
+            commits_since_sweep: 0,
         };
         let started = to_start.start("commit", Haste::Urgent, Box::new(move |wait| thread.step(wait)));
         (Committer { queue, shared }, started)
@@ -184,20 +191,33 @@ struct Thread {
     waits_for_log: bool,
     /// Totals of the newest minute that is over, and of later ones.
     totals: BTreeMap<Minute, Total>,
+    /// What is old enough to be dropped and has not all been.
+    sweep: Option<Sweep>,
+    commits_since_sweep: u32,
 }
 
 impl Thread {
     fn step(&mut self, wait: Duration) -> Step {
         // At first, so that the store's clock is known before anything is judged.
+        let wait = if self.sweep.is_some() { Duration::ZERO } else { wait };
         let outcome = match self.last_beat.map(|_| self.slices.recv_timeout(wait)) {
             None => self.with_patience(Thread::beat),
             Some(Ok(first)) => {
                 let (slice, commit, slices) = self.gather(first);
-                self.write(&commit).map(|()| self.acknowledge(slice, slices))
+                let written = self.write(&commit).map(|()| self.acknowledge(slice, slices));
+                written.and_then(|()| if self.commits_since_sweep > COMMITS_BEFORE_SWEEP { self.sweep() } else { Ok(()) })
             }
+            Some(Err(RecvTimeoutError::Timeout)) if self.sweep.is_some() => self.sweep(),
             Some(Err(RecvTimeoutError::Timeout)) if !self.beat_is_due() => Ok(()),
             Some(Err(RecvTimeoutError::Timeout)) => self.with_patience(Thread::beat),
-            Some(Err(RecvTimeoutError::Disconnected)) => return Step::Done,
+            Some(Err(RecvTimeoutError::Disconnected)) => {
+                for _ in 0..LAST_SWEEPS {
+                    if self.control.stopping() || self.control.failure().is_some() || self.sweep().is_err() {
+                        break;
+                    }
+                }
+                return Step::Done;
+            }
         };
         match outcome {
             Ok(()) => return Step::Again,
@@ -205,6 +225,18 @@ impl Thread {
             Err(error) => self.control.fail(format!("commit: {error}")),
         }
         Step::Done
+    }
+
+    /// Drops some of what is old enough.
+    fn sweep(&mut self) -> Result<(), StoreError> {
+        let Some(sweep) = self.sweep.take() else { return Ok(()) };
+        let swept = self.with_patience(|thread| thread.store.sweep(&sweep))?;
+        self.commits_since_sweep = 0;
+        if swept.rows + swept.letters > 0 {
+            tracing::debug!(rows = swept.rows, dead_letters = swept.letters, "dropped what is older than it is to be kept");
+        }
+        self.sweep = swept.left.then_some(sweep);
+        Ok(())
     }
 
     /// Tells the store that this run lives, and what holds it up.
@@ -303,6 +335,8 @@ impl Thread {
             self.metrics.reaches(reach);
         }
         self.tell_totals(commit);
+        self.sweep = commit.sweep.clone().or(self.sweep.take());
+        self.commits_since_sweep += 1;
         let watermark = commit.watermark.map(|watermark| watermark.to_string());
         tracing::debug!(epoch, rows, dead_letters = letters, watermark, "committed");
         if let Some(newest) = self.keeper.committed(epoch, commit, &self.background) {

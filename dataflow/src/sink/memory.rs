@@ -1,6 +1,7 @@
 //! The in-memory twin of a store.
 
 use super::own::{At, Held, Offsets, Own};
+use super::retention::{Sweep, Swept};
 use super::{Begin, Commit, Decide, Inexact, Receipt, Row, Store, StoreError, Stored, Total};
 use crate::checkpoint::Manifest;
 use crate::checkpoint::history::Entry;
@@ -35,6 +36,12 @@ pub struct Tables {
     pub states: BTreeMap<String, (Minute, i64)>,
     /// `dead_letters`: reason, by partition and offset.
     pub dead_letters: BTreeMap<(i32, i64), Reason>,
+    /// Letters that were dropped, for whoever compares the tables with the log.
+    pub dropped_letters: BTreeMap<(i32, i64), Reason>,
+    /// `progress.minutes_from`.
+    pub minutes_from: Option<Minute>,
+    /// `progress_partitions.letters_from`.
+    pub letters_from: BTreeMap<i32, i64>,
     /// `progress_partitions`.
     pub partitions: BTreeMap<i32, PartitionMark>,
     /// `progress.epoch`.
@@ -56,6 +63,8 @@ pub struct Tables {
     pub inexact: Vec<Inexact>,
 }
 
+/// Most rows that one sweep drops: few, so that tests see many.
+const MOST: usize = 7;
 /// In microseconds.
 const DAY: i64 = 86_400_000_000;
 
@@ -106,6 +115,34 @@ impl Tables {
         self.history.values().rev().find(|entry| entry.highest().is_none_or(|highest| highest <= old_enough))
     }
 
+    /// Drops some of what is old enough.
+    fn sweep(&mut self, sweep: &Sweep) -> Swept {
+        let mut swept = Swept::default();
+        if let Some(from) = sweep.minutes_from() {
+            let from = from.max(self.minutes_from.unwrap_or(from));
+            self.minutes_from = Some(from);
+            let gone = self.rows.range(..(from, String::new())).take(MOST).map(|(key, _)| key.clone()).collect::<Vec<_>>();
+            self.rows.retain(|key, _| !gone.contains(key));
+            let gone_totals = self.totals.range(..from).take(MOST).map(|(&minute, _)| minute).collect::<Vec<_>>();
+            self.totals.retain(|minute, _| !gone_totals.contains(minute));
+            swept.rows = (gone.len() + gone_totals.len()) as u64;
+        }
+        let history: Vec<Entry> = self.history.values().cloned().collect();
+        let checkpoints = serde_json::to_value(&self.checkpoints).expect("manifests are plain data");
+        for (partition, from) in sweep.letters_from(&history, &checkpoints) {
+            let first = self.letters_from.entry(partition).or_insert(from);
+            *first = from.max(*first);
+        }
+        let is_gone = |(partition, offset): &(i32, i64)| self.letters_from.get(partition).is_some_and(|from| offset < from);
+        let gone: Vec<_> = self.dead_letters.keys().copied().filter(is_gone).take(MOST).collect();
+        for at in &gone {
+            self.dropped_letters.extend(self.dead_letters.remove_entry(at));
+        }
+        swept.letters = gone.len() as u64;
+        swept.left = swept.rows >= MOST as u64 || gone.len() == MOST;
+        swept
+    }
+
     fn next_offsets(&self) -> Offsets {
         let next = |(&partition, &start)| (partition, self.partitions.get(&partition).map_or(start, |mark| mark.next_offset));
         let mut offsets: Offsets = self.starts.iter().map(next).collect();
@@ -145,6 +182,7 @@ impl Store for MemoryStore {
                 .into_iter()
                 .map(|(partition, next)| (partition, (start(partition), next)))
                 .collect(),
+            letters_from: changed.letters_from.clone(),
             watermarks: changed.partitions.values().filter_map(|mark| Some((mark.partition, mark.watermark?))).collect(),
             verdicts: BTreeMap::new(),
             open_rows: open_rows.collect(),
@@ -234,6 +272,19 @@ impl Store for MemoryStore {
         drop(tables);
         self.own.applied();
         Ok(Receipt { epoch, clock: None })
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        let mut tables = self.tables.lock().expect("nobody panics while holding the tables");
+        if tables.compare(&self.own)? == At::Attempted {
+            self.own.applied();
+            return Ok(Swept { left: true, ..Swept::default() });
+        }
+        self.own.attempt(&Commit::default());
+        let swept = tables.sweep(sweep);
+        tables.epoch += 1;
+        self.own.applied();
+        Ok(swept)
     }
 
     fn heartbeat(&mut self, _: Option<&str>) -> Result<Option<Micros>, StoreError> {

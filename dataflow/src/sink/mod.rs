@@ -10,8 +10,11 @@ pub mod commit;
 mod judge;
 pub mod memory;
 mod own;
+mod partitioning;
+pub(crate) mod partitions;
 pub mod postgres;
 mod publication;
+pub mod retention;
 pub(crate) mod schema;
 pub(crate) mod session;
 mod settle;
@@ -28,6 +31,7 @@ use crate::flow::{Change, DeadLetter, PartitionMark, Totals};
 use crate::keys::{KeySet, StreamKey};
 use assembly::Assembly;
 use commit::Committer;
+use retention::{Retention, Sweep, Swept};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tidemark_model::metrics::Whole;
@@ -94,6 +98,8 @@ pub struct Commit {
     /// How much further back the log reaches than a run without a checkpoint needs, if that has changed: as
     /// [`crate::checkpoint::reach::Reach::news`] says it.
     pub reach: Option<Option<i64>>,
+    /// What has become old enough to be dropped, once this is in the store; no part of the transaction.
+    pub sweep: Option<Sweep>,
     /// Rows here whose stream has a newer one.
     pub corrections: u64,
     /// Windows that cannot be exact any more.
@@ -144,6 +150,7 @@ impl Commit {
         self.history.extend(later.history);
         self.old_enough = later.old_enough.or(self.old_enough);
         self.reach = later.reach.or(self.reach);
+        self.sweep = later.sweep.or(self.sweep.take());
         self.inexact = later.inexact.or(self.inexact.take());
         self.corrections += later.corrections;
     }
@@ -194,6 +201,8 @@ pub struct Stored {
     pub watermark: Option<Micros>,
     /// First offset ever read and next offset to read (exclusive end of what is in the tables), of each partition.
     pub partitions: BTreeMap<i32, (i64, i64)>,
+    /// Letters below this offset have been dropped, of each partition of which there were any.
+    pub letters_from: BTreeMap<i32, i64>,
     /// The own watermark of each partition that has one.
     pub watermarks: BTreeMap<i32, Micros>,
     /// Verdicts that a clock had a part in: `future` and `closed`, by partition and offset.
@@ -210,6 +219,14 @@ pub struct Stored {
     pub rolled_up: [Option<Minute>; Grain::ALL.len() - 1],
     /// The store's own wall clock; none if that is this machine's.
     pub clock: Option<Micros>,
+}
+
+impl Stored {
+    /// The first offset from which a partition can be replayed whose log begins with `low`: what lies below it has expired, or its dead
+    /// letters have been dropped, and with them verdicts that are taken once.
+    pub fn first_replayable(&self, partition: i32, low: i64) -> i64 {
+        self.letters_from.get(&partition).map_or(low, |&letters_from| low.max(letters_from))
+    }
 }
 
 /// What was decided from what is stored, and what else a start needs to read for it.
@@ -347,6 +364,13 @@ pub trait Store: Send {
         let _ = trouble;
     }
 
+    /// Drops a bounded number of rows that are old enough, as a commit of its own that writes nothing else. After
+    /// [`StoreError::Transient`] it is tried again. The default is for stores that keep everything.
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        let _ = sweep;
+        Ok(Swept::default())
+    }
+
     /// A sign of life, with what holds the run up. Finds out whether another run has taken over and whether the store is as this run
     /// left it. Answers the store's clock.
     fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError>;
@@ -410,6 +434,8 @@ pub struct Resume {
     pub whole: Whole,
     /// How long a viewer is present.
     pub viewer_timeout_nanos: i64,
+    /// How long rows are kept.
+    pub retention: Retention,
     /// What this run's checkpoints are called.
     pub pipeline: u32,
     /// The run's fence token.

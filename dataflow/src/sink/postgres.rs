@@ -3,18 +3,24 @@
 pub(crate) use super::judge::judge;
 use super::judge::judge_under_run;
 use super::own::{At, Held, Own};
+use super::partitions::{self, Partitions};
+use super::retention::{self, Sweep, Swept};
 use super::session::{self, Client, Transaction};
 use super::transaction::{ENTRY, Failure, Prepared, RUN_LOCK, Timestamp, Writing, starts, stored_entry};
 use super::upserts::{Size, Upserts, compare_offsets};
-use super::{Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Store, StoreError, Stored, schema, settle, tables};
+use super::{
+    Begin, Commit, Decide, LastWord, ROWS_WITHOUT_PROGRESS, Receipt, Row as MinuteRow, Store, StoreError, Stored, partitioning,
+    schema, settle, tables,
+};
 use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
 use crate::run::Control;
 use ::postgres::Row;
+use ::postgres::error::SqlState;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::{Micros, Minute, Reason};
+use tidemark_model::{Grain, Micros, Minute, Reason};
 use tidemark_tls::postgres::Server;
 
 /// How long connecting may take.
@@ -41,6 +47,9 @@ pub struct PostgresStore {
     /// A run of this process has worked with this database.
     begun: bool,
     trouble: Option<String>,
+    partitions: Partitions,
+    /// The role lacks the right to delete rows, as a sweep found.
+    may_not_delete: bool,
     /// What one statement writes.
     size: Size,
 }
@@ -70,6 +79,8 @@ impl PostgresStore {
             own: None,
             begun: false,
             trouble: None,
+            partitions: Partitions::default(),
+            may_not_delete: false,
             size: Size::default(),
         })
     }
@@ -108,6 +119,28 @@ impl PostgresStore {
 
     fn judge(&self, error: &session::Error) -> StoreError {
         if self.begun { judge_under_run(error, &self.shown) } else { judge(error, &self.shown) }
+    }
+
+    /// Makes the partitions that these rows need and those of the next day, in transactions of their own, before a commit.
+    fn make_partitions(&mut self, rows: &[MinuteRow]) -> Result<(), StoreError> {
+        let missing = self.partitions.missing(rows);
+        let last = rows.last().map(|row| Grain::Day.window_of(row.window.first));
+        for days in missing.chunks(partitions::AT_ONCE) {
+            let own = self.own.take().expect("a run begins before it commits");
+            let made = self.attempt(|session| {
+                let mut transaction = session.begin()?;
+                lock(&own, &mut transaction)?;
+                let make = |&day: &Minute| Ok((day, partitions::make(&mut transaction.transaction, day)?));
+                let made = days.iter().map(make).collect::<Result<Vec<_>, Failure>>()?;
+                transaction.transaction.commit()?;
+                Ok(made)
+            });
+            self.own = Some(own);
+            for (day, outcome) in made? {
+                self.partitions.made(day, outcome, Some(day) <= last);
+            }
+        }
+        Ok(())
     }
 
     /// One attempt at a transaction; a connection that failed is not used again.
@@ -153,7 +186,7 @@ impl Store for PostgresStore {
 
     fn begin(&mut self, begin: &Begin, decide: &mut Decide<'_>) -> Result<Stored, StoreError> {
         self.begun |= begin.again;
-        let stored = self.attempt(|Session { client, .. }| {
+        let (stored, partitions) = self.attempt(|Session { client, .. }| {
             let mut transaction = client.transaction()?;
             // Between reading what is stored and taking over, checkpoints are verified, which may take as long as reading them does.
             transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'")?;
@@ -162,9 +195,12 @@ impl Store for PostgresStore {
             tables::ensure(&mut transaction, begin.again)?;
             refuse_changed_fingerprint(&mut transaction, begin)?;
             let stored = take_over(&mut transaction, begin, decide)?;
+            partitioning::migrate(&mut transaction)?;
+            let partitions = Partitions::read(&mut transaction)?;
             transaction.commit()?;
-            Ok(stored)
+            Ok((stored, partitions))
         })?;
+        self.partitions = partitions;
         self.own = Some(Own::new(begin, &stored));
         self.begun = true;
         Ok(stored)
@@ -175,6 +211,7 @@ impl Store for PostgresStore {
     }
 
     fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
+        self.make_partitions(commit.rows_of(Grain::Minute))?;
         let mut own = self.own.take().expect("a run begins before it commits");
         let trouble = self.trouble.take();
         let mut size = self.size;
@@ -213,6 +250,48 @@ impl Store for PostgresStore {
         let epoch = own.epoch;
         self.own = Some(own);
         outcome.map(|clock| Receipt { epoch, clock: Some(clock) })
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        if self.may_not_delete {
+            return Ok(Swept::default());
+        }
+        let mut own = self.own.take().expect("a run begins before it sweeps");
+        let mut partitions = std::mem::take(&mut self.partitions);
+        let mut refused = None;
+        let outcome = self.attempt(|session| {
+            let mut transaction = session.begin()?;
+            let (at, _) = lock(&own, &mut transaction)?;
+            compare_offsets(&own, at, &mut transaction)?;
+            if at == At::Attempted {
+                return Ok((Swept { left: true, ..Swept::default() }, true));
+            }
+            let (swept, changed) = match retention::postgres::sweep(&mut transaction, &own, sweep, &mut partitions) {
+                Err(Failure::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    refused = Some(error.as_db_error().map_or_else(String::new, |error| error.message().to_owned()));
+                    return Ok((Swept::default(), false));
+                }
+                swept => swept?,
+            };
+            if changed {
+                own.attempt(&Commit::default());
+                transaction.transaction.commit()?;
+            }
+            Ok((swept, changed))
+        });
+        if let Ok((_, true)) = outcome {
+            own.applied();
+        }
+        (self.own, self.partitions) = (Some(own), partitions);
+        if let Some(why) = refused {
+            self.may_not_delete = true;
+            tracing::error!(
+                why,
+                "nothing is dropped, because this role may not delete: grant DELETE on stream_metrics_minute, stream_totals_minute and \
+                 dead_letters, then start again; or take RETENTION and RETENTION_DEAD_LETTERS away"
+            );
+        }
+        outcome.map(|(swept, _)| swept)
     }
 
     fn trouble(&mut self, trouble: Option<&str>) {
@@ -312,10 +391,12 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
     let hash_key =
         <[u8; 16]>::try_from(hash_key).map_err(|_| StoreError::Fatal("progress.hash_key is not of 16 bytes".to_owned()))?;
     let partitions = transaction.query(
-        "select partition, start_offset, next_offset, watermark from progress_partitions where pipeline = $1 and topic = $2",
+        "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions
+         where pipeline = $1 and topic = $2",
         &[&begin.pipeline, &begin.topic],
     )?;
     let watermarks = partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<Timestamp>>(3)?.0))).collect();
+    let letters_from = partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(4)?))).collect();
     let partitions = partitions.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let first_open = Timestamp(watermark.map_or(Minute(0), Minute::first_open).start());
     let open_rows = transaction.query(
@@ -339,6 +420,7 @@ fn read_stored(transaction: &mut Transaction<'_>, begin: &Begin) -> Result<Store
         history: history::usable(history, hash_key, &partitions),
         inexact_until: inexact.map(|until| Minute::first_open(until.0)),
         partitions,
+        letters_from,
         watermarks,
         verdicts: BTreeMap::new(),
         open_rows: open_rows.iter().map(|row| (Minute::first_open(row.get::<_, Timestamp>(0).0), row.get(1))).collect(),

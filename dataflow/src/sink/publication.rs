@@ -51,6 +51,11 @@ impl Publication {
         &self.partitions
     }
 
+    /// Where the checkpoint begins that is being made.
+    pub(super) fn pending(&self) -> Option<&BTreeMap<i32, ReadTo>> {
+        self.making.as_ref().map(|(manifest, _)| &manifest.partitions)
+    }
+
     /// The state as of the slice that was just collected is being saved.
     pub(super) fn begin(&mut self, request: Request, watermark: Option<Micros>) {
         let id = Id { pipeline: self.pipeline, fence: self.fence, number: request.number };

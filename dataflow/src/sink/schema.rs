@@ -32,13 +32,16 @@ pub(crate) fn added(dialect: Dialect) -> Vec<Added> {
         ("metrics", "text"),
         ("hours_from", time),
         ("days_from", time),
+        ("minutes_from", time),
     ];
     let progress = progress.map(|(column, kind)| Added { table: "progress", column: column.to_owned(), kind });
+    let offset = if dialect == Dialect::Postgres { "bigint" } else { "integer" };
+    let letters = Added { table: "progress_partitions", column: "letters_from".to_owned(), kind: offset };
     let metrics = Table::ALL.into_iter().flat_map(|table| {
         let metrics = table.metrics().iter().copied().filter(|metric| !metric.declared().first);
         metrics.map(move |metric| Added { table: table.name(), column: dialect.column(metric), kind: dialect.kind(metric) })
     });
-    progress.into_iter().chain(metrics).collect()
+    progress.into_iter().chain([letters]).chain(metrics).collect()
 }
 
 /// The metrics that the tables have, as `progress.metrics` names them.

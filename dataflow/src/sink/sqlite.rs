@@ -2,6 +2,7 @@
 
 use super::columns::Dialect;
 use super::own::{At, Held, Offsets, Own};
+use super::retention::{self, Sweep, Swept};
 use super::{Begin, Commit, Decide, Inexact, Receipt, Row, Store, StoreError, Stored, Total, schema};
 use crate::checkpoint::history::{self, StoredEntry};
 use crate::fail_points::fail_point;
@@ -235,6 +236,23 @@ impl Store for SqliteStore {
         Ok(Receipt { epoch, clock: None })
     }
 
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        self.refuse_replaced()?;
+        let own = self.own.as_mut().expect("a run begins before it sweeps");
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if compare(own, &transaction)? == At::Attempted {
+            own.applied();
+            return Ok(Swept { left: true, ..Swept::default() });
+        }
+        let (swept, changed) = retention::sqlite::sweep(&transaction, own, sweep, now())?;
+        if changed {
+            own.attempt(&Commit::default());
+            transaction.commit()?;
+            own.applied();
+        }
+        Ok(swept)
+    }
+
     fn trouble(&mut self, trouble: Option<&str>) {
         self.trouble = trouble.map(str::to_owned);
     }
@@ -310,15 +328,15 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
             let watermark = row.get::<_, Option<i64>>(3)?.map(Micros);
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, watermark, row.get::<_, String>(4)?, rolled_up))
         })?;
-    let select =
-        "select partition, start_offset, next_offset, watermark from progress_partitions where pipeline = ?1 and topic = ?2";
-    let (mut partitions, mut watermarks) = (BTreeMap::new(), BTreeMap::new());
+    let select = "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions where pipeline = ?1 and topic = ?2";
+    let (mut partitions, mut watermarks, mut letters_from) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut statement = transaction.prepare(select)?;
     let mut rows = statement.query([&begin.pipeline, &begin.topic])?;
     while let Some(row) = rows.next()? {
         let partition = row.get(0)?;
         partitions.insert(partition, (row.get(1)?, row.get(2)?));
         watermarks.extend(row.get::<_, Option<i64>>(3)?.map(|watermark| (partition, Micros(watermark))));
+        letters_from.extend(row.get::<_, Option<i64>>(4)?.map(|offset| (partition, offset)));
     }
     let first_open = watermark.map_or(0, |watermark| Minute::first_open(watermark).start().0);
     let mut rows = transaction.prepare(
@@ -347,6 +365,7 @@ fn read_stored(transaction: &Transaction<'_>, begin: &Begin) -> Result<Stored, S
         history: history::usable(history, hash_key, &partitions),
         inexact_until: inexact_until.map(minute),
         partitions,
+        letters_from,
         watermarks,
         verdicts: BTreeMap::new(),
         open_rows: newest.into_iter().map(|(stream, window)| (window, stream)).collect(),

@@ -1,6 +1,7 @@
 //! What every transaction with Postgres needs: statements that are prepared once, exact times, what can go wrong.
 
 use super::StoreError;
+use super::judge::judge;
 use super::session::{self, Transaction};
 use crate::checkpoint::history::StoredEntry;
 use ::postgres::types::{FromSql, IsNull, ToSql, Type, accepts, private::BytesMut, to_sql_checked};
@@ -61,6 +62,16 @@ impl Writing<'_> {
 pub(crate) enum Failure {
     Postgres(session::Error),
     Store(StoreError),
+}
+
+impl Failure {
+    /// As a command tells it; `shown` is how messages name the database.
+    pub(crate) fn judged(self, shown: &str) -> StoreError {
+        match self {
+            Failure::Postgres(error) => judge(&error, shown),
+            Failure::Store(error) => error,
+        }
+    }
 }
 
 impl From<session::Error> for Failure {

@@ -7,5 +7,6 @@ mod dead_letters;
 mod expired;
 mod rebuild;
 mod recover;
+mod retention;
 mod stack;
 mod verify;

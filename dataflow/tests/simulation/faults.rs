@@ -8,10 +8,11 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tidemark_dataflow::checkpoint::memory::MemoryParts;
-use tidemark_dataflow::checkpoint::{PartFile, PartSet, Parts};
+use tidemark_dataflow::checkpoint::{Manifest, PartFile, PartSet, Parts};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
+use tidemark_dataflow::sink::retention::{Sweep, Swept};
 use tidemark_dataflow::sink::{Begin, Commit, Decide, LastWord, Receipt, Store, StoreError, Stored};
 use tidemark_dataflow::source::memory::MemoryLog;
 use tidemark_dataflow::source::{Asked, Description, Log, Position, Source, SourceError, Take};
@@ -81,6 +82,22 @@ impl Judge {
                 wrong.push(format!("final totals {minute}: {totals:?} after {was:?}"));
             }
         }
+        wrong.extend(lacking_letters(after));
+        self.differences.lock().unwrap().extend(wrong);
+    }
+
+    /// Compares the tables before and after a sweep: what has gone is final, and by what the tables say it may be gone.
+    fn sweep(&self, before: &Tables, after: &Tables) {
+        let mut wrong = Vec::new();
+        let may_go = |minute: &Minute| {
+            before.watermark.is_some_and(|watermark| minute.is_closed_by(watermark)) && after.minutes_from > Some(*minute)
+        };
+        let rows = before.rows.keys().filter(|key| !after.rows.contains_key(*key)).map(|(minute, _)| minute);
+        let totals = before.totals.keys().filter(|minute| !after.totals.contains_key(*minute));
+        for minute in rows.chain(totals).filter(|minute| !may_go(minute)) {
+            wrong.push(format!("{minute} was dropped, watermark {:?}, from {:?}", before.watermark, after.minutes_from));
+        }
+        wrong.extend(lacking_letters(after));
         self.differences.lock().unwrap().extend(wrong);
     }
 
@@ -98,6 +115,16 @@ impl Judge {
         differences.extend(support::differences(tables, &answer));
         differences.extend(self.written.wrongly_closed(tables, self.counted_partitions));
     }
+}
+
+/// Checkpoints that need letters which were dropped.
+fn lacking_letters(tables: &Tables) -> Option<String> {
+    let has = |checkpoint: &Manifest| {
+        let starts = |partition: &i32| checkpoint.partitions.get(partition).map_or(0, |read_to| read_to.next_offset);
+        tables.letters_from.iter().all(|(partition, from)| starts(partition) >= *from)
+    };
+    let lacking = tables.checkpoints.iter().find(|checkpoint| !has(checkpoint))?;
+    Some(format!("{:?} needs letters that were dropped, below {:?}", lacking.partitions, tables.letters_from))
 }
 
 /// A store that fails before or after it has applied a commit.
@@ -166,6 +193,19 @@ impl Store for FaultyStore {
     fn commit_if(&mut self, commit: &Commit, last_word: LastWord<'_>) -> Result<Receipt, StoreError> {
         last_word(Some(Micros((self.now)())))?;
         self.commit(commit)
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
+        self.fails(&Commit::default(), "it was not applied")?;
+        let before = self.store.tables().clone();
+        let swept = self.store.sweep(sweep)?;
+        let after = self.store.tables().clone();
+        self.judge.sweep(&before, &after);
+        if self.chance.one_in(6) {
+            self.judge.tables(&after);
+        }
+        self.fails(&Commit::default(), "it was applied")?;
+        Ok(swept)
     }
 
     fn heartbeat(&mut self, trouble: Option<&str>) -> Result<Option<Micros>, StoreError> {
@@ -260,8 +300,11 @@ impl Written {
     /// before anybody read: they always counted.
     fn wrongly_closed(&self, tables: &Tables, partitions: i32) -> Vec<String> {
         let written = self.0.lock().unwrap();
-        let closed =
-            tables.dead_letters.iter().filter(|&(&(partition, _), &reason)| partition < partitions && reason == Reason::Closed);
+        let closed = tables
+            .dead_letters
+            .iter()
+            .chain(&tables.dropped_letters)
+            .filter(|&(&(partition, _), &reason)| partition < partitions && reason == Reason::Closed);
         let mut wrong = Vec::new();
         for (&(partition, offset), _) in closed {
             let times = &written[&partition][..written[&partition].partition_point(|&(of, _)| of <= offset)];

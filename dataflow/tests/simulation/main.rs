@@ -5,7 +5,7 @@
 //! are stopped, or hold still while a successor takes over and then go on as zombies. Commits fail, or are applied although they
 //! seem to fail; parts of checkpoints cannot be written, or are lost or damaged later; partitions come into being, and lose their leader;
 //! a process is paused while others write, its wall clock is stepped, and what it last heard of the log's ends is old; a backup of the
-//! store is restored under a run; all checkpoints vanish, or are of a version that nobody reads; and the log expires as far as a run
+//! store is restored under a run; rows that are old enough are dropped; all checkpoints vanish, or are of a version that nobody reads; and the log expires as far as a run
 //! without a checkpoint can do without it. Every commit
 //! is judged (nothing goes back, what is final stays), some by the oracle over all records below the stored offsets, and so is
 //! the end.
@@ -35,6 +35,7 @@ use tidemark_dataflow::cluster::{self, Options, RunError};
 use tidemark_dataflow::fold::Stints;
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
+use tidemark_dataflow::sink::retention::Retention;
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
@@ -53,6 +54,8 @@ const EXPECTED_ENDS: [&str; 5] = [
 #[derive(Clone)]
 struct World {
     rules: Rules,
+    /// How long rows are kept, in all runs.
+    retention: Retention,
     log: MemoryLog,
     /// Records that are still to be written, in their order.
     unwritten: Arc<Mutex<VecDeque<(i32, Stored)>>>,
@@ -92,7 +95,10 @@ impl World {
         store.tables().given_hash_key = Some([random.random.random(); 16]);
         let judge = Judge { log: log.clone(), rules, written, counted_partitions, differences: Arc::default() };
         let (parts, unwritten) = (MemoryParts::default(), Arc::new(Mutex::new(unwritten)));
-        World { rules, log, unwritten, store, parts, backup: Arc::default(), judge, now: NOW.0 }
+        // From what has just become final to more than a log is long.
+        let kept = |random: &mut Random| random.one_in(2).then(|| *pick(&mut random.random, &[0, 0, 60_000_000, 3_600_000_000]));
+        let retention = Retention { minutes: kept(random), dead_letters: kept(random) };
+        World { rules, retention, log, unwritten, store, parts, backup: Arc::default(), judge, now: NOW.0 }
     }
 
     /// Runs once, by a seed of its own.
@@ -112,6 +118,7 @@ impl World {
             max_ahead: Duration::from_secs(*pick(&mut random.random, &[1, 3_600])),
             checkpoint_every: Duration::from_micros(*pick(&mut random.random, &[1, 1, 1_000_000, 60_000_000])),
             grains: &Grain::ALL[..*pick(&mut random.random, &[3, 3, 3, 2, 1])],
+            retention: self.retention,
         };
         let (unwritten, write_to, written) = (Arc::clone(&self.unwritten), self.log.clone(), self.judge.written.clone());
         let write = move |(partition, record): (i32, Stored), now: i64| {

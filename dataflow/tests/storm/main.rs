@@ -38,8 +38,10 @@ use watcher::Watcher;
 const TOPIC: &str = "storm.events";
 const LATENESS: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(6 * 60);
-/// In a storm in which records expire, so that some can within minutes; then there are no hours and days either.
+/// In a storm in which records and rows expire, so that some can within minutes; then there are no hours and days either.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The length of the shortest window, which a retention covers too.
+const MINUTE: Duration = Duration::from_secs(60);
 const SKEW: Duration = Duration::from_secs(5 * 60);
 /// With fewer blows than this, none is long.
 const LONG: usize = 30;
@@ -73,6 +75,9 @@ fn nothing_that_happens_changes_a_number() {
     let ground = ground(&services, &network, scratch.path(), timeout, expires);
     let store = services.database(&services.postgres, "storm");
 
+    if expires {
+        make_plain_tables(&store);
+    }
     let producer = Producer::start(&services.brokers.addresses(), TOPIC, seed, rate);
     let delivered = std::sync::Arc::clone(&producer.delivered);
     let watcher = Watcher::start(&store);
@@ -135,6 +140,15 @@ fn nothing_that_happens_changes_a_number() {
     assert_eq!(kept, needed, "left are what is on the disk, and what checkpoints need");
 }
 
+/// A table without partitions, from which minutes are dropped to the minute and not by days. A sequence of its own keeps it as it is.
+fn make_plain_tables(store: &str) {
+    let tables = include_str!("../../../sql/init/001_tables.sql");
+    let plain = tables.replacen(") partition by range (window_start);", ") with (fillfactor = 70);", 1);
+    let sequence = "alter table stream_metrics_minute add column number bigserial";
+    let client = postgres::Client::connect(store, postgres::NoTls);
+    client.and_then(|mut client| client.batch_execute(&format!("{plain}; {sequence}"))).expect("tables are made");
+}
+
 /// The dead letters of the steady partitions that are there for a reason in which a clock or idleness had a part: those whose records
 /// were on time, and how many were late at their broker. No steady record is ahead of any clock.
 fn rejected(found: &Found, delivered: &Delivered) -> (Vec<String>, usize) {
@@ -177,6 +191,7 @@ fn ground(services: &Services, network: &Proxy, dir: &std::path::Path, timeout: 
         ("VIEWER_TIMEOUT", seconds(timeout)),
         ("ROLLUPS", if expires { "off" } else { "hour,day" }.to_owned()),
         ("IDLE_AFTER", "2s".to_owned()),
+        ("RETENTION", if expires { seconds(LATENESS + timeout + MINUTE) } else { "off".to_owned() }),
     ];
     Ground::new(dir.to_owned(), &[&settings[..], &services.tls_settings].concat(), Some(Shim::build(dir)))
 }

@@ -5,6 +5,7 @@
 pub mod brokers;
 pub mod ca;
 pub mod clock;
+pub mod database;
 pub mod logs;
 pub mod parts;
 pub mod pause;
@@ -30,10 +31,11 @@ use tidemark_dataflow::plan::{StartingOffsets, Wish};
 use tidemark_dataflow::rules::Rules;
 use tidemark_dataflow::run::Control;
 use tidemark_dataflow::sink::memory::{MemoryStore, Tables};
+use tidemark_dataflow::sink::retention::Retention;
 use tidemark_dataflow::source::memory::{MemoryLog, Stored};
 use tidemark_dataflow::telemetry::Metrics;
 use tidemark_dataflow::worker::MOST_UNFOLDED;
-use tidemark_model::{Grain, Micros, Minute, Reason};
+use tidemark_model::{Grain, Micros, Minute, Reason, Values};
 
 /// How a run of a test goes.
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ pub struct Setup {
     pub max_ahead: Duration,
     pub checkpoint_every: Duration,
     pub grains: &'static [Grain],
+    pub retention: Retention,
 }
 
 impl Setup {
@@ -67,6 +70,7 @@ impl Setup {
             max_ahead: self.max_ahead,
             patience: Duration::ZERO,
             checkpoint_every: self.checkpoint_every,
+            retention: self.retention,
             clock: Clock::manual(&Arc::new(AtomicI64::new(self.now.0)), 100),
             background: Background::Threads,
             stints: Stints::default(),
@@ -116,7 +120,7 @@ pub fn oracle_rules(rules: &Rules) -> oracle::Rules {
 
 /// What the oracle says of a log, given the verdicts `closed` that the run has stored.
 pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) -> oracle::Answer {
-    let closed = tables.dead_letters.iter().filter(|(_, reason)| **reason == Reason::Closed);
+    let closed = tables.dead_letters.iter().chain(&tables.dropped_letters).filter(|(_, reason)| **reason == Reason::Closed);
     let verdicts = closed.map(|(&at, &reason)| (at, reason)).collect();
     oracle::answer(&oracle_log(&log.records()), &oracle_rules(rules), oracle::Clock::At(now), &verdicts, tables.watermark)
 }
@@ -124,8 +128,12 @@ pub fn expected(log: &MemoryLog, rules: &Rules, now: Micros, tables: &Tables) ->
 /// All differences between the tables and the oracle's answer, for people.
 pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
     let rows = tables.rows.iter().map(|(key, row)| (key.clone(), row.values));
-    let mut differences = compare("row", rows.collect(), answer.rows.clone());
-    differences.extend(compare("totals", tables.totals.clone(), answer.totals.clone()));
+    // Older minutes were dropped, or are about to be.
+    let minutes_from = tables.minutes_from.unwrap_or(Minute(0));
+    let kept = |rows: BTreeMap<(Minute, String), Values>| rows.into_iter().filter(|((at, _), _)| *at >= minutes_from).collect();
+    let mut differences = compare("row", kept(rows.collect()), kept(answer.rows.clone()));
+    let kept = |totals: &BTreeMap<Minute, (i64, Values)>| totals.range(minutes_from..).map(|(&at, &of)| (at, of)).collect();
+    differences.extend(compare("totals", kept(&tables.totals), kept(&answer.totals)));
     // Hours and days from the first one on that is told to be whole. Others are final.
     let from = tables.rolled_up_from;
     let is_whole = |grain: Grain, first: Minute| from[grain as usize - 1].is_some_and(|from| from <= first);
@@ -141,7 +149,8 @@ pub fn differences(tables: &Tables, answer: &oracle::Answer) -> Vec<String> {
     let (found, computed) = (whole(&tables.rolled_up), whole(&answer.rolled_up));
     differences.extend(compare("hour or day", found.rows, computed.rows));
     differences.extend(compare("totals of an hour or a day", found.totals, computed.totals));
-    differences.extend(compare("dead letter", tables.dead_letters.clone(), answer.dead_letters.clone()));
+    let letters = tables.dead_letters.iter().chain(&tables.dropped_letters).map(|(&at, &reason)| (at, reason)).collect();
+    differences.extend(compare("dead letter", letters, answer.dead_letters.clone()));
     differences.extend(compare("stream state", tables.states.clone(), answer.stream_state.clone()));
     let watermarks = tables.partitions.iter().map(|(&partition, mark)| (partition, mark.watermark)).collect();
     let expected = answer.watermarks.iter().filter(|(partition, _)| tables.partitions.contains_key(partition));

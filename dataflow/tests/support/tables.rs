@@ -19,6 +19,8 @@ pub struct Found {
     /// Next offset and own watermark.
     pub partitions: BTreeMap<i32, (i64, Option<Micros>)>,
     pub watermark: Option<Micros>,
+    /// Rows and totals of minutes before it were dropped.
+    pub minutes_from: Option<Minute>,
 }
 
 /// A dead letter without its text for people.
@@ -80,8 +82,11 @@ impl Found {
         for row in client.query(&select, &[]).expect("partitions") {
             found.partitions.insert(row.get(0), (row.get(1), row.get::<_, Option<i64>>(2).map(Micros)));
         }
-        let row = client.query_opt(&format!("select {watermark} from progress"), &[]).expect("progress");
-        found.watermark = row.and_then(|row| row.get::<_, Option<i64>>(0)).map(Micros);
+        let select = format!("select {watermark}, {} from progress", micros("minutes_from"));
+        if let Some(row) = client.query_opt(&select, &[]).expect("progress") {
+            found.watermark = row.get::<_, Option<i64>>(0).map(Micros);
+            found.minutes_from = row.get::<_, Option<i64>>(1).map(minute);
+        }
         found
     }
 
@@ -155,8 +160,15 @@ impl Found {
         let letters = letters.map(|(at, &reason)| (*at, Letter { reason, payload: payloads[at].clone() }));
         let partitions =
             ends.iter().map(|(&partition, &end)| (partition, (end, answer.watermarks.get(&partition).copied().flatten())));
-        let mut differences = compare("row", self.rows.clone(), answer.rows.clone());
-        differences.extend(compare("totals", self.totals.clone(), answer.totals.clone()));
+        let is_kept = |minute: Minute| self.minutes_from.is_none_or(|from| minute >= from);
+        let rows = |of: &BTreeMap<(Minute, String), Values>| {
+            of.iter().filter(|((minute, _), _)| is_kept(*minute)).map(|(key, values)| (key.clone(), *values)).collect()
+        };
+        let totals = |of: &BTreeMap<Minute, (i64, Values)>| {
+            of.iter().filter(|(minute, _)| is_kept(**minute)).map(|(minute, of)| (*minute, *of)).collect()
+        };
+        let mut differences = compare("row", rows(&self.rows), rows(&answer.rows));
+        differences.extend(compare("totals", totals(&self.totals), totals(&answer.totals)));
         differences.extend(compare("hour or day", self.rolled_up.rows.clone(), answer.rolled_up.rows.clone()));
         differences.extend(compare("totals of an hour or a day", self.rolled_up.totals.clone(), answer.rolled_up.totals.clone()));
         differences.extend(compare("stream state (window, viewers)", self.states.clone(), answer.stream_state.clone()));

@@ -261,15 +261,16 @@ fn read_progress(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str)
     transaction.without_limit()?;
     transaction.batch_execute("set local idle_in_transaction_session_timeout = 0")?;
     let Some(row) = transaction.query_opt(
-        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = $1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key, minutes_from from progress where pipeline = $1",
         &[&pipeline],
     )?
     else {
         return Ok(None);
     };
     let time = |row: &Row, column| row.get::<_, Option<Timestamp>>(column).map(|time| time.0);
-    let select = "select partition, start_offset, next_offset, watermark from progress_partitions
+    let select = "select partition, start_offset, next_offset, watermark, letters_from from progress_partitions
         where pipeline = $1 and topic = $2";
+    let partitions = transaction.query(select, &[&pipeline, &topic])?;
     let partition = |row: &Row| {
         let progress = PartitionProgress { start_offset: row.get(1), next_offset: row.get(2), watermark: time(row, 3) };
         (row.get(0), progress)
@@ -279,7 +280,9 @@ fn read_progress(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str)
         watermark: time(&row, 1),
         rolled_up: [3, 4].map(|column| time(&row, column)),
         fingerprint: row.get(2),
-        partitions: transaction.query(select, &[&pipeline, &topic])?.iter().map(partition).collect(),
+        minutes_from: time(&row, 6),
+        letters_from: partitions.iter().filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(4)?))).collect(),
+        partitions: partitions.iter().map(partition).collect(),
         ..Progress::default()
     };
     let select = format!("select {ENTRY} from progress_history where pipeline = $1 order by watermark");

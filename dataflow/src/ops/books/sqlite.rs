@@ -268,12 +268,13 @@ fn judged<T>(result: Result<T, rusqlite::Error>) -> Result<T, StoreError> {
 
 fn read_progress(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Progress>, rusqlite::Error> {
     let progress = transaction.query_row(
-        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key from progress where pipeline = ?1",
+        "select epoch, watermark, fingerprint, hours_from, days_from, hash_key, minutes_from from progress where pipeline = ?1",
         [pipeline],
         |row| {
             let watermark = row.get::<_, Option<i64>>(1)?.map(Micros);
             let rolled_up = [row.get::<_, Option<i64>>(3)?, row.get(4)?].map(|start| start.map(Micros));
-            let progress = Progress { epoch: row.get(0)?, watermark, fingerprint: row.get(2)?, rolled_up, ..Progress::default() };
+            let (epoch, fingerprint, minutes_from) = (row.get(0)?, row.get(2)?, row.get::<_, Option<i64>>(6)?.map(Micros));
+            let progress = Progress { epoch, watermark, fingerprint, rolled_up, minutes_from, ..Progress::default() };
             Ok((progress, row.get::<_, [u8; 16]>(5)?))
         },
     );
@@ -285,6 +286,10 @@ fn read_progress(transaction: &Transaction<'_>, pipeline: &str, topic: &str) -> 
         Ok((row.get(0)?, PartitionProgress { start_offset: row.get(1)?, next_offset: row.get(2)?, watermark }))
     };
     progress.partitions = transaction.prepare(select)?.query_map([pipeline, topic], partition)?.collect::<Result<_, _>>()?;
+    let select = "select partition, letters_from from progress_partitions
+        where pipeline = ?1 and topic = ?2 and letters_from is not null";
+    let from = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    progress.letters_from = transaction.prepare(select)?.query_map([pipeline, topic], from)?.collect::<Result<_, _>>()?;
     let select = "select watermark, highest, partitions, checksum from progress_history where pipeline = ?1 order by watermark";
     let history = transaction.prepare(select)?.query_map([pipeline], stored_entry)?.collect::<Result<_, _>>()?;
     progress.put_history(history, hash_key);

@@ -64,6 +64,10 @@ pub struct Progress {
     pub inexact_until: Option<Minute>,
     /// The first hour and the first day from which on all are there as far as they are closed; none of which no rows are kept.
     pub rolled_up: [Option<Micros>; Grain::ALL.len() - 1],
+    /// Rows and totals of minutes before it were dropped.
+    pub minutes_from: Option<Micros>,
+    /// Letters below this offset were dropped, of each partition of which there were any.
+    pub letters_from: BTreeMap<i32, i64>,
 }
 
 impl Progress {
@@ -74,9 +78,12 @@ impl Progress {
         self.history = stored.into_iter().filter_map(|entry| entry.entry(hash_key, &partitions)).collect();
     }
 
-    /// Rows of windows of this length are there from here on, as far as they are closed; none if no rows are kept.
+    /// All rows of windows of this length are there from here on, of hours and days as far as they are closed; none if no rows are kept.
     pub fn whole_from(&self, grain: Grain) -> Option<Micros> {
-        if grain == Grain::Minute { Some(Micros(i64::MIN)) } else { self.rolled_up[grain as usize - 1] }
+        match grain {
+            Grain::Minute => Some(self.minutes_from.unwrap_or(Micros(i64::MIN))),
+            Grain::Hour | Grain::Day => self.rolled_up[grain as usize - 1],
+        }
     }
 }
 

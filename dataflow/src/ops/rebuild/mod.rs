@@ -22,6 +22,7 @@ use crate::keys::{HashKey, Keys};
 use crate::plan::{self, StartingOffsets, Wish};
 use crate::rules::Rules;
 use crate::run::Control;
+use crate::sink::retention::Retention;
 use crate::sink::{Store, StoreError};
 use crate::source::{Bounds, Description};
 use crate::telemetry::Metrics;
@@ -108,6 +109,8 @@ pub fn run(args: &RebuildArgs, control: &Arc<Control>, out: &mut dyn Write) -> R
     let refused = |error: SettingsError| OpsError::Refused(error.to_string());
     let mut options = args.run.options().map_err(OpsError::Refused)?;
     options.wish.until_end = true;
+    // The rows beside are all made; those that were dropped before are left out when they are swapped in.
+    options.retention = Retention::default();
     options.wish.starting_offsets = StartingOffsets::Earliest;
     let pipeline = options.wish.pipeline.clone();
     let log_place = args.run.log.resolve(Role::Consumer, &None).map_err(refused)?;

@@ -6,8 +6,8 @@ use crate::run::Control;
 use crate::sink::columns::Dialect;
 use crate::sink::postgres::{PostgresStore, connect, judge};
 use crate::sink::session::{Client, Error, Transaction};
-use crate::sink::transaction::{ENTRY, Failure, RUN_LOCK, Timestamp, stored_entry};
-use crate::sink::{Store, StoreError, tables};
+use crate::sink::transaction::{ENTRY, RUN_LOCK, Timestamp, stored_entry};
+use crate::sink::{Store, StoreError, partitions, tables};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,10 +85,7 @@ impl Site for PostgresSite {
             transaction.commit()?;
             Ok(fence)
         });
-        self.fence = taken.map_err(|failure| match failure {
-            Failure::Postgres(error) => judge(&error, &self.shown),
-            Failure::Store(error) => error,
-        })?;
+        self.fence = taken.map_err(|failure| failure.judged(&self.shown))?;
         Ok(())
     }
 
@@ -143,6 +140,8 @@ impl Site for PostgresSite {
         let watermark = transaction.query_one(&select, &[&pipeline]).map_err(|error| judge(&error, &self.shown))?;
         let watermark = watermark.get::<_, Option<Timestamp>>(0).map(|time| time.0);
         recomputed.refuse_open_windows(watermark).map_err(StoreError::Fatal)?;
+        let rows = format!("{side}.{}", Table::MINUTES.name());
+        partitions::make_for(&mut transaction, &rows).map_err(|failure| failure.judged(&self.shown))?;
         let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1, recomputed);
         let changes = changes.and_then(|changes| transaction.commit().map(|()| changes));
         let changes = self.judged(changes)?;
@@ -194,6 +193,8 @@ fn write(
 ) -> Result<Changes, Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
+    let dropped = transaction.query_one("select minutes_from from progress where pipeline = $1", &[&pipeline])?;
+    let minutes_from = dropped.get::<_, Option<Timestamp>>(0).map_or(Minute(0), |start| Minute::first_open(start.0));
     for table in Table::ALL {
         let (name, own, columns) = (table.name(), table.own_column(), Dialect::Postgres.columns(table.metrics(), str::to_owned));
         let same: Vec<String> = table.key().split(", ").map(|column| format!("new.{column} = old.{column}")).collect();
@@ -203,7 +204,9 @@ fn write(
             transaction.execute(&delete, &[])?;
             continue;
         }
-        let first = Timestamp(determined.first(table.grain).start());
+        let first = determined.first(table.grain);
+        // What was dropped is not put back.
+        let first = Timestamp(if table.grain == Grain::Minute { first.max(minutes_from) } else { first }.start());
         let delete = format!(
             "delete from {name} as old where window_start >= $1 and not exists (select from {side}.{name} as new where {})",
             same.join(" and ")
@@ -256,13 +259,15 @@ fn write(
         &format!(
             "insert into dead_letters as old
                  (topic, partition, \"offset\", reason, error, key, payload, record_time, epoch)
-             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters
+             select topic, partition, \"offset\", reason, error, key, payload, record_time, $1 from {side}.dead_letters as new
+             where $2 or \"offset\" >= coalesce((select letters_from from progress_partitions as dropped
+                 where dropped.pipeline = $3 and dropped.topic = new.topic and dropped.partition = new.partition), 0)
              on conflict (topic, partition, \"offset\") do update set reason = excluded.reason, error = excluded.error,
                  key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
              where (old.reason, old.key, old.payload, old.record_time)
                  is distinct from (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"
         ),
-        &[&epoch],
+        &[&epoch, drops_history, &pipeline],
     )?;
     let columns = "pipeline, topic, partition, start_offset, next_offset, end_offset, watermark, state";
     if *drops_history {

@@ -150,6 +150,8 @@ fn write(
 ) -> Result<Changes, rusqlite::Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
+    let select = "select ifnull(minutes_from, 0) from main.progress where pipeline = ?1";
+    let minutes_from: i64 = transaction.query_row(select, [pipeline], |row| row.get(0))?;
     for table in Table::ALL {
         let (name, own, key, columns) =
             (table.name(), table.own_column(), table.key(), Dialect::Sqlite.columns(table.metrics(), str::to_owned));
@@ -160,6 +162,8 @@ fn write(
             continue;
         }
         let first = determined.first(table.grain).start().0;
+        // What was dropped is not put back.
+        let first = if table.grain == Grain::Minute { first.max(minutes_from) } else { first };
         let delete =
             format!("delete from main.{name} where window_start >= ?1 and ({key}) not in (select {key} from side.{name})");
         let removed = transaction.execute(&delete, [first])?;
@@ -205,12 +209,14 @@ fn write(
         r#"insert into main.dead_letters as old
              (topic, partition, "offset", reason, error, key, payload, record_time, epoch)
          select topic, partition, "offset", reason, error, key, payload, record_time, ?1
-         from side.dead_letters where true
+         from side.dead_letters as new
+         where ?2 or "offset" >= ifnull((select letters_from from main.progress_partitions as dropped
+             where dropped.pipeline = ?3 and dropped.topic = new.topic and dropped.partition = new.partition), 0)
          on conflict (topic, partition, "offset") do update set reason = excluded.reason, error = excluded.error,
              key = excluded.key, payload = excluded.payload, record_time = excluded.record_time, epoch = excluded.epoch
          where (old.reason, old.key, old.payload, old.record_time)
              is not (excluded.reason, excluded.key, excluded.payload, excluded.record_time)"#,
-        [epoch],
+        params![epoch, drops_history, pipeline],
     )?;
     if *drops_history {
         transaction.execute("delete from main.inexact_windows where pipeline = ?1", [pipeline])?;

@@ -82,7 +82,9 @@ impl Judged {
     fn of(progress: &Progress, log: &dyn Log, since: Option<Micros>) -> Result<Judged, OpsError> {
         let rules = rules_of(progress, log)?;
         let description = log.describe()?;
-        let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low);
+        // Below it the letters are gone, and with them verdicts that only they tell.
+        let dropped = |partition| progress.letters_from.get(&partition).copied().unwrap_or(0);
+        let low = |partition| description.partitions.get(&partition).map_or(0, |bounds| bounds.low).max(dropped(partition));
         let starts = progress.partitions.iter().map(|(&partition, progress)| (partition, progress.start_offset)).collect();
         let viewer_timeout = rules.viewer_timeout.saturating_mul(1_000);
         let since = since.map(first_from);
