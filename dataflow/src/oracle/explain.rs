@@ -124,13 +124,16 @@ impl Found {
                 }
             }
             Question::Record(at) if judged.at == *at => self.judged.push(judged.clone()),
-            Question::Watermark(partition) if judged.at.0 == *partition && judged.fate != Fate::Rejected(Reason::Future) => {
-                if self.judged.first().is_none_or(|highest| judged.event.ts > highest.event.ts) {
-                    self.judged = vec![judged.clone()];
-                }
+            Question::Watermark(partition) if judged.at.0 == *partition && self.is_highest(judged) => {
+                self.judged = vec![judged.clone()];
             }
             _ => {}
         }
+    }
+
+    fn is_highest(&self, judged: &Judged) -> bool {
+        let is_higher = self.judged.first().is_none_or(|highest| judged.event.ts > highest.event.ts);
+        judged.fate != Fate::Rejected(Reason::Future) && is_higher
     }
 
     /// Of a user the last one.

@@ -45,12 +45,11 @@ impl Viewers {
             moved.entry(user).or_default().push((at, leaves));
         }
         // Who neither moves nor times out is there from the minute's beginning to its end.
-        let before: Vec<(User, Option<i128>, Vec<(i128, bool)>)> =
-            moved.into_iter().map(|(user, moves)| (user, self.remove(user, timeout), moves)).collect();
+        let before: Vec<Option<i128>> = moved.keys().map(|&user| self.remove(user, timeout)).collect();
         let wholly = i64::try_from(self.since.len()).expect("fewer than 2^63 viewers");
         let (mut unique, mut active, mut watched, mut seen) =
             (wholly, wholly, i128::from(wholly) * MINUTE / MILLISECOND, Vec::new());
-        for (user, mut since, moves) in before {
+        for ((user, moves), mut since) in moved.into_iter().zip(before) {
             let mut presences = Vec::new();
             for (at, leaves) in moves {
                 presences.extend(since.map(|since| (since, at.min(since + timeout))));

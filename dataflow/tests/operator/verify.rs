@@ -178,3 +178,84 @@ fn donation(amount: &str, ts: &str) -> (String, Vec<u8>, Micros) {
     );
     ("by hand".to_owned(), payload.into_bytes(), Micros(START.0 + 3_600_000_000))
 }
+
+#[test]
+fn less_is_judged_if_that_is_asked_for() {
+    for stack in Stack::all("less") {
+        stack.publish_hostile_hour(4_000);
+        stack.publish([donation("7.25", "2026-01-01T00:58:30Z")]);
+        stack.catch_up(&[]);
+        let change = |table: &str, stream: &str, minute: i64| {
+            let sql = |start: &str| {
+                format!(
+                    "update {table} set chat_messages = chat_messages + 1 where stream_id = '{stream}' and window_start = {start}"
+                )
+            };
+            let start = Micros(START.0 + minute * 60_000_000);
+            assert_eq!(stack.sql(&sql(&format!("timestamptz '{start}'")), &sql(&start.0.to_string())), 1);
+        };
+        change("stream_metrics_minute", "stream_0001", 10);
+        change("stream_metrics_minute", "by hand", 58);
+        let said = |arguments: &[&str], code: i32| stack.run(&[&["verify"], arguments].concat()).expect(code);
+        assert!(said(&[], 1).out.contains("DIFFERENT: 2 differences"));
+        let since = said(&["--since", "2026-01-01T00:10:01Z"], 1).out;
+        assert!(since.contains("DIFFERENT: 1 differences") && since.contains(" by hand chat_messages: "), "{since}");
+        assert!(
+            since.contains("older rows are not judged: windows are judged that begin at 2026-01-01T00:11:00Z or later"),
+            "{since}"
+        );
+        said(&["--since", "2026-01-01T00:59:00Z"], 0);
+        let streams = said(&["--streams", "stream_0001", "stream_0002"], 1).out;
+        assert!(streams.contains("DIFFERENT: 1 differences") && streams.contains(" stream states of 2 streams "), "{streams}");
+        assert!(streams.contains(" stream_0001 chat_messages: the store has "), "{streams}");
+        let fine = said(&["--streams", "stream_0002", "--json"], 0).json().remove(0);
+        assert_eq!((fine["stream_states"].as_i64(), fine["totals"].as_i64()), (Some(1), Some(0)), "{fine}");
+        assert!(said(&["--since", "yesterday"], 2).err.contains("--since"));
+    }
+}
+
+/// A row, a state and a letter of which the log knows nothing, each behind the last of what it gives and before the first.
+#[test]
+fn what_only_the_store_has_is_named() {
+    for stack in Stack::all("surplus") {
+        stack.publish_hostile_hour(1_000);
+        stack.catch_up(&[]);
+        let both = |sql: &str| assert!(stack.sql(sql, sql) > 0, "{sql}");
+        for stream in ["!", "~"] {
+            both(&format!(
+                "insert into stream_state (stream_id, active_viewers, window_start, updated_at, epoch)
+                select '{stream}', 1, max(window_start), max(updated_at), 1 from stream_state"
+            ));
+        }
+        for (partition, offset) in [(0, 100_000), (77, 5)] {
+            both(&format!(
+                r#"insert into dead_letters (topic, partition, "offset", reason, error, epoch)
+                select min(topic), {partition}, {offset}, 'late', 'by hand', 1 from dead_letters"#
+            ));
+        }
+        let metrics = |dialect: Dialect| dialect.columns(&Metric::MINUTE, |column| column.to_owned());
+        for (stream, which) in [("!", "min"), ("~", "max")] {
+            let copy = |dialect: Dialect| {
+                let metrics = metrics(dialect);
+                format!(
+                    "insert into stream_metrics_minute (window_start, window_end, stream_id, {metrics}, epoch)
+                    select window_start, window_end, '{stream}', {metrics}, epoch from stream_metrics_minute
+                    where window_start = (select {which}(window_start) from stream_metrics_minute) limit 1"
+                )
+            };
+            assert_eq!(stack.sql(&copy(Dialect::Postgres), &copy(Dialect::Sqlite)), 1);
+        }
+        let said = stack.run(&["verify"]).expect(1).out;
+        for part in [
+            "stream_state !: the store has ",
+            "stream_state ~: the store has ",
+            "dead_letters partition 0 offset 100000: the store has late, the log gives no such row\n    the log has there: no record",
+            "dead_letters partition 77 offset 5: the store has late, the log gives no such row",
+            " !: the store has active_viewers ",
+            " ~: the store has active_viewers ",
+            "DIFFERENT: 6 differences",
+        ] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+    }
+}

@@ -144,7 +144,7 @@ impl<'a> Comparison<'a> {
         // An earlier program wrote no totals of minutes.
         let minutes = &mut rows[Table::totals(Grain::Minute).place()];
         if let Some(in_order) = minutes.take() {
-            *minutes = in_order.from_first(tables)?;
+            *minutes = in_order.beginning_at_first(tables)?;
         }
         let (states, findings) = (BTreeMap::new(), Findings { limit, ..Findings::default() });
         Ok(Comparison { tables, oracle, from, streams, rows, letters, states, findings, counts: Counts::default() })
@@ -265,7 +265,6 @@ impl<'a> Comparison<'a> {
         self.counts.letters += u64::from(stored.is_some());
         let findings = &mut self.findings;
         let name = || Name::Letter(at);
-        let in_log = record.map(|record| shown_bytes(record.payload));
         let reason = computed.map(Reason::as_str);
         let before = findings.shown.len();
         match (stored, reason, record) {
@@ -278,7 +277,9 @@ impl<'a> Comparison<'a> {
             }
             _ => findings.row(&name, stored.map(|stored| stored.reason.clone()), reason.map(str::to_owned)),
         }
-        findings.shown[before..].iter_mut().for_each(|difference| difference.in_log.clone_from(&in_log));
+        for difference in &mut findings.shown[before..] {
+            difference.in_log = record.map(|record| shown_bytes(record.payload));
+        }
     }
 
     /// Those behind the last record, and those of partitions that the pipeline does not know.

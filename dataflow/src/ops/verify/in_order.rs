@@ -27,8 +27,8 @@ impl RowsInOrder {
         RowsInOrder { table, from, page: VecDeque::new(), after: before_all(from), ended: false }
     }
 
-    /// From the first row on that there is; none if there is none.
-    pub(super) fn from_first(mut self, tables: &mut dyn Tables) -> Result<Option<RowsInOrder>, StoreError> {
+    /// The same from the first row on that there is; none if there is none.
+    pub(super) fn beginning_at_first(mut self, tables: &mut dyn Tables) -> Result<Option<RowsInOrder>, StoreError> {
         self.fill(tables, None)?;
         let first = self.page.front().map(|row| row.window_start);
         Ok(first.map(|from| RowsInOrder { from, ..self }))
