@@ -1,6 +1,6 @@
 //! Is every row what the log says? One consistent state of the store against the oracle's recomputation.
 //!
-//! - [`compare`]: the log and the tables are read once, side by side in the order of time; neither is held in memory
+//! - `compare`: the log and the tables are read once, side by side in the order of time; neither is held in memory
 //! - `in_order`: the tables' side of it
 //! - `evidence`: only if something differs, the log is read once more, for the records behind it
 //! - `print`: what is said
