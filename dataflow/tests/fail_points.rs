@@ -129,7 +129,7 @@ fn at_point(point: &str, ground: &Ground<'_>) {
     ground.run(3, 3, Some(format!("{point}:3")));
     assert!(!ground.run(4, 2, None));
     let Traffic { log, ends, .. } = ground.traffic;
-    let differences = ground.found().differences(log, ends, &Rules::default());
+    let differences = ground.found().differences(log, ends, &Rules::default(), true);
     assert!(differences.is_empty(), "{point}: {}", differences[..differences.len().min(10)].join("\n"));
     let (named, there) = (ground.named(), on_the_disk(&ground.dir.path().join("checkpoints")));
     assert!(named == there && !named.is_empty(), "{point}: {named:?} are named, {there:?} are on the disk");
