@@ -20,6 +20,9 @@ use tidemark_settings::duration::{self, OrOff};
 use tidemark_settings::log::LogArgs;
 use tidemark_settings::store::StoreArgs;
 
+/// Entries of `progress_history` are kept for so long.
+const MOST_RETENTION_OF_LETTERS: Duration = Duration::from_secs(400 * 86_400);
+
 /// The length of the shortest window.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -189,6 +192,10 @@ impl RunArgs {
             }
             duration::micros(given).map(Some).map_err(|error| format!("{name} {error}"))
         };
+        // Dead letters go by entries of `progress_history`, and of those older than this none are kept.
+        if self.retention_dead_letters.duration().is_some_and(|given| given > MOST_RETENTION_OF_LETTERS) {
+            return Err("RETENTION_DEAD_LETTERS must be at most 400d, or off".to_owned());
+        }
         Ok(Retention {
             minutes: checked("RETENTION", self.retention)?,
             dead_letters: checked("RETENTION_DEAD_LETTERS", self.retention_dead_letters)?,

@@ -133,6 +133,8 @@ begin
     end loop;
     execute format('alter table %s attach partition %s for values from (minvalue) to (%L)', parent, plain, until);
     execute format('create table %I.stream_metrics_minute_other partition of %s default with (fillfactor = 70)', current_schema(), parent);
+    execute format('alter table %I.stream_metrics_minute_other owner to %s', current_schema(),
+        (select relowner::regrole from pg_class where oid = plain));
     foreach command in array commands loop
         if command like 'create or replace view%' or command like 'alter publication%' then
             execute command;

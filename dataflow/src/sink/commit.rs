@@ -34,6 +34,8 @@ const BYTES_PER_COMMIT: usize = 64 << 20;
 const QUICK_SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// A sweep waits until no slice does, but for no more commits than this.
 const COMMITS_BEFORE_SWEEP: u32 = 20;
+/// Each is an epoch of its own, of which readers hear.
+const BETWEEN_SWEEPS: Duration = Duration::from_millis(200);
 /// Most sweeps after the last commit of a run that ends by itself.
 const LAST_SWEEPS: u32 = 100;
 /// How often the store hears of this run, if no commit says more. With it the run finds out whether it was fenced off, or whether
@@ -199,7 +201,7 @@ struct Thread {
 impl Thread {
     fn step(&mut self, wait: Duration) -> Step {
         // At first, so that the store's clock is known before anything is judged.
-        let wait = if self.sweep.is_some() { Duration::ZERO } else { wait };
+        let wait = if self.sweep.is_some() { wait.min(BETWEEN_SWEEPS) } else { wait };
         let outcome = match self.last_beat.map(|_| self.slices.recv_timeout(wait)) {
             None => self.with_patience(Thread::beat),
             Some(Ok(first)) => {
@@ -207,7 +209,7 @@ impl Thread {
                 let written = self.write(&commit).map(|()| self.acknowledge(slice, slices));
                 written.and_then(|()| if self.commits_since_sweep > COMMITS_BEFORE_SWEEP { self.sweep() } else { Ok(()) })
             }
-            Some(Err(RecvTimeoutError::Timeout)) if self.sweep.is_some() => self.sweep(),
+            Some(Err(RecvTimeoutError::Timeout)) if self.sweep.is_some() && !self.beat_is_due() => self.sweep(),
             Some(Err(RecvTimeoutError::Timeout)) if !self.beat_is_due() => Ok(()),
             Some(Err(RecvTimeoutError::Timeout)) => self.with_patience(Thread::beat),
             Some(Err(RecvTimeoutError::Disconnected)) => {

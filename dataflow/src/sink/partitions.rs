@@ -44,6 +44,8 @@ pub(super) struct Partitions {
     /// Those that cannot be dropped.
     undroppable: BTreeSet<String>,
     again_at: Option<Instant>,
+    /// When one is to be dropped again.
+    drop_again_at: Option<Instant>,
 }
 
 /// What came of an attempt to change partitions.
@@ -67,9 +69,15 @@ impl Partitions {
         let Some(row) = transaction.query_opt(select, &[])? else { return Ok(Partitions::default()) };
         let (may_alter, has_default): (bool, bool) = (row.get(0), row.get(1));
         if may_alter && !has_default {
-            transaction.batch_execute(&format!(
-                "create table {OTHER} partition of stream_metrics_minute default with (fillfactor = 70)"
-            ))?;
+            match attempt(transaction, &new_partition(OTHER, "default"))? {
+                Outcome::Done => {}
+                Outcome::NotNow => {
+                    tracing::warn!("{OTHER} cannot be made while others use the table: tried again at the next start")
+                }
+                Outcome::Never(why) => {
+                    tracing::warn!(why, "{OTHER} cannot be made: no row can be written of a day without a partition")
+                }
+            }
         }
         if !may_alter {
             tracing::info!("this role may make no partitions: rows of days without one go into {OTHER}");
@@ -125,6 +133,9 @@ impl Partitions {
         if !self.may_alter {
             return Ok(None);
         }
+        if self.drop_again_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(Some(0));
+        }
         let is_old = |row: &&::postgres::Row| row.get::<_, Timestamp>(3).0 <= from.start();
         let rows = transaction.query(PARTITIONS, &[])?;
         let droppable = |row: &&::postgres::Row| !self.undroppable.contains(row.get::<_, &str>(0));
@@ -135,7 +146,14 @@ impl Partitions {
                 tracing::info!(name, "a partition was dropped: all of its rows are older than RETENTION");
                 Ok(Some(estimate.unsigned_abs().max(1)))
             }
-            Outcome::NotNow => Ok(Some(0)),
+            Outcome::NotNow => {
+                tracing::warn!(
+                    name,
+                    "older than RETENTION, but it cannot be dropped while others use the table: tried again in a minute"
+                );
+                self.drop_again_at = Some(Instant::now() + AGAIN);
+                Ok(Some(0))
+            }
             Outcome::Never(why) => {
                 tracing::warn!(name, why, "a partition cannot be dropped: its rows are deleted one by one");
                 self.undroppable.insert(name);
@@ -151,22 +169,30 @@ fn name(day: Minute) -> String {
     format!("stream_metrics_minute_{}", date[..10].replace('-', ""))
 }
 
-/// Makes a day's partition. Attaching it disturbs neither readers nor writers of the table, other than making it in its place.
+/// Makes a day's partition. Unlike one that is made in its place, a table that is attached shuts nobody out of the others, except of the default
+/// partition, which is searched meanwhile for rows of that day.
 pub(super) fn make(transaction: &mut Transaction<'_>, day: Minute) -> Result<Outcome, Failure> {
     let (name, from, to) = (name(day), day.start(), Grain::Day.end_of(day).start());
-    let make = format!(
-        "create table {name} (like stream_metrics_minute including all excluding indexes excluding comments excluding statistics)
-             with (fillfactor = 70);
-         alter table stream_metrics_minute attach partition {name} for values from ('{from}') to ('{to}')"
-    );
-    attempt(transaction, &make)
+    attempt(transaction, &new_partition(&name, &format!("for values from ('{from}') to ('{to}')")))
 }
 
-/// Makes those of the days of these rows that are missing: in the transaction of a rebuild.
-pub(crate) fn make_for(transaction: &mut Transaction<'_>, rows: &str) -> Result<(), Failure> {
+fn new_partition(name: &str, bound: &str) -> String {
+    format!(
+        "create table {name} (like stream_metrics_minute including all excluding indexes excluding comments excluding statistics
+             excluding identity) with (fillfactor = 70);
+         alter table stream_metrics_minute attach partition {name} {bound}"
+    )
+}
+
+/// Makes those of the days of these rows that are missing, but for rows that begin earlier than `from` or were dropped: in the transaction of a
+/// rebuild.
+pub(crate) fn make_for(transaction: &mut Transaction<'_>, rows: &str, from: Minute) -> Result<(), Failure> {
     let mut partitions = Partitions::read(transaction)?;
-    let select = format!("select distinct date_trunc('day', window_start, 'UTC') from {rows}");
-    for row in transaction.query(&select, &[])? {
+    let select = format!(
+        "select distinct date_trunc('day', window_start, 'UTC') from {rows}
+         where window_start >= greatest($1, (select max(minutes_from) from progress))"
+    );
+    for row in transaction.query(&select, &[&Timestamp(from.start())])? {
         let day = Minute::first_open(row.get::<_, Timestamp>(0).0);
         if partitions.lacks(day) {
             let made = make(transaction, day)?;
@@ -191,6 +217,8 @@ pub(super) fn attempt(transaction: &mut Transaction<'_>, statements: &str) -> Re
 /// What a fault means for what was tried; none if it is one of the connection.
 pub(super) fn outcome(error: &Error) -> Option<Outcome> {
     let said = error.as_db_error()?;
-    let waits = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::QUERY_CANCELED];
-    Some(if waits.contains(said.code()) { Outcome::NotNow } else { Outcome::Never(said.message().to_owned()) })
+    // Conflicts, lacks (of disk, memory or locks) and interventions.
+    let passes = ["40", "53", "57"].iter().any(|class| said.code().code().starts_with(class));
+    let passes = passes || *said.code() == SqlState::LOCK_NOT_AVAILABLE;
+    Some(if passes { Outcome::NotNow } else { Outcome::Never(said.message().to_owned()) })
 }

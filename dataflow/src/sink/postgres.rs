@@ -267,8 +267,9 @@ impl Store for PostgresStore {
                 return Ok((Swept { left: true, ..Swept::default() }, true));
             }
             let (swept, changed) = match retention::postgres::sweep(&mut transaction, &own, sweep, &mut partitions) {
-                Err(Failure::Postgres(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-                    refused = Some(error.as_db_error().map_or_else(String::new, |error| error.message().to_owned()));
+                // What the server refused it has rolled back: no commit waits for that.
+                Err(Failure::Postgres(error)) if error.as_db_error().is_some() => {
+                    refused = Some(error);
                     return Ok((Swept::default(), false));
                 }
                 swept => swept?,
@@ -283,13 +284,21 @@ impl Store for PostgresStore {
             own.applied();
         }
         (self.own, self.partitions) = (Some(own), partitions);
-        if let Some(why) = refused {
-            self.may_not_delete = true;
-            tracing::error!(
-                why,
-                "nothing is dropped, because this role may not delete: grant DELETE on stream_metrics_minute, stream_totals_minute and \
-                 dead_letters, then start again; or take RETENTION and RETENTION_DEAD_LETTERS away"
-            );
+        if let Some(error) = refused {
+            let why = error.as_db_error().map_or("", |error| error.message());
+            self.may_not_delete = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+            if self.may_not_delete {
+                tracing::error!(
+                    why,
+                    "nothing is dropped, because this role may not delete: grant DELETE on stream_metrics_minute, stream_totals_minute and \
+                     dead_letters, then start again; or unset RETENTION and RETENTION_DEAD_LETTERS"
+                );
+            } else {
+                tracing::warn!(
+                    why,
+                    "what is older than it is to be kept cannot be dropped: tried again when a minute has closed"
+                );
+            }
         }
         outcome.map(|(swept, _)| swept)
     }

@@ -257,6 +257,8 @@ impl Tables for PostgresTables<'_> {
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 fn read_progress(transaction: &mut Transaction<'_>, pipeline: &str, topic: &str) -> Result<Option<Progress>, Error> {
+    // A partition that is dropped is gone for earlier snapshots too. This takes no snapshot yet.
+    transaction.batch_execute("lock table stream_metrics_minute in access share mode")?;
     // To count a big table takes longer than a commit may; and between two pages the log is read.
     transaction.without_limit()?;
     transaction.batch_execute("set local idle_in_transaction_session_timeout = 0")?;

@@ -141,7 +141,8 @@ impl Site for PostgresSite {
         let watermark = watermark.get::<_, Option<Timestamp>>(0).map(|time| time.0);
         recomputed.refuse_open_windows(watermark).map_err(StoreError::Fatal)?;
         let rows = format!("{side}.{}", Table::MINUTES.name());
-        partitions::make_for(&mut transaction, &rows).map_err(|failure| failure.judged(&self.shown))?;
+        let from = recomputed.determined.first(Grain::Minute);
+        partitions::make_for(&mut transaction, &rows, from).map_err(|failure| failure.judged(&self.shown))?;
         let changes = write(&mut transaction, &side, pipeline, topic, epoch + 1, recomputed);
         let changes = changes.and_then(|changes| transaction.commit().map(|()| changes));
         let changes = self.judged(changes)?;
@@ -193,6 +194,9 @@ fn write(
 ) -> Result<Changes, Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
+    if *drops_history {
+        transaction.execute("update progress set minutes_from = null where pipeline = $1", &[&pipeline])?;
+    }
     let dropped = transaction.query_one("select minutes_from from progress where pipeline = $1", &[&pipeline])?;
     let minutes_from = dropped.get::<_, Option<Timestamp>>(0).map_or(Minute(0), |start| Minute::first_open(start.0));
     for table in Table::ALL {

@@ -150,6 +150,9 @@ fn write(
 ) -> Result<Changes, rusqlite::Error> {
     let viewers = Metric::ActiveViewers.name();
     let (mut rows_removed, mut rows_written) = (0, 0);
+    if *drops_history {
+        transaction.execute("update main.progress set minutes_from = null where pipeline = ?1", [pipeline])?;
+    }
     let select = "select ifnull(minutes_from, 0) from main.progress where pipeline = ?1";
     let minutes_from: i64 = transaction.query_row(select, [pipeline], |row| row.get(0))?;
     for table in Table::ALL {

@@ -13,7 +13,7 @@ use tidemark_model::Minute;
 fn delete(table: &str, key: &str) -> String {
     let same: Vec<String> = key.split(", ").map(|column| format!("old.{column} = gone.{column}")).collect();
     format!(
-        "with gone as (select {key} from {table} where window_start < $1 order by {key} limit $2)
+        "with gone as (select {key} from {table} where window_start < $1 order by {key} limit $2 for update skip locked)
          delete from {table} as old using gone where old.window_start < $1 and {}",
         same.join(" and ")
     )
@@ -30,6 +30,9 @@ const DELETE_LETTERS: &str = r#"
     delete from dead_letters as old using gone
     where old.topic = gone.topic and old.partition = gone.partition and old."offset" = gone."offset""#;
 
+/// The next commit waits for a sweep.
+const LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '5s'";
+
 /// Under the lock of the progress row. Whether it changed anything.
 pub(in crate::sink) fn sweep(
     transaction: &mut Writing<'_>,
@@ -37,6 +40,7 @@ pub(in crate::sink) fn sweep(
     sweep: &Sweep,
     partitions: &mut Partitions,
 ) -> Result<(Swept, bool), Failure> {
+    transaction.transaction.batch_execute(LIMITS)?;
     let mut swept = Swept::default();
     let mut changed = 0;
     if let Some(from) = sweep.minutes_from() {
