@@ -246,3 +246,30 @@ fn a_plain_table_that_others_use_is_partitioned_by_a_later_run() {
     write(&mut store, &database, &[0, 1]);
     assert_eq!((rows(&database, "stream_metrics_minute_before"), rows(&database, "stream_metrics_minute")), (1, 2));
 }
+
+/// Who refers to an old row, or holds it, keeps it, and holds up no commit.
+#[test]
+fn a_sweep_that_is_refused_or_held_up_stops_nothing() {
+    let Some(database) = Database::new("refused", "") else { return };
+    database.sql(&plain_tables());
+    database.sql(
+        "create table other (at timestamptz, stream text collate \"C\", foreign key (at, stream) references stream_metrics_minute)",
+    );
+    let mut store = database.owner();
+    begin_with(&mut store, &Grain::ALL).unwrap();
+    write(&mut store, &database, &[0]);
+    database.sql("insert into other select window_start, stream_id from stream_metrics_minute");
+    let watermark = write(&mut store, &database, &[2]);
+    assert_eq!(store.sweep(&sweep(watermark)).unwrap().rows, 0, "a foreign key needs it");
+    database.sql("delete from other");
+    let mut another = database.client();
+    let mut holding = another.transaction().unwrap();
+    holding.execute("select from stream_metrics_minute order by window_start limit 1 for update", &[]).unwrap();
+    let started = Instant::now();
+    let watermark = write(&mut store, &database, &[2]);
+    assert_eq!(store.sweep(&sweep(watermark)).unwrap().rows, 0, "another session holds it");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    holding.rollback().unwrap();
+    sweep_all(&mut store, watermark);
+    assert_eq!(rows(&database, "stream_metrics_minute"), 1);
+}
