@@ -1,7 +1,7 @@
 //! The operator's commands, beside the run: what is in the store is compared, looked at, published again, or made anew.
 //!
 //! - [`books`]: what they read of a store, and the one mark that they set; Postgres and SQLite
-//! - [`past`]: the log up to stored offsets, in memory
+//! - [`past`]: the log up to stored offsets, read once
 //! - [`verify`]: is every row what the log says?
 //! - [`dead_letters`]: list, show, replay
 //! - [`checkpoint`]: list, inspect, remove

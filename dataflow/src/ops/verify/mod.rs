@@ -51,11 +51,15 @@ pub fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, OpsError> 
     let mut comparison = Comparison::new(tables, oracle, judged.determined.from, streams, judged.letters(), args.limit)?;
     let records = past::read(log.as_ref(), &judged.ranges, &mut comparison)?;
     let (findings, counts) = comparison.finish()?;
+    let evidence = judged.evidence(&findings, tables, log.as_ref(), args.records).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the records behind the differences cannot be read");
+        vec![None; findings.shown.len()]
+    });
     let report = print::Report {
         progress: &progress,
         findings: &findings,
         counts,
-        evidence: &judged.evidence(&findings, tables, log.as_ref(), args.records)?,
+        evidence: &evidence,
         records,
         judged_from: (not_judged > 0 || args.since.is_some()).then_some((judged.determined.from, not_judged)),
         since: args.since.is_some(),
@@ -130,8 +134,8 @@ impl Judged {
         tables: &mut dyn Tables,
         log: &dyn Log,
         most_records: usize,
-    ) -> Result<Vec<Vec<Evidence>>, OpsError> {
-        let mut of_each = vec![Vec::new(); findings.shown.len()];
+    ) -> Result<Vec<Option<Vec<Evidence>>>, OpsError> {
+        let mut of_each = vec![None; findings.shown.len()];
         let watermark = tables.progress().watermark;
         let questions = findings.shown.iter().map(|difference| evidence::question(difference, watermark));
         let asked: Vec<_> = questions.enumerate().filter_map(|(index, question)| Some((index, question?))).collect();
@@ -143,7 +147,7 @@ impl Judged {
         let mut reading = Reading { tables, letters: self.letters(), witness };
         past::read(log, &self.ranges, &mut reading)?;
         for ((index, question), records) in asked.iter().zip(reading.witness.answers()) {
-            of_each[*index] = evidence::that_matter(&findings.shown[*index], question, records);
+            of_each[*index] = Some(evidence::that_matter(&findings.shown[*index], question, records));
         }
         Ok(of_each)
     }

@@ -13,8 +13,8 @@ pub(super) struct Report<'a> {
     pub(super) progress: &'a Progress,
     pub(super) findings: &'a Findings,
     pub(super) counts: Counts,
-    /// The records behind each difference that is shown, in their order.
-    pub(super) evidence: &'a [Vec<Evidence>],
+    /// The records behind each difference that is shown, in their order; none if they were not asked for, or could not be read.
+    pub(super) evidence: &'a [Option<Vec<Evidence>>],
     /// Records of the log that were read.
     pub(super) records: u64,
     /// The first windows that are judged, and how many rows of all tables are from before that, if any.
@@ -59,7 +59,7 @@ impl Report<'_> {
         }
         let mut text = String::new();
         for (difference, evidence) in findings.shown.iter().zip(*evidence) {
-            say(difference, evidence, most_records, &mut text);
+            say(difference, evidence.as_deref(), most_records, &mut text);
         }
         let shown = findings.shown.len();
         let of = if shown as u64 == findings.total { String::new() } else { format!(", of which {shown} are shown") };
@@ -70,15 +70,15 @@ impl Report<'_> {
     /// The same as one object.
     pub(super) fn json(&self, most_records: usize) -> String {
         let Report { progress, findings, counts, evidence, records, judged_from, since: _, streams, took } = self;
-        let shown = |(difference, evidence): (&Difference, &Vec<Evidence>)| {
+        let shown = |(difference, evidence): (&Difference, &Option<Vec<Evidence>>)| {
             let Difference { name, column, stored, computed, in_log } = difference;
             let mut object = json!({
                 "table": name.table(),
                 "column": column,
                 "stored": stored,
                 "computed": computed,
-                "records": evidence.iter().take(most_records).map(object).collect::<Vec<_>>(),
-                "records_in_all": evidence.len(),
+                "records": evidence.iter().flatten().take(most_records).map(object).collect::<Vec<_>>(),
+                "records_in_all": evidence.as_ref().map(Vec::len),
             });
             let fields = object.as_object_mut().expect("it was just made as one");
             fields.extend(key(name).into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -109,21 +109,22 @@ impl Report<'_> {
     }
 }
 
-fn say(difference: &Difference, evidence: &[Evidence], most_records: usize, text: &mut String) {
+fn say(difference: &Difference, evidence: Option<&[Evidence]>, most_records: usize, text: &mut String) {
     let Difference { name, column, stored, computed, in_log } = difference;
     let none = || "no such row".to_owned();
     let column = column.map(|column| format!(" {column}")).unwrap_or_default();
     let (stored, computed) = (stored.clone().unwrap_or_else(none), computed.clone().unwrap_or_else(none));
     writeln!(text, "{} {name}{column}: the store has {stored}, the log gives {computed}", name.table()).expect(INFALLIBLE);
-    for record in evidence.iter().take(most_records) {
+    let records = evidence.unwrap_or_default();
+    for record in records.iter().take(most_records) {
         writeln!(text, "    {}", sentence(record)).expect(INFALLIBLE);
     }
-    if evidence.len() > most_records {
-        writeln!(text, "    and {} more records", evidence.len() - most_records).expect(INFALLIBLE);
+    if records.len() > most_records {
+        writeln!(text, "    and {} more records", records.len() - most_records).expect(INFALLIBLE);
     }
     if let Name::Letter(_) = name {
         writeln!(text, "    the log has there: {}", in_log.as_deref().unwrap_or("no record")).expect(INFALLIBLE);
-    } else if evidence.is_empty() && !matches!(name, Name::Total(..)) {
+    } else if evidence.is_some_and(<[_]>::is_empty) && !matches!(name, Name::Total(..)) {
         writeln!(text, "    no record of the log has to do with it").expect(INFALLIBLE);
     }
 }
