@@ -112,8 +112,8 @@ impl Determined {
     }
 
     /// By the first offset that was ever read of each partition, the first one that the log still has, and the history from old to new. None
-    /// if the log no longer reaches back to any entry. Windows that begin before `inexact_until` were given up by a `recover`. With `since`, no
-    /// more is read than windows that begin there need.
+    /// if the log no longer reaches back to any entry. Windows that begin before `inexact_until` were given up by a `recover`. With `since`,
+    /// it is the newest entry that still determines all windows from there on.
     pub fn of(
         starts: &BTreeMap<i32, i64>,
         low: impl Fn(i32) -> i64,

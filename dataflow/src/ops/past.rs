@@ -16,7 +16,7 @@ const NAP: Duration = Duration::from_millis(2);
 /// Between two lines about how far the reading is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// Who takes the records.
+/// Receives the records.
 pub trait Reader {
     /// The partitions to read on, of those whose end has not been told. At least one, as long as there are any.
     fn behind(&mut self) -> Vec<i32>;
@@ -73,7 +73,7 @@ pub fn read(log: &dyn Log, ranges: &BTreeMap<i32, Range<i64>>, reader: &mut dyn 
     }
 }
 
-/// Hands over what is at hand of a partition, and answers how many records that were.
+/// Reads what is available of a partition now, and answers how many records that were.
 fn read_some(source: &mut dyn Source, partition: i32, end: i64, reader: &mut dyn Reader) -> Result<u64, OpsError> {
     let (mut records, mut fault) = (0, None);
     source.read(partition, Some(end), BATCH, &mut |record| match reader.take(partition, record) {
@@ -114,7 +114,7 @@ impl Reading {
     }
 }
 
-/// Only the whole past can be recomputed.
+/// Refuses a range that the log no longer has in full.
 fn refuse_what_is_gone(description: &Description, ranges: &BTreeMap<i32, Range<i64>>, topic: &str) -> Result<(), OpsError> {
     for (partition, range) in ranges {
         let place = format!("topic {topic} partition {partition}");

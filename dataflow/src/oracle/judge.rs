@@ -37,7 +37,7 @@ pub(super) enum Verdict {
     Undecodable(Reason),
 }
 
-/// The partitions should be read side by side: what is between the time of the slowest one and that of the fastest one is held.
+/// How far, in nanoseconds of event time, a partition may be ahead of the slowest one: what is between them is held in memory.
 const SIDE_BY_SIDE: i128 = 60_000_000_000;
 
 /// Records go in, of each partition in the order of their offsets; verdicts come out.
@@ -46,7 +46,7 @@ pub(super) struct Judge {
     clock: Clock,
     /// Of each partition the highest `ts` that passed decode and `future`: late and closed events have passed those, other types have no ts.
     highest: BTreeMap<i32, Option<Nanos>>,
-    /// Those of which more is to come.
+    /// Partitions that are not read to their end.
     unread: Vec<i32>,
     /// Where the first copy of each id stands, of minutes that are not completed.
     first_copies: BTreeMap<Minute, HashMap<u128, Position>>,
@@ -55,7 +55,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Of these partitions; `before`: the highest event times of what is not read of them.
+    /// Of these partitions. `before`: of each the highest event time below the first offset that is read.
     pub(super) fn new(
         partitions: impl IntoIterator<Item = i32>,
         before: &Highest,

@@ -63,7 +63,7 @@ impl LogRecord {
     }
 }
 
-/// Of a record what it is judged by.
+/// The parts of a record that decide what becomes of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The record time in milliseconds since 1970, if it has one.

@@ -79,7 +79,7 @@ struct Stream {
 #[derive(Default)]
 struct Longer {
     has_row: bool,
-    /// But for those metrics that count users.
+    /// Without the metrics that count users: they come from the sets below.
     row: Values,
     viewers: HashSet<User>,
     chatters: HashSet<User>,
@@ -216,7 +216,7 @@ impl Stream {
         for (longer, grain) in self.longer.iter_mut().zip(LONGER) {
             let longer = longer.get_or_insert_default();
             longer.add(of_minute, seen, has_row);
-            // Later who is there has been there, or is among those that moved.
+            // Whoever comes later is in `seen` of that minute.
             if grain.window_of(minute) == minute {
                 longer.viewers.extend(self.viewers.users());
             }

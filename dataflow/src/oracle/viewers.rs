@@ -31,8 +31,8 @@ impl Viewers {
         self.since.keys().copied()
     }
 
-    /// Goes on to the end of the minute, in which these are all moves. Puts what presence makes of the minute into `row`, and answers who was
-    /// there of those that moved or timed out.
+    /// Goes on to the end of the minute, in which these are all moves. Writes the metrics of viewers into `row`, and answers who was present
+    /// of those that joined, left or timed out.
     ///
     /// `timeout` is in nanoseconds.
     pub(super) fn pass(&mut self, minute: Minute, mut moves: Vec<Move>, timeout: i128, row: &mut Values) -> Vec<User> {

@@ -229,7 +229,7 @@ impl Thread {
         Step::Done
     }
 
-    /// Drops some of what is old enough.
+    /// Drops a bounded number of rows that are older than they are to be kept.
     fn sweep(&mut self) -> Result<(), StoreError> {
         let Some(sweep) = self.sweep.take() else { return Ok(()) };
         let swept = self.with_patience(|thread| thread.store.sweep(&sweep))?;

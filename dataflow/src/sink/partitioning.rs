@@ -6,7 +6,7 @@ use super::transaction::Failure;
 use std::time::Duration;
 
 const PARTITION: &str = include_str!("../../../sql/migrate/partition_minutes.sql");
-/// How long a statement may take after this one, as before it.
+/// The usual limit of a statement, restored afterwards.
 const STATEMENT: Duration = Duration::from_secs(60);
 
 /// Partitions the table if it is plain and this role may. If it cannot be done the table stays as it is, which stops nothing.

@@ -14,9 +14,9 @@ use tidemark_model::{Grain, Micros, Minute};
 
 /// The default partition.
 pub(super) const OTHER: &str = "stream_metrics_minute_other";
-/// How long a lock is waited for that others must wait behind. What is not done for lack of it is tried again later.
+/// The longest wait for a lock. Others wait behind us, so it is short; what it prevents is tried again later.
 const LOCK_TIMEOUT: &str = "set local lock_timeout = '500ms'";
-/// After how long.
+/// The pause before that.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Days whose partitions are made in one transaction.
 pub(super) const AT_ONCE: usize = 32;
@@ -44,7 +44,7 @@ pub(super) struct Partitions {
     /// Those that cannot be dropped.
     undroppable: BTreeSet<String>,
     again_at: Option<Instant>,
-    /// When one is to be dropped again.
+    /// Before this no partition is dropped again: others used the table.
     drop_again_at: Option<Instant>,
 }
 
@@ -122,7 +122,7 @@ impl Partitions {
         }
     }
 
-    /// From where on minutes stay that could be dropped below this one: partitions go as a whole.
+    /// The first minute that stays: partitions are dropped as a whole.
     pub(super) fn minutes_from(&self, from: Minute) -> Minute {
         if self.are_there { Grain::Day.window_of(from) } else { from }
     }

@@ -118,7 +118,7 @@ pub struct StoredRow {
 pub enum Own {
     /// Of this stream.
     Stream(String),
-    /// Of so many streams, and of all that have viewers.
+    /// Of all streams: the number of those that have a row of the window.
     All(i64),
 }
 

@@ -40,8 +40,8 @@ impl Reader for Reading<'_> {
     }
 }
 
-/// What a witness is asked of a difference. Nothing of totals: all records of a window are too many to be of use, and the rows that it is
-/// made of are compared, too.
+/// What a witness is asked of a difference. Nothing of totals: their records are too many to be of use, and the rows that they sum are
+/// compared, too.
 pub(super) fn question(difference: &Difference, watermark: Option<Micros>) -> Option<Question> {
     Some(match &difference.name {
         Name::Row(grain, start, stream) => Question::Row(minutes(*grain, *start, watermark), stream.clone()),

@@ -7,7 +7,7 @@ use tidemark_model::{Micros, Table};
 
 /// Rows of a page.
 pub(super) const PAGE: u32 = 5_000;
-/// A page of dead letters is of about so many bytes: a letter may be as large as a record.
+/// A page of dead letters aims at this many bytes, by the mean size in the page before. A letter may be as large as a record.
 const PAGE_BYTES: usize = 1 << 20;
 /// Letters of the first page, and the most of any.
 const LETTERS: (u32, u32) = (16, 1_000);
@@ -27,7 +27,7 @@ impl RowsInOrder {
         RowsInOrder { table, from, page: VecDeque::new(), after: before_all(from), ended: false }
     }
 
-    /// The same from the first row on that there is; none if there is none.
+    /// Begins at the first stored row; none if there is none.
     pub(super) fn beginning_at_first(mut self, tables: &mut dyn Tables) -> Result<Option<RowsInOrder>, StoreError> {
         self.fill(tables, None)?;
         let first = self.page.front().map(|row| row.window_start);

@@ -107,7 +107,7 @@ impl Judged {
         Oracle::new(self.ranges.keys().copied(), &self.before, &self.rules, Clock::Stored, progress.watermark)
     }
 
-    /// The dead letters of the records that are read. What stands before them is judged only if that is all.
+    /// The dead letters of the records that are read. Letters of earlier records are judged only if the whole log is read.
     fn letters(&self) -> LettersInOrder {
         let from = |range: &Range<i64>| if self.determined.entry.is_some() { range.start } else { i64::MIN };
         LettersInOrder::new(&self.ranges.iter().map(|(&partition, range)| (partition, from(range))).collect())

@@ -6,8 +6,8 @@
 //!
 //! - A minute row goes if its window ended before the watermark by more than the retention. It is final then, and no run reads it again:
 //!   hours and days are made from the log and from checkpoints, not from minute rows.
-//! - Dead letters hold verdicts that a clock had a part in, and a resume reads these back. So letters go only below the offsets of an
-//!   entry of `progress_history` from which, or from after which, every resume begins. From that entry on `verify` can still recompute.
+//! - Dead letters hold verdicts that a clock had a part in, and a resume reads these back. So letters go only below an entry of
+//!   `progress_history` that lies before every place where a resume can begin. From that entry on `verify` can still recompute.
 //!
 //! No clock is read here: age is counted by the pipeline's watermark.
 
@@ -99,7 +99,7 @@ struct Begins {
     partitions: BTreeMap<i32, ReadTo>,
 }
 
-/// Whether whoever starts there reads nothing that lies before the entry.
+/// Whether a run that starts there reads nothing from before the entry.
 fn is_below(entry: &Entry, start: &BTreeMap<i32, ReadTo>) -> bool {
     let before = |(partition, read_to): (&i32, &ReadTo)| {
         start.get(partition).is_some_and(|start| read_to.next_offset <= start.next_offset)
