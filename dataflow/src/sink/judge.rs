@@ -77,7 +77,7 @@ fn said(error: &session::Error, shown: &str) -> String {
     }
 }
 
-fn passes(error: &session::Error, under_run: bool) -> bool {
+pub(super) fn passes(error: &session::Error, under_run: bool) -> bool {
     match error.as_db_error() {
         // A pooler's refusal of a parameter in the URL is of class 08, but will not pass.
         Some(db) if db.message().contains("unsupported startup parameter") => false,

@@ -5,9 +5,9 @@
 //! the owner of the table has made is used: other lengths than days, or a plain table.
 
 use super::Row;
+use super::judge::passes;
 use super::session::{Error, Transaction};
 use super::transaction::{Failure, Timestamp};
-use ::postgres::error::SqlState;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tidemark_model::{Grain, Micros, Minute};
@@ -217,8 +217,5 @@ pub(super) fn attempt(transaction: &mut Transaction<'_>, statements: &str) -> Re
 /// What a fault means for what was tried; none if it is one of the connection.
 pub(super) fn outcome(error: &Error) -> Option<Outcome> {
     let said = error.as_db_error()?;
-    // Conflicts, lacks (of disk, memory or locks) and interventions.
-    let passes = ["40", "53", "57"].iter().any(|class| said.code().code().starts_with(class));
-    let passes = passes || *said.code() == SqlState::LOCK_NOT_AVAILABLE;
-    Some(if passes { Outcome::NotNow } else { Outcome::Never(said.message().to_owned()) })
+    Some(if passes(error, false) { Outcome::NotNow } else { Outcome::Never(said.message().to_owned()) })
 }
